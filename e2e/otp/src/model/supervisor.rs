@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::World;
-use crate::{Act, AutoShutdown, Child, Condition, Event, Id, Node, Request, Restart, Shutdown, Strategy, Supervisor};
+use crate::{
+    Act, AutoShutdown, Child, Condition, Event, Id, Node, Request, Restart, Shutdown, Strategy, Supervisor,
+};
 
 /// A supervisor that runs.
 #[derive(Debug)]
@@ -175,9 +177,10 @@ impl<'a> Running<'a> {
                 AutoShutdown::Never => false,
                 AutoShutdown::AnySignificant => true,
                 // A child between two tries of its restart is active. One that waits behind it is not.
-                AutoShutdown::AllSignificant => {
-                    !self.slots.iter().any(|slot| slot.child.significant && !matches!(slot.status, Status::Down))
-                }
+                AutoShutdown::AllSignificant => !self
+                    .slots
+                    .iter()
+                    .any(|slot| slot.child.significant && !matches!(slot.status, Status::Down)),
             };
         if ends {
             world.acts.push(Act::ShutDown(self.spec.id));
@@ -227,7 +230,9 @@ impl<'a> Running<'a> {
         let slot = &mut self.slots[at];
         let started = match &slot.child.node {
             Node::Worker(worker) => world.start_worker(worker.id).then_some(Status::Worker),
-            Node::Supervisor(spec) => Running::start(world, spec).map(|running| Status::Supervisor(Box::new(running))),
+            Node::Supervisor(spec) => {
+                Running::start(world, spec).map(|running| Status::Supervisor(Box::new(running)))
+            }
         };
         match started {
             Some(status) => {
@@ -260,7 +265,8 @@ impl<'a> Running<'a> {
                 world.acts.push(Act::Stopped(id));
             }
             Status::Dead => {
-                self.mailbox.retain(|message| !matches!(message, Message::Exit { child, .. } if *child == id));
+                self.mailbox
+                    .retain(|message| !matches!(message, Message::Exit { child, .. } if *child == id));
             }
             Status::Down | Status::Restarting => {}
         }
