@@ -1,0 +1,57 @@
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# What tests and the demo build: optimised, without the cost of LTO.
+PROFILE ?= ci
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+BIN := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+##@ Use
+
+demo: build ## Run the AI pipeline and break it (KEEP=1 stays up; DOCS=folder; ASK="question")
+	@hack/setup demo
+	@KONTROL_BIN_DIR=$(abspath $(BIN)) hack/run-demo
+
+build: ## Build the programs into target/ci
+	@echo "==> building kontrol, kontrol-sidecar and kontrol-shim (profile $(PROFILE))"
+	@cargo build --locked --profile $(PROFILE) --bins -p kontrol-cli -p kontrol-sidecar -p kontrol-shim -p kontrol-e2e
+
+##@ Work on it
+
+test: export KONTROL_SKIPPED := $(abspath target/skipped.txt)
+test: ## Run all tests that need no cluster
+	@hack/setup test
+	@mkdir -p target && rm -f $(KONTROL_SKIPPED)
+	@$(MAKE) build
+	@echo "==> tests"
+	@KONTROL_BIN_DIR=$(abspath $(BIN)) cargo nextest run --locked --workspace --cargo-profile $(PROFILE) --no-fail-fast
+	@echo "==> documentation tests"
+	@cargo test --locked --doc --workspace --profile $(PROFILE) --quiet
+	@hack/skipped
+
+lint: crds-check ## Check formatting, lints, generated files and dependencies
+	cargo fmt --all -- --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; else echo "skipped: cargo-deny is not installed (cargo install --locked cargo-deny)"; fi
+
+crds: ## Generate crds/manifests and docs/reference.md from the types
+	cargo run --locked --quiet -p kontrol-crds --bin crdgen
+
+crds-check: crds ## Fail where the generated files are stale
+	@git diff --exit-code --stat -- crds/manifests docs/reference.md || { echo "the generated files above were stale: commit them"; exit 1; }
+
+bench: ## Measure, into target/bench/results.json (BENCH=prefix runs a part)
+	@echo "==> building (profile release)"
+	@cargo build --locked --release --bins -p kontrol-cli -p kontrol-sidecar -p kontrol-shim -p kontrol-e2e
+	@KONTROL_BIN_DIR=$(abspath $(TARGET)/release) $(TARGET)/release/kontrol-bench --out target/bench/results.json $(if $(BENCH),--only $(BENCH))
+
+clean: ## Remove what was built and what the examples left
+	cargo clean
+	rm -rf examples/*/.kontrol
+
+.PHONY: help demo build test lint crds crds-check bench clean
