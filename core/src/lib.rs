@@ -10,6 +10,7 @@
 //! in [`spec`] is valid by construction of its parts ([`id`], [`duration`]) and by the conversion that made it (`kontrol-crds`).
 //! The crate refuses to know Kubernetes, gRPC or a runtime.
 
+pub mod code;
 pub mod duration;
 pub mod id;
 pub mod spec;
