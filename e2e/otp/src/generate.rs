@@ -141,10 +141,13 @@ fn stimuli(random: &mut Random, mix: Mix, tree: &Tree, step: &Step) -> Vec<Event
         // Nobody is left to end: an operator may still start a child again.
         return if mix.requests { request(random, &running).into_iter().collect() } else { Vec::new() };
     };
-    let size = if mix.bursts && roll >= 84 { random.between(2, 3) } else { 1 };
-    let ends: Vec<End> = (0..size)
-        .filter_map(|_| Some(End { worker: *random.pick(workers)?, reason: reason(random) }))
-        .collect();
+    let size = if mix.bursts && roll >= 75 { 1 + random.below(workers.len()) } else { 1 };
+    let mut left = workers.clone();
+    let mut ends = Vec::new();
+    for _ in 0..size {
+        let worker = left.swap_remove(random.below(left.len()));
+        ends.push(End { worker, reason: reason(random) });
+    }
     let ends = Event::Ends { supervisor: supervisor.id, ends };
     if roll < 30
         && let Some(child) = random.pick(&supervisor.children)

@@ -1,6 +1,7 @@
 //! A reference model of Erlang/OTP's `supervisor`.
 
 mod coverage;
+mod erlang;
 mod generate;
 mod model;
 mod random;
@@ -9,6 +10,7 @@ mod trace;
 mod tree;
 
 pub use coverage::{Combination, Coverage};
+pub use erlang::term;
 pub use generate::{Mix, generate, generate_with};
 pub use model::{Model, play};
 pub use schedule::{Case, End, Event, Reason, Refusal, Request, Schedule};

@@ -71,9 +71,9 @@ impl fmt::Display for Act {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, act) in self.acts.iter().enumerate() {
-            write!(f, "{}{act}", if n == 0 { "" } else { ", " })?;
+            write!(f, "{act}{}", if n + 1 == self.acts.len() { " " } else { ", " })?;
         }
-        f.write_str(" |")?;
+        f.write_str("|")?;
         for (id, condition) in &self.rest {
             match condition {
                 Condition::Up => write!(f, " {id}")?,
