@@ -10,8 +10,13 @@
 //! in [`spec`] is valid by construction of its parts ([`id`], [`duration`]) and by the conversion that made it (`kontrol-crds`).
 //! The crate refuses to know Kubernetes, gRPC or a runtime.
 
+pub mod backoff;
+pub mod breaker;
+pub mod budget;
 pub mod code;
 pub mod duration;
+pub mod health;
 pub mod id;
 pub mod spec;
 pub mod time;
+pub mod window;

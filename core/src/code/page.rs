@@ -1,5 +1,7 @@
 //! `docs/errors.md`, written from the table of codes.
 
+use std::fmt;
+
 use super::Code;
 
 const RANGES: [(&str, &str); 6] = [
@@ -21,16 +23,27 @@ This page is generated from `core/src/code.rs` by `cargo run -p kontrol-core --e
 
 /// The text of `docs/errors.md`.
 pub fn page() -> String {
-    let mut text = HEAD.to_owned();
-    for (prefix, title) in RANGES {
-        text += &format!("\n## {title} (`{prefix}xxx`)\n\n");
-        text += "| code | name | what happened | what to do | gRPC | HTTP |\n| --- | --- | --- | --- | --- | --- |\n";
-        for code in Code::ALL.iter().filter(|code| code.as_str().starts_with(prefix)) {
-            let (name, meaning, way_out) = (code.name(), code.meaning(), code.way_out());
-            let (status, number, http) = (code.status().as_str(), code.status().number(), code.http());
-            text +=
-                &format!("| `{code}` | {name} | {meaning} | {way_out} | `{status}` ({number}) | {http} |\n");
+    Page.to_string()
+}
+
+struct Page;
+
+impl fmt::Display for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(HEAD)?;
+        for (prefix, title) in RANGES {
+            writeln!(f, "\n## {title} (`{prefix}xxx`)\n")?;
+            writeln!(f, "| code | name | what happened | what to do | gRPC | HTTP |")?;
+            writeln!(f, "| --- | --- | --- | --- | --- | --- |")?;
+            for code in Code::ALL.iter().filter(|code| code.as_str().starts_with(prefix)) {
+                let (name, meaning, way_out) = (code.name(), code.meaning(), code.way_out());
+                let (status, number, http) = (code.status().as_str(), code.status().number(), code.http());
+                writeln!(
+                    f,
+                    "| `{code}` | {name} | {meaning} | {way_out} | `{status}` ({number}) | {http} |"
+                )?;
+            }
         }
+        Ok(())
     }
-    text
 }
