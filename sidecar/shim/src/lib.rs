@@ -1,1 +1,28 @@
-//! Under way.
+//! Kontrol's shim: the small process that runs one widget and outlives nobody.
+//!
+//! ```text
+//!   world ──stdin: a Unix socket──► kontrol-shim ──own process group──► command ──► its children
+//!         ◄── events, one JSON line each ──
+//! ```
+//!
+//! Invariants, all of them by the system and not by good will:
+//! - The world gone (its end of the socket closed, even by `kill -9`) is the whole group gone, at once.
+//! - The shim gone is the command gone (`PR_SET_PDEATHSIG`).
+//! - The command gone is everything it started gone: the shim is the subreaper of all that the command leaves behind, in its process
+//!   group or out of it, and ends only when nothing is left.
+//! - A process id is signalled only while the shim holds it un-reaped, so no signal ever reaches a stranger.
+//!
+//! The shim decides nothing: whether a command is started again is the plan's decision.
+
+mod family;
+mod launch;
+mod machine;
+mod options;
+mod supervise;
+mod sys;
+mod wire;
+
+pub use launch::{Launch, Launched};
+pub use options::{Error as OptionsError, Limits, Options, USAGE};
+pub use supervise::{Error as RunError, run};
+pub use wire::{Event, FailedKind, Order};
