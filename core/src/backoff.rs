@@ -20,7 +20,6 @@ pub fn pause(backoff: &Backoff, retry: u32, jitter: f64) -> Duration {
             if whole >= max {
                 break;
             }
-            whole =
             let grown = u128::from(whole) * u128::from(backoff.factor_percent) / 100;
             whole = u64::try_from(grown).unwrap_or(u64::MAX).min(max);
         }
