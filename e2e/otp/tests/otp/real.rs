@@ -92,7 +92,8 @@ fn play_in_erlang(cases: &[Case]) -> Result<Vec<String>, Box<dyn Error>> {
     let input = folder.join("cases");
     fs::write(&input, lines)?;
     let played = Command::new("erl")
-        .args(["-noshell", "-s", "player", "main", "-pa"])
+        // One scheduler: the player and its tree wait for each other all the time.
+        .args(["+S", "1:1", "-noshell", "-s", "player", "main", "-pa"])
         .arg(&folder)
         .stdin(File::open(&input)?)
         .output()?;
