@@ -17,6 +17,7 @@ pub mod code;
 pub mod duration;
 pub mod health;
 pub mod id;
+pub mod route;
 pub mod spec;
 pub mod time;
 pub mod window;
