@@ -141,7 +141,7 @@ fn stimuli(random: &mut Random, mix: Mix, tree: &Tree, step: &Step) -> Vec<Event
         // Nobody is left to end: an operator may still start a child again.
         return if mix.requests { request(random, &running).into_iter().collect() } else { Vec::new() };
     };
-    let size = if mix.bursts && roll >= 75 { 1 + random.below(workers.len()) } else { 1 };
+    let size = if mix.bursts && random.percent(30) { 1 + random.below(workers.len()) } else { 1 };
     let mut left = workers.clone();
     let mut ends = Vec::new();
     for _ in 0..size {

@@ -125,7 +125,7 @@ pub enum AutoShutdown {
     AllSignificant,
 }
 
-/// Why OTP would refuse a tree.
+/// Why a tree is not legal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Illegal {
     /// Two nodes of one name.
@@ -143,7 +143,7 @@ pub enum Illegal {
 }
 
 impl Tree {
-    /// Says whether OTP accepts this tree.
+    /// Says whether OTP accepts this tree; stricter only in that names are unique in the whole of it.
     pub fn check(&self) -> Result<(), Illegal> {
         let mut seen = BTreeSet::from([self.root.id]);
         for supervisor in self.supervisors() {

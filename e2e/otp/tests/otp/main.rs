@@ -4,3 +4,4 @@ mod facts;
 mod generated;
 mod real;
 mod time;
+mod trees;

@@ -9,7 +9,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::facts;
+use crate::{
+    facts::{self, fact},
+    trees,
+};
 use kontrol_otp::{Case, Coverage, Mix, generate_with, play, term};
 
 /// How many schedules are played where the environment does not say.
@@ -58,6 +61,17 @@ fn each_fact_holds_in_the_real_otp() -> Result<(), Box<dyn Error>> {
         assert_eq!(real, fact.text(), "{name}");
     }
     println!("{} facts hold in the real supervisor", facts.len());
+    Ok(())
+}
+
+#[test]
+fn illegal_trees_do_not_start_in_the_real_otp() -> Result<(), Box<dyn Error>> {
+    if !erlang_is_there("illegal_trees_do_not_start_in_the_real_otp") {
+        return Ok(());
+    }
+    let cases: Vec<Case> = trees::illegal().into_iter().map(|(root, _)| fact(root, [], "").case).collect();
+    let refused = "refuse 0 |\n";
+    assert_eq!(play_in_erlang(&cases)?, vec![refused; cases.len()]);
     Ok(())
 }
 
