@@ -1,0 +1,77 @@
+//! The conditions of each node, told from its status.
+
+use kontrol_core::time::Timestamp;
+
+use crate::{
+    Status,
+    desired::Desired,
+    plan::Planner,
+    status::{
+        Conditions, Inner, Node, NodePhase, OpenKind, Reason, ReplicaPhase, Slot, SlotPhase, Why, Widget,
+    },
+};
+
+impl Planner<'_> {
+    pub(crate) fn conditions(&self, status: &mut Status, desired: Option<Desired<'_>>) {
+        let halted = status.exhausted.map(|exhausted| match (exhausted.why, exhausted.until) {
+            (Why::ShutDown, _) => Reason::ShutDown,
+            (_, Some(_)) => Reason::BackingOff,
+            (_, None) => Reason::Exhausted,
+        });
+        if let Some(root) = &mut status.root {
+            let down = if desired.is_none() { Reason::Stopped } else { halted.unwrap_or(Reason::Waiting) };
+            conclude(root, down, self.now, self.observed.generation);
+        }
+    }
+}
+
+/// `down` is why the node does not run where it does not.
+fn conclude(node: &mut Node, down: Reason, now: Timestamp, generation: Option<u64>) {
+    for slot in &mut node.children {
+        if let Inner::Node(below) = &mut slot.inner {
+            let down = match (below.phase, slot.phase) {
+                (_, SlotPhase::Ended | SlotPhase::Forgotten) => Reason::ShutDown,
+                _ => Reason::Waiting,
+            };
+            conclude(below, down, now, generation);
+        }
+    }
+    let ready = node.phase == NodePhase::Running && node.children.iter().all(is_ready);
+    let working = match node.phase {
+        NodePhase::Starting => Some(Reason::Starting),
+        NodePhase::Stopping(_) => Some(Reason::Stopping),
+        NodePhase::Running => match node.open.first().map(|open| open.kind) {
+            Some(OpenKind::Restart | OpenKind::Asked) => Some(Reason::Restarting),
+            Some(OpenKind::Manifest) => Some(Reason::Changing),
+            None if !node.leaving.is_empty() => Some(Reason::Changing),
+            None => None,
+        },
+        NodePhase::Down(_) => None,
+    };
+    let is_down = matches!(node.phase, NodePhase::Down(_));
+    let stalled = is_down && matches!(down, Reason::BackingOff | Reason::Exhausted);
+    let why_not = if is_down { down } else { working.unwrap_or(Reason::NotReady) };
+    let old = node.conditions;
+    node.conditions = Conditions {
+        ready: old.ready.becomes(ready, if ready { Reason::AllReady } else { why_not }, now),
+        reconciling: old.reconciling.becomes(working.is_some(), working.unwrap_or(Reason::Settled), now),
+        stalled: old.stalled.becomes(stalled, if stalled { down } else { Reason::Settled }, now),
+        observed_generation: generation,
+    };
+}
+
+fn is_ready(slot: &Slot) -> bool {
+    match (slot.phase, &slot.inner) {
+        (SlotPhase::Ended | SlotPhase::Forgotten, _) => true,
+        (SlotPhase::Up, Inner::Widget(widget)) => all_ready(widget),
+        (SlotPhase::Up, Inner::Node(below)) => below.conditions.ready.status,
+        _ => false,
+    }
+}
+
+fn all_ready(widget: &Widget) -> bool {
+    let wanted = widget.replicas.get(..widget.desired as usize);
+    wanted.is_some_and(|wanted| {
+        wanted.iter().all(|replica| replica.ready || replica.phase == ReplicaPhase::Done)
+    })
+}

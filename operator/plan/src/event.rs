@@ -1,0 +1,320 @@
+//! What happened and what was decided, as facts. A fact is told once, by the plan whose status holds it first.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use kontrol_core::{
+    duration,
+    id::{InstanceId, ObjectId, WidgetId},
+    spec::{Intensity, Restart, Strategy},
+    time::Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{End, status::Key};
+
+/// A fact and what led to it, down to the end of a leaf.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cause {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub event: Event,
+    /// What led to it.
+    pub because: Option<Arc<Cause>>,
+}
+
+impl Cause {
+    /// This fact, then the one that led to it, and so on to the first.
+    pub fn chain(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |cause| cause.because.as_deref())
+    }
+}
+
+/// One fact. Its [`Display`](fmt::Display) form is a line for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all_fields = "camelCase")]
+pub enum Event {
+    /// A replica's process ended by itself, or was ended because it was hung or not ready in time.
+    Ended {
+        /// Which.
+        instance: InstanceId,
+        /// Which process of it.
+        incarnation: u64,
+        /// How.
+        end: End,
+        /// How long it had been up; none: it had not started.
+        after: Option<Duration>,
+    },
+    /// A replica has reached the state that counts as started.
+    Runs {
+        /// Which.
+        instance: InstanceId,
+        /// Which process of it.
+        incarnation: u64,
+        /// How long the start took since it was decided.
+        after: Duration,
+    },
+    /// A widget replaces one of its replicas.
+    Replaces {
+        /// Which.
+        instance: InstanceId,
+        /// Restarts in the widget's own window, with this one.
+        count: usize,
+        /// The widget's own intensity.
+        intensity: Intensity,
+    },
+    /// More replicas of a widget ended than its own intensity bears: the widget has ended.
+    ReplicasExhausted {
+        /// Which.
+        widget: WidgetId,
+        /// Restarts in the widget's own window, with the one that was too many.
+        count: usize,
+        /// The widget's own intensity.
+        intensity: Intensity,
+    },
+    /// A child ended and stays ended.
+    StaysEnded {
+        /// Of whom.
+        node: ObjectId,
+        /// Which.
+        child: Key,
+        /// Its restart type.
+        restart: Restart,
+    },
+    /// A node restarts children.
+    Restarts {
+        /// Who.
+        node: ObjectId,
+        /// Which, in order.
+        children: Vec<Key>,
+        /// By which strategy.
+        strategy: Strategy,
+        /// The epoch that begins.
+        epoch: u64,
+        /// Restarts in the window, with this one.
+        count: usize,
+        /// Of how many.
+        intensity: Intensity,
+    },
+    /// A child failed to start.
+    StartFailed {
+        /// Of whom.
+        node: ObjectId,
+        /// Which.
+        child: Key,
+    },
+    /// A node had more restarts than its intensity bears, and stops.
+    GaveUp {
+        /// Who.
+        node: ObjectId,
+        /// Restarts in the window, with the one that was too many.
+        count: usize,
+        /// Of how many.
+        intensity: Intensity,
+    },
+    /// A node stops because significant children ended.
+    ShutsDown {
+        /// Who.
+        node: ObjectId,
+        /// The last of them.
+        child: Key,
+    },
+    /// All children of a node were started.
+    Started {
+        /// Who.
+        node: ObjectId,
+    },
+    /// A node and all below it have stopped, as its parent, its manifest or a user wanted.
+    Stopped {
+        /// Who.
+        node: ObjectId,
+    },
+    /// A node that gave up or shut down is gone.
+    Gone {
+        /// Who.
+        node: ObjectId,
+    },
+    /// A node whose start failed is gone.
+    NotStarted {
+        /// Who.
+        node: ObjectId,
+    },
+    /// The root is started again after a pause.
+    Retries {
+        /// Who.
+        node: ObjectId,
+        /// How long it waits.
+        pause: Duration,
+    },
+    /// The root stays stopped until its manifest changes or somebody asks.
+    StaysStopped {
+        /// Who.
+        node: ObjectId,
+    },
+    /// A user asked to restart a child, or the root where there is no child.
+    Asked {
+        /// Of whom.
+        node: ObjectId,
+        /// Which.
+        child: Option<Key>,
+    },
+    /// The manifest changed: these are started, or restarted from a new template.
+    Follows {
+        /// Who.
+        node: ObjectId,
+        /// Which, in order.
+        children: Vec<Key>,
+    },
+    /// The manifest no longer has this child.
+    Removes {
+        /// Who.
+        node: ObjectId,
+        /// Which.
+        child: Key,
+    },
+    /// A widget gets another number of replicas.
+    Scales {
+        /// Which.
+        widget: WidgetId,
+        /// Before.
+        from: u32,
+        /// After.
+        to: u32,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// The status was lost while instances ran: they were taken over, and restart windows start empty.
+    TookOver {
+        /// Who.
+        node: ObjectId,
+        /// How many instances.
+        instances: usize,
+    },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended { instance, end, after: Some(after), .. } => {
+                write!(f, "{} ended: {end} after {}", Short(instance), Rounded(*after))
+            }
+            Self::Ended { instance, end, after: None, .. } => {
+                write!(f, "{} failed to start: {end}", Short(instance))
+            }
+            Self::Runs { instance, incarnation, after } => {
+                let again = if *incarnation > 1 { " again" } else { "" };
+                write!(f, "{} runs{again} after {}", Short(instance), Rounded(*after))
+            }
+            Self::Replaces { instance, count, intensity } => {
+                write!(f, "{} is replaced, {}", Short(instance), Window(*count, *intensity))
+            }
+            Self::ReplicasExhausted { widget, count, intensity } => {
+                write!(f, "{}/{} has ended: {}", widget.group, widget.widget, TooMany(*count, *intensity))
+            }
+            Self::StaysEnded { node, child, restart } => {
+                write!(f, "{}/{child} stays ended (restart {restart:?})", node.name)
+            }
+            Self::Restarts { node, children, strategy, epoch, count, intensity } => write!(
+                f,
+                "{} restarts {} ({strategy:?}), epoch {epoch}, {}",
+                node.name,
+                List(children),
+                Window(*count, *intensity)
+            ),
+            Self::StartFailed { node, child } => write!(f, "{}/{child} failed to start", node.name),
+            Self::GaveUp { node, count, intensity } => {
+                write!(f, "{} gives up: {}", node.name, TooMany(*count, *intensity))
+            }
+            Self::ShutsDown { node, child } => {
+                write!(f, "{} shuts down: its significant {child} has ended", node.name)
+            }
+            Self::Started { node } => write!(f, "{} has started", node.name),
+            Self::Stopped { node } => write!(f, "{} has stopped", node.name),
+            Self::Gone { node } => write!(f, "{} has ended", node.name),
+            Self::NotStarted { node } => write!(f, "{} could not be started", node.name),
+            Self::Retries { node, pause } => {
+                write!(f, "{} is started again in {}", node.name, Rounded(*pause))
+            }
+            Self::StaysStopped { node } => {
+                write!(f, "{} stays stopped until its manifest changes or a restart is asked for", node.name)
+            }
+            Self::Asked { node, child: Some(child) } => {
+                write!(f, "{} restarts {child}, as asked", node.name)
+            }
+            Self::Asked { node, child: None } => write!(f, "{} restarts, as asked", node.name),
+            Self::Follows { node, children } => {
+                write!(f, "{} follows its manifest: starts {}", node.name, List(children))
+            }
+            Self::Removes { node, child } => {
+                write!(f, "{} follows its manifest: stops {child}", node.name)
+            }
+            Self::Scales { widget, from, to, reason } => {
+                write!(f, "{}/{} scales from {from} to {to}: {reason}", widget.group, widget.widget)
+            }
+            Self::TookOver { node, instances } => {
+                write!(
+                    f,
+                    "{} took over {instances} running instances: its status was lost, windows start empty",
+                    node.name
+                )
+            }
+        }
+    }
+}
+
+struct Short<'a>(&'a InstanceId);
+
+impl fmt::Display for Short<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}-{}", self.0.widget.group, self.0.widget.widget, self.0.ordinal)
+    }
+}
+
+struct List<'a>(&'a [Key]);
+
+impl fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, key) in self.0.iter().enumerate() {
+            write!(f, "{}{key}", if n == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+/// `1 of 3 restarts in 30 s`.
+struct Window(usize, Intensity);
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} restarts in {}", self.0, self.1.max_restarts, Rounded(self.1.period))
+    }
+}
+
+/// `4 restarts in 30 s are more than 3`.
+struct TooMany(usize, Intensity);
+
+impl fmt::Display for TooMany {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(count, Intensity { max_restarts, period }) = self;
+        write!(f, "{count} restarts in {} are more than {max_restarts}", Rounded(*period))
+    }
+}
+
+/// A duration in one unit for people: `9 ms`, `41 s`, `5 min`; exact where it is not a whole number of them and short.
+struct Rounded(Duration);
+
+impl fmt::Display for Rounded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.0.as_millis();
+        match millis {
+            0 => f.write_str("less than 1 ms"),
+            1..1_000 => write!(f, "{millis} ms"),
+            1_000..10_000 if !millis.is_multiple_of(1_000) => {
+                write!(f, "{}.{} s", millis / 1_000, millis % 1_000 / 100)
+            }
+            1_000..60_000 => write!(f, "{} s", millis / 1_000),
+            60_000.. if millis.is_multiple_of(60_000) => write!(f, "{} min", millis / 60_000),
+            _ => f.write_str(&duration::format(Duration::from_secs(self.0.as_secs()))),
+        }
+    }
+}

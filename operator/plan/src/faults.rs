@@ -1,0 +1,175 @@
+//! What a node decides when a child has ended by itself or failed to start again: OTP's `handle_info({'EXIT', …})`.
+//!
+//! The unread ends of a node's children are its mailbox, in the order of their times; a failed restart is a message at its end. One is
+//! taken up in each plan, and none while it would reach into work that is open: an end of a child that is being stopped joins that work,
+//! one of a child that was started already waits for it.
+
+use std::sync::Arc;
+
+use kontrol_core::{
+    spec::{AutoShutdown, Restart, Strategy},
+    time::Timestamp,
+};
+
+use crate::{
+    desired::Desired,
+    event::{Cause, Event},
+    plan::Planner,
+    status::{Inner, Key, Node, NodePhase, Open, OpenKind, SlotPhase, Stage, Why},
+    widget::{Verdict, count, restarts},
+};
+
+impl Planner<'_> {
+    /// Makes at most one decision here and in each node below; says whether there was one.
+    pub(crate) fn decide_in(&mut self, node: &mut Node, desired: Desired<'_>) -> bool {
+        let mut decided = false;
+        for (slot, child) in node.children.iter_mut().zip(desired.children()) {
+            if let (Inner::Node(below), Some(desired)) = (&mut slot.inner, child.node()) {
+                decided |= self.decide_in(below, desired);
+            }
+        }
+        if node.phase != NodePhase::Running {
+            return decided;
+        }
+        if let Some(at) = next_fault(node, desired) {
+            self.take_up(node, desired, at);
+        } else if let Some((at, asked)) = self.next_request(node, desired) {
+            self.restart_as_asked(node, at, asked);
+        } else if let Some(at) = Self::follows(node, desired) {
+            self.follow(node, at);
+        } else {
+            return decided;
+        }
+        true
+    }
+
+    /// Whether a decision could be made at once.
+    pub(crate) fn more_waits(&self, node: &Node, desired: Desired<'_>) -> bool {
+        let here = node.phase == NodePhase::Running
+            && (next_fault(node, desired).is_some()
+                || self.next_request(node, desired).is_some()
+                || Self::follows(node, desired).is_some());
+        here || node.children.iter().zip(desired.children()).any(|(slot, child)| {
+            match (&slot.inner, child.node()) {
+                (Inner::Node(below), Some(desired)) => self.more_waits(below, desired),
+                _ => false,
+            }
+        })
+    }
+
+    fn take_up(&mut self, node: &mut Node, desired: Desired<'_>, at: usize) {
+        let (Some(slot), Some(child)) = (node.children.get_mut(at), desired.child(at)) else { return };
+        let (normal, because) = match (slot.phase, slot.verdict()) {
+            (SlotPhase::Failed(_), _) => {
+                let because = node.last.as_ref().filter(|last| last.is_failed_start_of(&slot.key));
+                return self.restart(node, desired, at, because.cloned());
+            }
+            (_, Verdict::Ended { started, normal, because, .. }) => (started && normal, because),
+            (_, Verdict::Pending | Verdict::Started) => return,
+        };
+        if restarts(child.restart(), normal) {
+            return self.restart(node, desired, at, because);
+        }
+        slot.begin_stop(self.now);
+        slot.phase = if child.restart() == Restart::Never { SlotPhase::Forgotten } else { SlotPhase::Ended };
+        let key = slot.key.clone();
+        let event = Event::StaysEnded { node: node.id.clone(), child: key.clone(), restart: child.restart() };
+        let because = self.tell_because(event, because);
+        node.last = Some(because.clone());
+        if child.significant() && shuts_down(node, desired) {
+            let event = Event::ShutsDown { node: node.id.clone(), child: key };
+            node.last = Some(self.tell_because(event, Some(because)));
+            node.becomes(NodePhase::Stopping(Why::ShutDown), self.now);
+        }
+    }
+
+    /// Counts a restart; opens it by the strategy, or gives up.
+    fn restart(&mut self, node: &mut Node, desired: Desired<'_>, at: usize, because: Option<Arc<Cause>>) {
+        let intensity = desired.intensity();
+        let count = count(&mut node.restarts, intensity, self.now);
+        if count > intensity.max_restarts as usize {
+            let event = Event::GaveUp { node: node.id.clone(), count, intensity };
+            node.last = Some(self.tell_because(event, because));
+            node.becomes(NodePhase::Stopping(Why::GaveUp), self.now);
+            return;
+        }
+        node.epoch += 1;
+        let strategy = desired.strategy();
+        let range = match strategy {
+            Strategy::OneForOne => at..at + 1,
+            Strategy::RestForOne => at..node.children.len(),
+            Strategy::OneForAll => 0..node.children.len(),
+        };
+        let places = || range.clone().filter_map(|at| Some((node.children.get(at)?, desired.child(at)?)));
+        let scope: Vec<Key> = places().map(|(slot, _)| slot.key.clone()).collect();
+        let children = places()
+            .filter(|(_, child)| child.restart() != Restart::Never)
+            .map(|(slot, _)| slot.key.clone())
+            .collect();
+        let event = Event::Restarts {
+            node: node.id.clone(),
+            children,
+            strategy,
+            epoch: node.epoch,
+            count,
+            intensity,
+        };
+        node.last = Some(self.tell_because(event, because));
+        node.open.push(Open { kind: OpenKind::Restart, scope, stage: Stage::Stopping });
+    }
+}
+
+impl Node {
+    /// Whether open work stands in the way of a decision about this child.
+    pub(crate) fn is_busy_with(&self, strategy: Strategy, key: &Key) -> bool {
+        match strategy {
+            Strategy::OneForOne => self.open.iter().any(|open| open.scope.contains(key)),
+            Strategy::RestForOne | Strategy::OneForAll => !self.open.is_empty(),
+        }
+    }
+}
+
+/// The earliest end that can be taken up.
+fn next_fault(node: &Node, desired: Desired<'_>) -> Option<usize> {
+    let mut first: Option<(Timestamp, bool, usize)> = None;
+    for (at, slot) in node.children.iter().enumerate() {
+        let time = match (slot.phase, &slot.inner) {
+            (SlotPhase::Up, Inner::Widget(widget)) => widget.fault.as_ref().map(|fault| (fault.at, false)),
+            (SlotPhase::Up, Inner::Node(below)) => {
+                matches!(below.phase, NodePhase::Down(Some(_))).then_some((below.since, false))
+            }
+            (SlotPhase::Failed(since), _) => Some((since, true)),
+            _ => None,
+        };
+        if let Some((time, failed)) = time
+            && first.is_none_or(|first| (time, failed, at) < first)
+            && !node.is_busy_with(desired.strategy(), &slot.key)
+        {
+            first = Some((time, failed, at));
+        }
+    }
+    first.map(|(_, _, at)| at)
+}
+
+/// Whether the end of a significant child, which is noted already, ends the node.
+fn shuts_down(node: &Node, desired: Desired<'_>) -> bool {
+    match desired.auto_shutdown() {
+        AutoShutdown::Never => false,
+        AutoShutdown::AnySignificant => true,
+        // As in OTP a child between two tries of its restart is active; one that waits behind it is not.
+        AutoShutdown::AllSignificant => {
+            let mut children = node.children.iter().zip(desired.children());
+            !children.any(|(slot, child)| {
+                let ended =
+                    matches!(slot.phase, SlotPhase::Waiting | SlotPhase::Ended | SlotPhase::Forgotten);
+                child.significant() && !ended
+            })
+        }
+    }
+}
+
+impl Cause {
+    fn is_failed_start_of(&self, key: &Key) -> bool {
+        matches!(&self.event, Event::StartFailed { child, .. } if child == key)
+    }
+}

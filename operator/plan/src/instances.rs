@@ -1,0 +1,52 @@
+//! The observed instances by widget.
+
+use std::cmp::Ordering;
+
+use kontrol_core::id::Name;
+
+use crate::Instance;
+
+/// The instances of one tree, in order of group, widget, ordinal and incarnation.
+pub(crate) struct Instances<'a>(Vec<&'a Instance>);
+
+impl<'a> Instances<'a> {
+    /// Cheapest where they come in order.
+    pub(crate) fn new(instances: &'a [Instance]) -> Self {
+        let mut sorted: Vec<_> = instances.iter().collect();
+        sorted.sort_by(|a, b| {
+            compare(&a.id.widget.group, &b.id.widget.group)
+                .then_with(|| compare(&a.id.widget.widget, &b.id.widget.widget))
+                .then_with(|| (a.id.ordinal, a.incarnation).cmp(&(b.id.ordinal, b.incarnation)))
+        });
+        Self(sorted)
+    }
+
+    /// All instances.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &'a Instance> {
+        self.0.iter().copied()
+    }
+
+    /// The instances of one widget.
+    pub(crate) fn of(&self, group: &Name, widget: &Name) -> &[&'a Instance] {
+        let place = |instance: &&Instance| {
+            compare(&instance.id.widget.group, group)
+                .then_with(|| compare(&instance.id.widget.widget, widget))
+        };
+        let from = self.0.partition_point(|instance| place(instance) == Ordering::Less);
+        let rest = self.0.get(from..).unwrap_or_default();
+        let len = rest.iter().take_while(|instance| place(instance) == Ordering::Equal).count();
+        rest.get(..len).unwrap_or_default()
+    }
+}
+
+/// The process of this number among the instances of one widget.
+pub(crate) fn find<'a>(instances: &[&'a Instance], ordinal: usize, incarnation: u64) -> Option<&'a Instance> {
+    instances
+        .iter()
+        .find(|instance| instance.id.ordinal as usize == ordinal && instance.incarnation == incarnation)
+        .copied()
+}
+
+fn compare(a: &Name, b: &Name) -> Ordering {
+    if std::ptr::eq(a.as_str(), b.as_str()) { Ordering::Equal } else { a.cmp(b) }
+}

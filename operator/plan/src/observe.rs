@@ -1,0 +1,179 @@
+//! What a world sees: instances, signals, requests, and the status that was written last.
+
+use std::{collections::BTreeMap, fmt};
+
+use kontrol_core::{
+    id::{InstanceId, Name, ObjectId, WidgetId},
+    spec::Revision,
+    time::Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{Status, signals::WidgetSignals};
+
+/// All that a plan knows of the world, for one tree.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Observed {
+    /// The status of the last plan, as it was written; the default where there is none or it was lost.
+    pub status: Status,
+    /// Every instance of this tree that has been started and not yet removed, in any order. An instance that is missing is unknown,
+    /// never ended: worlds say what ended.
+    pub instances: Vec<Instance>,
+    /// What is known of the load of widgets; a widget that is missing here is unknown.
+    pub signals: BTreeMap<WidgetId, WidgetSignals>,
+    /// Restarts that users asked for. They may stay here for ever: each is handled once, by its time.
+    pub restarts: Vec<RestartRequest>,
+    /// The generation of the manifest, to be repeated in conditions.
+    pub generation: Option<u64>,
+}
+
+/// One process (or pod) of one replica.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Which replica.
+    pub id: InstanceId,
+    /// The number given by [`Action::Start`](crate::Action::Start).
+    pub incarnation: u64,
+    /// The epoch given by [`Action::Start`](crate::Action::Start).
+    pub epoch: u64,
+    /// The revision given by [`Action::Start`](crate::Action::Start).
+    pub revision: Revision,
+    /// How it is.
+    pub state: InstanceState,
+    /// Since when it is so; of one that ended, when it ended.
+    pub since: Timestamp,
+}
+
+/// How an instance is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum InstanceState {
+    /// Its start is under way.
+    Starting,
+    /// Its process runs; nothing is known of its health.
+    Running,
+    /// It runs, and its health is good or it declares none.
+    Ready,
+    /// It runs, and says that it cannot work at the moment.
+    NotReady,
+    /// It runs, and has given no good word for longer than its health allows, or says itself that it failed.
+    Hung,
+    /// It was asked to stop and has not ended yet.
+    Stopping,
+    /// It has ended.
+    Ended(End),
+}
+
+impl InstanceState {
+    /// Whether the instance has ended.
+    pub fn is_ended(self) -> bool {
+        matches!(self, Self::Ended(_))
+    }
+}
+
+/// How an instance ended. Only [`End::Exited`] with 0 is normal; after a requested stop every end is as wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum End {
+    /// Its process exited with this code.
+    Exited(i32),
+    /// A signal ended its process.
+    Signalled(i32),
+    /// Its process could not be started.
+    NotStarted(StartError),
+    /// It was stopped before it was started.
+    NeverRan,
+    /// The world lost it and makes sure that it no longer runs.
+    Lost,
+    /// It did not become ready in time and was stopped. Made by the plan.
+    StartTimedOut,
+    /// It was hung and was stopped. Made by the plan.
+    Hung,
+}
+
+impl End {
+    /// Whether a child with [`OnFailure`](kontrol_core::spec::Restart::OnFailure) stays ended after it.
+    pub fn is_normal(self) -> bool {
+        self == Self::Exited(0)
+    }
+}
+
+/// Why a process could not be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum StartError {
+    /// There is no such command.
+    NotFound,
+    /// The command may not be executed.
+    NotExecutable,
+    /// The port it was to listen on is taken.
+    PortTaken,
+    /// Anything else; the world's log says what.
+    Other,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(code) => write!(f, "exit code {code}"),
+            Self::Signalled(signal) => match signal_name(*signal) {
+                Some(name) => write!(f, "signal {signal} ({name})"),
+                None => write!(f, "signal {signal}"),
+            },
+            Self::NotStarted(error) => match error {
+                StartError::NotFound => f.write_str("command not found"),
+                StartError::NotExecutable => f.write_str("command not executable"),
+                StartError::PortTaken => f.write_str("port taken"),
+                StartError::Other => f.write_str("not started"),
+            },
+            Self::NeverRan => f.write_str("stopped before it ran"),
+            Self::Lost => f.write_str("lost"),
+            Self::StartTimedOut => f.write_str("not ready in time"),
+            Self::Hung => f.write_str("hung"),
+        }
+    }
+}
+
+fn signal_name(signal: i32) -> Option<&'static str> {
+    Some(match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        _ => return None,
+    })
+}
+
+/// A user wants something restarted. It counts for no intensity.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RestartRequest {
+    /// What.
+    pub target: RestartTarget,
+    /// When it was asked. A request is handled once; a later one of the same target is another.
+    pub at: Timestamp,
+}
+
+/// What a user wants restarted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum RestartTarget {
+    /// All replicas of one widget.
+    Widget(WidgetId),
+    /// A group, all of it, with a cleared window.
+    Group(ObjectId),
+    /// A supervisor and all below it, with cleared windows.
+    Supervisor(ObjectId),
+}
+
+impl RestartTarget {
+    pub(crate) fn name(&self) -> &Name {
+        match self {
+            Self::Widget(id) => &id.widget,
+            Self::Group(id) | Self::Supervisor(id) => &id.name,
+        }
+    }
+}

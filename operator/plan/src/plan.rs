@@ -1,0 +1,164 @@
+//! One plan: what is observed is taken note of, at most one new decision is made in each node, and what follows is asked for.
+
+use std::sync::Arc;
+
+use kontrol_core::{id::WidgetId, spec, time::Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Action, Observed, RestartRequest,
+    desired::Desired,
+    event::{Cause, Event},
+    instances::Instances,
+    status::{Inner, Node, Slot, Status},
+};
+
+/// What follows from an observation.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The status to write before anything else is done.
+    pub status: Status,
+    /// What to do once it is written, in this order.
+    pub actions: Vec<Action>,
+    /// What happened and what was decided, each fact once.
+    pub events: Vec<Event>,
+    /// When to plan again if nothing is observed before. A time that is not in the future means: as soon as the actions are under way,
+    /// because another decision waits.
+    pub wake: Option<Timestamp>,
+}
+
+/// Decides. `desired` is the root of the tree, or none where the tree was removed or is drained; everything in `observed` belongs to
+/// this tree.
+pub fn plan(desired: Option<&spec::Node>, observed: &Observed, now: Timestamp) -> Plan {
+    let mut status = observed.status.clone();
+    let instances = Instances::new(&observed.instances);
+    let mut planner = Planner { observed, instances: &instances, now, events: Vec::new(), wake: None };
+    let desired = desired.map(Desired);
+
+    planner.prepare(&mut status, desired);
+    planner.settle(&mut status, desired);
+    if planner.decide(&mut status, desired) {
+        planner.settle(&mut status, desired);
+        planner.wake_where_more_waits(&status, desired);
+    }
+    planner.conclude(&mut status, desired);
+    let actions = planner.actions(&status);
+    Plan { status, actions, events: planner.events, wake: planner.wake }
+}
+
+/// What a plan works with, apart from the status.
+pub(crate) struct Planner<'a> {
+    pub(crate) observed: &'a Observed,
+    pub(crate) instances: &'a Instances<'a>,
+    pub(crate) now: Timestamp,
+    events: Vec<Event>,
+    wake: Option<Timestamp>,
+}
+
+impl<'a> Planner<'a> {
+    pub(crate) fn tell(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    /// Tells a fact and gives it as the cause of others.
+    pub(crate) fn tell_because(&mut self, event: Event, because: Option<Arc<Cause>>) -> Arc<Cause> {
+        self.events.push(event.clone());
+        Arc::new(Cause { at: self.now, event, because })
+    }
+
+    pub(crate) fn wake_at(&mut self, at: Timestamp) {
+        self.wake = Some(self.wake.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    pub(crate) fn requests(&self) -> &'a [RestartRequest] {
+        &self.observed.restarts
+    }
+
+    /// Brings the status in line with the manifest and takes note of what is observed.
+    fn prepare(&mut self, status: &mut Status, desired: Option<Desired<'_>>) {
+        if status.root.is_none()
+            && let Some(desired) = desired
+        {
+            self.plant(status, desired);
+        }
+        let Status { root, floor, .. } = status;
+        let Some(root) = root else { return };
+        let desired = desired.filter(|desired| root.is(*desired));
+        if let Some(desired) = desired {
+            self.align(root, desired, *floor);
+        }
+        self.observe(root, desired);
+        if let Some(desired) = desired {
+            self.fit(root, desired);
+        }
+    }
+
+    fn observe(&mut self, node: &mut Node, desired: Option<Desired<'_>>) {
+        let epoch = node.epoch;
+        let (namespace, group) = (&node.id.namespace, &node.id.name);
+        let wanted = node.children.iter_mut().enumerate();
+        let wanted = wanted.map(|(at, slot)| (slot, desired.and_then(|desired| desired.child(at))));
+        let leaving = node.leaving.iter_mut().map(|slot| (slot, None));
+        for (Slot { key, inner, .. }, child) in wanted.chain(leaving) {
+            match inner {
+                Inner::Widget(widget) => {
+                    let seen = self.instances.of(group, &key.name);
+                    let id = || WidgetId {
+                        namespace: namespace.clone(),
+                        group: group.clone(),
+                        widget: key.name.clone(),
+                    };
+                    let spec = child.and_then(crate::desired::DesiredChild::widget);
+                    self.observe_widget(widget, &id, epoch, spec, seen);
+                }
+                Inner::Node(node) => {
+                    self.observe(node, child.and_then(crate::desired::DesiredChild::node));
+                }
+            }
+        }
+    }
+
+    /// Lets everything follow that follows without a new decision.
+    fn settle(&mut self, status: &mut Status, desired: Option<Desired<'_>>) {
+        loop {
+            let mut changed = self.tend_root(status, desired);
+            if let Status { root: Some(root), floor, .. } = status {
+                let desired = desired.filter(|desired| root.is(*desired));
+                changed |= self.advance(root, desired, floor);
+            }
+            if !changed {
+                return;
+            }
+        }
+    }
+
+    /// Makes at most one decision in each node; says whether there was one.
+    fn decide(&mut self, status: &mut Status, desired: Option<Desired<'_>>) -> bool {
+        let mut decided = self.take_up_request_for_root(status, desired);
+        if let Some(root) = &mut status.root
+            && let Some(desired) = desired.filter(|desired| root.is(*desired))
+        {
+            decided |= self.decide_in(root, desired);
+        }
+        decided
+    }
+
+    fn wake_where_more_waits(&mut self, status: &Status, desired: Option<Desired<'_>>) {
+        if let Some(root) = &status.root
+            && let Some(desired) = desired.filter(|desired| root.is(*desired))
+            && self.more_waits(root, desired)
+        {
+            self.wake_at(self.now);
+        }
+    }
+
+    /// Conditions, and when to look again.
+    fn conclude(&mut self, status: &mut Status, desired: Option<Desired<'_>>) {
+        if let Some(until) = status.exhausted.and_then(|exhausted| exhausted.until)
+            && until > self.now
+        {
+            self.wake_at(until);
+        }
+        self.conditions(status, desired);
+    }
+}

@@ -1,0 +1,308 @@
+//! How a node starts its children in order, stops them in reverse, and carries open work on: one child at a time, the next when the
+//! one before has started or is gone.
+
+use std::sync::Arc;
+
+use kontrol_core::{spec::Restart, time::Timestamp};
+
+use crate::{
+    desired::{Desired, DesiredChild},
+    event::{Cause, Event},
+    plan::Planner,
+    status::{Inner, Node, NodePhase, Open, OpenKind, Slot, SlotPhase, Stage, Why},
+    widget::Verdict,
+};
+
+impl Node {
+    /// Whether nothing of it runs.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self.phase, NodePhase::Down(_))
+    }
+
+    pub(crate) fn becomes(&mut self, phase: NodePhase, now: Timestamp) {
+        self.phase = phase;
+        self.since = now;
+    }
+
+    /// Starts it: all its children are to be started in order, with a window that is empty.
+    pub(crate) fn begin_start(&mut self, now: Timestamp) {
+        if self.highest_incarnation() > 0 {
+            self.epoch += 1;
+        }
+        self.restarts.clear();
+        self.open.clear();
+        self.up_since = None;
+        for slot in &mut self.children {
+            slot.phase = SlotPhase::Waiting;
+        }
+        self.becomes(NodePhase::Starting, now);
+    }
+
+    /// Stops it. An own end that its parent has not taken up is part of that.
+    pub(crate) fn begin_stop(&mut self, now: Timestamp) {
+        match self.phase {
+            NodePhase::Down(None) | NodePhase::Stopping(Why::Asked) => {}
+            NodePhase::Down(Some(_)) => self.becomes(NodePhase::Down(None), now),
+            NodePhase::Starting | NodePhase::Running | NodePhase::Stopping(_) => {
+                self.becomes(NodePhase::Stopping(Why::Asked), now);
+            }
+        }
+    }
+
+    fn verdict(&self) -> Verdict {
+        match self.phase {
+            NodePhase::Running => Verdict::Started,
+            NodePhase::Down(Some(why)) => Verdict::Ended {
+                at: self.since,
+                started: why != Why::StartFailed,
+                // OTP: a supervisor that ends by itself does so with reason `shutdown`, which is normal.
+                normal: true,
+                because: self.last.clone(),
+            },
+            NodePhase::Starting | NodePhase::Stopping(_) | NodePhase::Down(None) => Verdict::Pending,
+        }
+    }
+}
+
+impl Slot {
+    /// Whether nothing in it runs.
+    pub(crate) fn is_gone(&self) -> bool {
+        match &self.inner {
+            Inner::Widget(widget) => widget.is_gone(),
+            Inner::Node(node) => node.is_gone(),
+        }
+    }
+
+    /// How its start goes, or how it ended.
+    pub(crate) fn verdict(&self) -> Verdict {
+        match &self.inner {
+            Inner::Widget(widget) => widget.verdict(),
+            Inner::Node(node) => node.verdict(),
+        }
+    }
+
+    pub(crate) fn begin_stop(&mut self, now: Timestamp) {
+        match &mut self.inner {
+            Inner::Widget(widget) => widget.begin_stop(now),
+            Inner::Node(node) => node.begin_stop(now),
+        }
+    }
+
+    /// Goes on with stopping; says whether it is gone.
+    fn stop(&mut self, now: Timestamp) -> bool {
+        if self.phase != SlotPhase::Stopping {
+            self.begin_stop(now);
+            self.phase = SlotPhase::Stopping;
+        }
+        self.is_gone()
+    }
+}
+
+/// How far the start of a slot is.
+enum Progress {
+    /// It has to be waited for.
+    Pending,
+    /// It is started, or not to be.
+    Done,
+    /// Its start failed.
+    Failed(Option<Arc<Cause>>),
+}
+
+impl Planner<'_> {
+    /// Carries on what is under way in this node and below; says whether something changed.
+    pub(crate) fn advance(&mut self, node: &mut Node, desired: Option<Desired<'_>>, floor: &mut u64) -> bool {
+        let mut changed = false;
+        for (at, slot) in node.children.iter_mut().enumerate() {
+            if let Inner::Node(below) = &mut slot.inner {
+                let desired = desired.and_then(|desired| desired.child(at)).and_then(DesiredChild::node);
+                changed |= self.advance(below, desired, floor);
+            }
+        }
+        for slot in &mut node.leaving {
+            if let Inner::Node(below) = &mut slot.inner {
+                changed |= self.advance(below, None, floor);
+            }
+        }
+        changed |= self.dismiss(node, floor);
+        changed
+            | match (node.phase, desired) {
+                (NodePhase::Starting, Some(desired)) => self.go_on_starting(node, desired),
+                (NodePhase::Running, Some(desired)) => self.go_on_running(node, desired),
+                (NodePhase::Stopping(why), _) => self.go_on_stopping(node, why),
+                (NodePhase::Down(_), _) | (_, None) => false,
+            }
+    }
+
+    /// Stops children that the manifest no longer has, the last one first, and lets them go.
+    fn dismiss(&mut self, node: &mut Node, floor: &mut u64) -> bool {
+        let mut changed = false;
+        while let Some(slot) = node.leaving.last_mut() {
+            changed |= slot.phase != SlotPhase::Stopping;
+            if !slot.stop(self.now) {
+                break;
+            }
+            *floor = (*floor).max(slot.highest_incarnation());
+            node.leaving.pop();
+            changed = true;
+        }
+        changed
+    }
+
+    fn go_on_starting(&mut self, node: &mut Node, desired: Desired<'_>) -> bool {
+        let mut changed = false;
+        for at in 0..node.children.len() {
+            match self.start_slot(node, desired, at, &mut changed) {
+                Progress::Pending => return changed,
+                Progress::Done => {}
+                Progress::Failed(because) => {
+                    self.tell_start_failed(node, at, because);
+                    node.becomes(NodePhase::Stopping(Why::StartFailed), self.now);
+                    return true;
+                }
+            }
+        }
+        node.becomes(NodePhase::Running, self.now);
+        node.up_since = Some(self.now);
+        self.tell(Event::Started { node: node.id.clone() });
+        true
+    }
+
+    fn go_on_running(&mut self, node: &mut Node, desired: Desired<'_>) -> bool {
+        let mut changed = false;
+        let mut open = std::mem::take(&mut node.open);
+        open.retain_mut(|open| {
+            let goes_on = self.go_on_with(node, desired, open, &mut changed);
+            changed |= !goes_on;
+            goes_on
+        });
+        node.open = open;
+        changed
+    }
+
+    /// Carries one piece of open work on; says whether it stays open.
+    fn go_on_with(
+        &mut self,
+        node: &mut Node,
+        desired: Desired<'_>,
+        open: &mut Open,
+        changed: &mut bool,
+    ) -> bool {
+        let places: Vec<usize> = open.scope.iter().filter_map(|key| node.place(key)).collect();
+        if open.stage == Stage::Stopping {
+            for &at in places.iter().rev() {
+                let restart = desired.child(at).map(DesiredChild::restart);
+                let Some(slot) = node.children.get_mut(at) else { continue };
+                if matches!(slot.phase, SlotPhase::Waiting | SlotPhase::Forgotten)
+                    && open.kind == OpenKind::Restart
+                    && slot.is_gone()
+                {
+                    continue;
+                }
+                *changed |= slot.phase != SlotPhase::Stopping;
+                if !slot.stop(self.now) {
+                    return true;
+                }
+                let forgotten = open.kind == OpenKind::Restart && restart == Some(Restart::Never);
+                slot.phase = if forgotten { SlotPhase::Forgotten } else { SlotPhase::Waiting };
+            }
+            open.stage = Stage::Starting;
+            *changed = true;
+        }
+        for &at in &places {
+            match self.start_slot(node, desired, at, changed) {
+                Progress::Pending => return true,
+                Progress::Done => {}
+                Progress::Failed(because) => {
+                    self.tell_start_failed(node, at, because);
+                    if let Some(slot) = node.children.get_mut(at) {
+                        slot.begin_stop(self.now);
+                        slot.phase = SlotPhase::Failed(self.now);
+                    }
+                    return false;
+                }
+            }
+        }
+        false
+    }
+
+    /// Starts a child whose turn it is, and sees how far it is.
+    fn start_slot(
+        &mut self,
+        node: &mut Node,
+        desired: Desired<'_>,
+        at: usize,
+        changed: &mut bool,
+    ) -> Progress {
+        let epoch = node.epoch;
+        let (Some(slot), Some(child)) = (node.children.get_mut(at), desired.child(at)) else {
+            return Progress::Done;
+        };
+        if slot.phase == SlotPhase::Stopping && slot.is_gone() {
+            slot.phase = SlotPhase::Waiting;
+        }
+        if slot.phase == SlotPhase::Waiting {
+            self.satisfy_requests(&node.id, slot);
+            match (&mut slot.inner, child) {
+                (Inner::Widget(widget), DesiredChild::Widget(spec)) => {
+                    widget.begin_start(spec, epoch, self.now);
+                }
+                (Inner::Node(below), DesiredChild::Node(_)) => below.begin_start(self.now),
+                (Inner::Widget(_), DesiredChild::Node(_)) | (Inner::Node(_), DesiredChild::Widget(_)) => {
+                    return Progress::Done;
+                }
+            }
+            slot.phase = SlotPhase::Starting;
+            *changed = true;
+        }
+        match slot.phase {
+            SlotPhase::Starting => match slot.verdict() {
+                Verdict::Pending => Progress::Pending,
+                Verdict::Started | Verdict::Ended { started: true, .. } => {
+                    slot.phase = SlotPhase::Up;
+                    *changed = true;
+                    Progress::Done
+                }
+                Verdict::Ended { started: false, because, .. } => Progress::Failed(because),
+            },
+            SlotPhase::Stopping => Progress::Pending,
+            SlotPhase::Up
+            | SlotPhase::Waiting
+            | SlotPhase::Ended
+            | SlotPhase::Forgotten
+            | SlotPhase::Failed(_) => Progress::Done,
+        }
+    }
+
+    fn tell_start_failed(&mut self, node: &mut Node, at: usize, because: Option<Arc<Cause>>) {
+        let Some(slot) = node.children.get(at) else { return };
+        let event = Event::StartFailed { node: node.id.clone(), child: slot.key.clone() };
+        node.last = Some(self.tell_because(event, because));
+    }
+
+    fn go_on_stopping(&mut self, node: &mut Node, why: Why) -> bool {
+        let mut changed = false;
+        for slot in node.children.iter_mut().rev() {
+            if slot.phase == SlotPhase::Waiting {
+                continue;
+            }
+            changed |= slot.phase != SlotPhase::Stopping;
+            if !slot.stop(self.now) {
+                return changed;
+            }
+            slot.phase = SlotPhase::Waiting;
+            changed = true;
+        }
+        if !node.leaving.is_empty() {
+            return changed;
+        }
+        node.open.clear();
+        let id = node.id.clone();
+        self.tell(match why {
+            Why::Asked => Event::Stopped { node: id },
+            Why::GaveUp | Why::ShutDown => Event::Gone { node: id },
+            Why::StartFailed => Event::NotStarted { node: id },
+        });
+        node.becomes(NodePhase::Down(why.is_own().then_some(why)), self.now);
+        true
+    }
+}

@@ -1,0 +1,101 @@
+//! Conditions by the conventions of Kubernetes.
+
+use kontrol_core::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The conditions of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Conditions {
+    /// Everything wanted runs and is healthy.
+    pub ready: Condition,
+    /// Work is under way.
+    pub reconciling: Condition,
+    /// The node stands still though more is wanted.
+    pub stalled: Condition,
+    /// The generation of the manifest that the conditions speak of.
+    pub observed_generation: Option<u64>,
+}
+
+/// One condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// Whether it is so.
+    pub status: bool,
+    /// Why, in one word.
+    pub reason: Reason,
+    /// Since when `status` is as it is.
+    pub since: Timestamp,
+}
+
+/// The reasons of conditions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Reason {
+    /// Every child that is wanted runs and is healthy.
+    AllReady,
+    /// A replica that runs is not healthy at the moment.
+    NotReady,
+    /// Children are started.
+    Starting,
+    /// Children are restarted.
+    Restarting,
+    /// The manifest changed and the tree follows.
+    Changing,
+    /// Children are stopped.
+    Stopping,
+    /// Nothing is under way.
+    Settled,
+    /// More restarts than the intensity bears, or a failed start; a pause is under way.
+    BackingOff,
+    /// More restarts than the intensity bears, or a failed start; it stays stopped.
+    Exhausted,
+    /// Significant children ended and the node with them.
+    ShutDown,
+    /// It is not to run.
+    Stopped,
+    /// Its parent does not run it at the moment.
+    Waiting,
+}
+
+impl Reason {
+    /// The reason as conditions spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AllReady => "AllReady",
+            Self::NotReady => "NotReady",
+            Self::Starting => "Starting",
+            Self::Restarting => "Restarting",
+            Self::Changing => "Changing",
+            Self::Stopping => "Stopping",
+            Self::Settled => "Settled",
+            Self::BackingOff => "BackingOff",
+            Self::Exhausted => "Exhausted",
+            Self::ShutDown => "ShutDown",
+            Self::Stopped => "Stopped",
+            Self::Waiting => "Waiting",
+        }
+    }
+}
+
+impl Condition {
+    pub(crate) const fn new(status: bool, reason: Reason, since: Timestamp) -> Self {
+        Self { status, reason, since }
+    }
+
+    /// The condition as it is now, with its time kept where its status is kept.
+    pub(crate) fn becomes(self, status: bool, reason: Reason, now: Timestamp) -> Self {
+        Self { status, reason, since: if status == self.status { self.since } else { now } }
+    }
+}
+
+impl Conditions {
+    pub(crate) const fn new(now: Timestamp) -> Self {
+        Self {
+            ready: Condition::new(false, Reason::Waiting, now),
+            reconciling: Condition::new(false, Reason::Settled, now),
+            stalled: Condition::new(false, Reason::Settled, now),
+            observed_generation: None,
+        }
+    }
+}

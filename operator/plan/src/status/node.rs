@@ -1,0 +1,205 @@
+//! The status of a supervisor or a group, and of its children as it sees them.
+
+use std::{fmt, sync::Arc};
+
+use kontrol_core::{
+    id::{Name, ObjectId},
+    time::Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Conditions, Widget};
+use crate::event::Cause;
+
+/// A supervisor or a group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Node {
+    /// Group or supervisor.
+    pub kind: Kind,
+    /// The object.
+    pub id: ObjectId,
+    /// Where it is in its life.
+    pub phase: NodePhase,
+    /// Since when.
+    pub since: Timestamp,
+    /// Since when all its children have been started; none before, and kept while it stops.
+    pub up_since: Option<Timestamp>,
+    /// How often it restarted children or was started again: a fence, carried by instances. Never compared with an incarnation.
+    pub epoch: u64,
+    /// When restarts were counted, the oldest first; those that had left the window at the last count are gone.
+    pub restarts: Vec<Timestamp>,
+    /// The children, in the order of the manifest.
+    pub children: Vec<Slot>,
+    /// Children that are no longer in the manifest and have not yet stopped, in their last order.
+    pub leaving: Vec<Slot>,
+    /// Restarts and other work under way.
+    pub open: Vec<Open>,
+    /// The last decision and what led to it, down to the end of a leaf.
+    pub last: Option<Arc<Cause>>,
+    /// The conditions.
+    pub conditions: Conditions,
+}
+
+/// What an object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Kind {
+    /// A widget of a group.
+    Widget,
+    /// A group of widgets.
+    Group,
+    /// A supervisor of groups and supervisors.
+    Supervisor,
+}
+
+/// A child's name, unique among its siblings.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Key {
+    /// What it is.
+    pub kind: Kind,
+    /// Its name.
+    pub name: Name,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name.fmt(f)
+    }
+}
+
+/// Where a node is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum NodePhase {
+    /// Nothing of it runs. With a reason where it once ran: as long as its parent has not taken it up, that is an end to decide on.
+    Down(Option<Why>),
+    /// Its children are being started in order; the first that fails undoes the start.
+    Starting,
+    /// All its children were started once.
+    Running,
+    /// Its children are being stopped in reverse.
+    Stopping(Why),
+}
+
+/// Why a node stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Why {
+    /// Its parent, its manifest or a user wants it.
+    Asked,
+    /// It had more restarts than its intensity bears.
+    GaveUp,
+    /// Its significant children ended.
+    ShutDown,
+    /// A child failed to start while the node was starting.
+    StartFailed,
+}
+
+impl Why {
+    /// Whether the node stops of its own accord.
+    pub fn is_own(self) -> bool {
+        self != Self::Asked
+    }
+}
+
+/// A child, as its supervisor sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Slot {
+    /// Its name.
+    pub key: Key,
+    /// How it stands.
+    pub phase: SlotPhase,
+    /// When the last handled request to restart it was made.
+    pub asked: Timestamp,
+    /// The child.
+    pub inner: Inner,
+}
+
+/// What is in a slot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Inner {
+    /// A widget, in a group.
+    Widget(Widget),
+    /// A group or supervisor, in a supervisor.
+    Node(Box<Node>),
+}
+
+/// How a child stands with its supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum SlotPhase {
+    /// To be started when its turn comes.
+    Waiting,
+    /// Its start is under way.
+    Starting,
+    /// It was started. It may have ended since: then that is an end which its supervisor has yet to take up.
+    Up,
+    /// Its start failed during a restart, at this time; it is tried again, and that counts as a restart.
+    Failed(Timestamp),
+    /// It is being stopped.
+    Stopping,
+    /// It ended by itself and is not restarted alone; a restart of its siblings takes it along.
+    Ended,
+    /// Of [`Never`](kontrol_core::spec::Restart::Never): it ended or was stopped, and only a new start of its supervisor starts it.
+    Forgotten,
+}
+
+/// Work under way on some children: first they are stopped in reverse, then started in order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Open {
+    /// Why.
+    pub kind: OpenKind,
+    /// Which children, in order.
+    pub scope: Vec<Key>,
+    /// How far.
+    pub stage: Stage,
+}
+
+/// Why children are stopped and started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum OpenKind {
+    /// A child ended.
+    Restart,
+    /// Their template changed, or they are new in the manifest.
+    Manifest,
+    /// A user asked.
+    Asked,
+}
+
+/// How far open work is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Stage {
+    /// Children are being stopped.
+    Stopping,
+    /// Children are being started.
+    Starting,
+}
+
+impl Node {
+    /// The replicas' highest incarnation at and below this node.
+    pub(crate) fn highest_incarnation(&self) -> u64 {
+        self.children.iter().chain(&self.leaving).map(Slot::highest_incarnation).max().unwrap_or(0)
+    }
+
+    pub(super) fn forget_instances(&mut self) {
+        self.phase = NodePhase::Down(None);
+        self.restarts.clear();
+        self.open.clear();
+        self.leaving.clear();
+        for slot in &mut self.children {
+            slot.phase = SlotPhase::Waiting;
+            match &mut slot.inner {
+                Inner::Widget(widget) => widget.forget_instances(),
+                Inner::Node(node) => node.forget_instances(),
+            }
+        }
+    }
+}
+
+impl Slot {
+    /// The replicas' highest incarnation in this slot.
+    pub(crate) fn highest_incarnation(&self) -> u64 {
+        match &self.inner {
+            Inner::Widget(widget) => widget.replicas.iter().map(|r| r.incarnation).max().unwrap_or(0),
+            Inner::Node(node) => node.highest_incarnation(),
+        }
+    }
+}
