@@ -7,14 +7,16 @@ use cel::{
 
 use super::expression::Error;
 
+mod nesting;
+
 /// The longest expression, in characters.
-pub const MAX_LENGTH: usize = 4_096;
+pub const MAX_LENGTH: usize = 1_024;
 
 /// The most nodes of an expression's tree, macros expanded.
 pub const MAX_NODES: usize = 1_000;
 
 /// The deepest nesting of an expression's tree: evaluation and destruction recurse as deep.
-const MAX_DEPTH: usize = 100;
+const MAX_DEPTH: usize = 40;
 
 const FUNCTIONS: [&str; 12] = [
     "size",
@@ -32,7 +34,7 @@ const FUNCTIONS: [&str; 12] = [
 ];
 
 /// The deepest bracketing that is given to the parser, which recurses on it.
-const MAX_BRACKETS: usize = 32;
+const MAX_BRACKETS: usize = 10;
 
 pub(super) fn length(text: &str) -> Result<(), Error> {
     let refuse = |index, message: String| Err(at(text, index, message));
@@ -45,19 +47,11 @@ pub(super) fn length(text: &str) -> Result<(), Error> {
     if let Some((index, _)) = text.char_indices().nth(MAX_LENGTH) {
         return refuse(index, format!("the expression is longer than {MAX_LENGTH} characters"));
     }
-    let mut depth = 0_usize;
-    for (index, character) in text.char_indices() {
-        match character {
-            '(' | '[' | '{' | '?' => depth += 1,
-            ')' | ']' | '}' | ':' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > MAX_BRACKETS {
-            return refuse(
-                index,
-                format!("more than {MAX_BRACKETS} brackets or choices stand inside of each other"),
-            );
-        }
+    if let Some(index) = nesting::deeper_than(MAX_BRACKETS, text) {
+        return refuse(
+            index,
+            format!("more than {MAX_BRACKETS} brackets or choices stand inside of each other"),
+        );
     }
     Ok(())
 }
