@@ -1,1 +1,22 @@
-//! Under way.
+//! Kontrol's sidecar: what a widget talks to, and what talks to all the others for it.
+//!
+//! ```text
+//!   widget ◄──gRPC, HTTP──► doors ──► service ──► bus ──link──► hub
+//!                                       │    └──► peers ──link──► other sidecars
+//!   operator ◄──control: configuration down, signals up──┘
+//! ```
+//!
+//! Invariants: doors translate and decide nothing; a configuration is applied whole; what was acknowledged is durable; every connection to
+//! another process is mTLS under the operator's authority and ends with its certificate. One runtime of one thread does it all: nothing
+//! here blocks. The crate refuses to know Kubernetes, and to decide about restarts or replicas: it tells what it sees.
+
+pub mod bus;
+pub mod clock;
+pub mod config;
+pub mod health;
+pub mod identity;
+pub mod link;
+pub mod peers;
+pub mod service;
+pub mod serving;
+pub mod shared;

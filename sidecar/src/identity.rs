@@ -1,0 +1,85 @@
+//! Who this process is: a key that never leaves it, a certificate of the operator's authority, and what TLS needs of both.
+//!
+//! ```text
+//!   join token ──Identity.Issue──► operator ──chain──► Tls (swapped whole, two thirds through each certificate's life)
+//! ```
+//!
+//! Invariants: nothing of the key is written anywhere; a renewal changes nothing for connections that are open, which end when the
+//! certificate that they were made with does.
+
+mod issue;
+pub mod spiffe;
+mod tls;
+
+pub use issue::{Issuer, connect_control};
+pub use tls::{Material, Tls, authorities};
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::watch, time::sleep};
+
+use crate::clock;
+
+/// Pauses between attempts to get a certificate.
+const RETRY: [Duration; 5] = [
+    Duration::from_millis(100),
+    Duration::from_millis(300),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+    Duration::from_secs(10),
+];
+
+/// The identity as its users see it: none until the first certificate came.
+#[derive(Clone, Debug)]
+pub struct Identity(watch::Receiver<Option<Arc<Tls>>>);
+
+impl Identity {
+    /// An identity, and what sets it.
+    pub fn new() -> (watch::Sender<Option<Arc<Tls>>>, Self) {
+        let (sender, receiver) = watch::channel(None);
+        (sender, Self(receiver))
+    }
+
+    /// What is in force.
+    pub fn current(&self) -> Option<Arc<Tls>> {
+        self.0.borrow().clone()
+    }
+
+    /// Waits for the first certificate. None: the process ends.
+    pub async fn ready(&mut self) -> Option<Arc<Tls>> {
+        self.0.wait_for(Option::is_some).await.ok().and_then(|tls| tls.clone())
+    }
+
+    /// Waits until the certificate has been renewed.
+    pub async fn renewed(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Gets the first certificate and renews it two thirds through its life, for as long as it is polled. Failures are logged and tried
+/// again: until it expires, a certificate serves on.
+pub async fn run(issuer: Issuer, sender: watch::Sender<Option<Arc<Tls>>>) {
+    let mut failures = 0_usize;
+    loop {
+        match issuer.issue().await {
+            Ok(tls) => {
+                failures = 0;
+                let life = tls.not_after().saturating_sub(clock::unix_micros() / 1_000_000);
+                tracing::info!(subject = tls.subject(), expires_in_s = life, "certificate issued");
+                sender.send_replace(Some(Arc::new(tls)));
+                let renew = u64::try_from(life.max(3)).unwrap_or(3) * 2 / 3;
+                sleep(Duration::from_secs(renew)).await;
+            }
+            Err(error) => {
+                let pause = RETRY[failures.min(RETRY.len() - 1)];
+                if failures == 0 || pause >= RETRY[4] {
+                    tracing::warn!(code = %error.code, %error, "no certificate yet");
+                }
+                failures += 1;
+                sleep(pause).await;
+            }
+        }
+    }
+}
