@@ -1,0 +1,215 @@
+//! TLS for the server: the operator's certificate for everybody, and a client's certificate where it has one.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use kontrol_core::{code::Code, time::Timestamp};
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::ring,
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
+};
+use rustls_pki_types::CertificateDer;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::Connected;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::{
+    authority::{self, Authority, LEAF_LIFE, SPIFFE_PREFIX},
+    clock,
+};
+
+/// A handshake that takes longer is given up.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// Why the server cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No port to listen on.
+    #[error("the control server cannot listen on the loopback: {0}")]
+    Listen(#[source] io::Error),
+    /// The authority gave no usable certificate.
+    #[error("the control server has no certificate: {0}")]
+    Certificate(#[from] authority::Error),
+    /// The certificate cannot be used for TLS.
+    #[error("the control server's certificate cannot be used: {0}")]
+    Tls(String),
+    /// The server ended.
+    #[error("the control server ended: {0}")]
+    Serve(#[source] tonic::transport::Error),
+}
+
+impl Error {
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Listen(_) | Self::Serve(_) => Code::ListenFailed,
+            Self::Certificate(error) => error.code(),
+            Self::Tls(_) => Code::AuthorityUnusable,
+        }
+    }
+}
+
+/// Who is at the other end of a connection, as its certificate says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Peer {
+    pub(super) subject: String,
+    pub(super) not_after: Timestamp,
+}
+
+/// A connection whose handshake is done.
+pub(super) struct Connection {
+    stream: TlsStream<TcpStream>,
+    peer: Option<Peer>,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Option<Peer>;
+    fn connect_info(&self) -> Option<Peer> {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Accepts until `stop`. Each handshake is a task of its own, so that one that hangs holds up nobody.
+pub(super) async fn accept(
+    listener: TcpListener,
+    authority: Arc<Authority>,
+    accepted: mpsc::Sender<io::Result<Connection>>,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let mut own = Own::new(authority)?;
+    let mut handshakes = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            Some(_) = handshakes.join_next() => {}
+            result = listener.accept() => match result {
+                Ok((stream, _)) => {
+                    let acceptor = TlsAcceptor::from(own.config()?);
+                    handshakes.spawn(handshake(acceptor, stream, accepted.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            },
+        }
+    }
+}
+
+async fn handshake(acceptor: TlsAcceptor, stream: TcpStream, accepted: mpsc::Sender<io::Result<Connection>>) {
+    let shaken = async {
+        stream.set_nodelay(true)?;
+        let stream = acceptor.accept(stream).await?;
+        let peer = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(peer).transpose()?;
+        Ok::<_, io::Error>(Connection { stream, peer })
+    };
+    match timeout(HANDSHAKE, shaken).await {
+        Ok(Ok(connection)) => drop(accepted.send(Ok(connection)).await),
+        Ok(Err(error)) => {
+            tracing::warn!(code = Code::ForeignCertificate.as_str(), %error, "a TLS handshake failed");
+        }
+        Err(_) => tracing::warn!("a TLS handshake took too long"),
+    }
+}
+
+fn peer(certificate: &CertificateDer<'_>) -> io::Result<Peer> {
+    let foreign = |reason: &str| io::Error::new(io::ErrorKind::PermissionDenied, reason.to_owned());
+    let (_, certificate) =
+        X509Certificate::from_der(certificate).map_err(|_| foreign("the certificate cannot be read"))?;
+    let names = certificate.subject_alternative_name().ok().flatten();
+    let subject = names
+        .iter()
+        .flat_map(|names| &names.value.general_names)
+        .find_map(|name| match name {
+            GeneralName::URI(uri) => uri.strip_prefix(SPIFFE_PREFIX),
+            _ => None,
+        })
+        .ok_or_else(|| foreign("the certificate names no SPIFFE ID of this trust domain"))?;
+    let seconds = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
+    Ok(Peer {
+        subject: subject.to_owned(),
+        not_after: Timestamp::from_micros(seconds.saturating_mul(1_000_000)),
+    })
+}
+
+/// The operator's own certificate, renewed two thirds through its life by whoever connects next.
+struct Own {
+    authority: Arc<Authority>,
+    config: Arc<ServerConfig>,
+    renew_at: Timestamp,
+}
+
+impl Own {
+    fn new(authority: Arc<Authority>) -> Result<Self, Error> {
+        let now = clock::now();
+        let config = server_config(&authority, now)?;
+        Ok(Self { authority, config, renew_at: now.plus(LEAF_LIFE * 2 / 3) })
+    }
+
+    fn config(&mut self) -> Result<Arc<ServerConfig>, Error> {
+        let now = clock::now();
+        if now >= self.renew_at {
+            self.config = server_config(&self.authority, now)?;
+            self.renew_at = now.plus(LEAF_LIFE * 2 / 3);
+        }
+        Ok(Arc::clone(&self.config))
+    }
+}
+
+fn server_config(authority: &Authority, now: Timestamp) -> Result<Arc<ServerConfig>, Error> {
+    let unusable = |error: &dyn std::fmt::Display| Error::Tls(error.to_string());
+    let (issued, key) = authority.own(now)?;
+    let provider = Arc::new(ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.certificate().clone()).map_err(|error| unusable(&error))?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| unusable(&error))?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| unusable(&error))?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(issued.chain, key)
+        .map_err(|error| unusable(&error))?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(Arc::new(config))
+}

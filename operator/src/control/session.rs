@@ -1,0 +1,161 @@
+//! One session for each sidecar and for the hub.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use kontrol_core::code::Code;
+use kontrol_proto::v1::{
+    self, Hello, SessionRequest, SessionResponse, control_server::Control, session_request::Message,
+};
+use tokio::{sync::mpsc, time::sleep};
+use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{listener::Peer, status};
+use crate::clock;
+
+/// Configurations that may wait for one session.
+const BACKLOG: usize = 64;
+
+/// Tells one session of a subject from the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(u64);
+
+/// What sessions tell the world.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A sidecar, or the hub, has come.
+    Opened {
+        /// Which session.
+        id: SessionId,
+        /// Who it is and where it listens.
+        hello: Hello,
+        /// The way back.
+        session: Session,
+    },
+    /// It said something.
+    Said {
+        /// Which session.
+        id: SessionId,
+        /// `<namespace>/<group>/<widget>/<ordinal>` or `hub`.
+        subject: String,
+        /// What.
+        message: Upward,
+    },
+    /// The session has ended.
+    Closed {
+        /// Which session.
+        id: SessionId,
+        /// Whose it was.
+        subject: String,
+    },
+}
+
+/// What a session says after its first message.
+#[derive(Clone, Debug)]
+pub enum Upward {
+    /// A configuration is in force.
+    Applied(v1::Applied),
+    /// What a sidecar sees of its widget.
+    Signals(v1::Signals),
+    /// What the hub sees of its subscriptions.
+    Hub(v1::HubSignals),
+}
+
+/// The way to a sidecar. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Session {
+    outbound: mpsc::Sender<Result<SessionResponse, Status>>,
+    ended: CancellationToken,
+}
+
+impl Session {
+    /// Tells it something, without waiting. A session that cannot keep up is ended: when it comes back it gets what is newest.
+    pub fn tell(&self, message: v1::session_response::Message) {
+        if self.outbound.try_send(Ok(SessionResponse { message: Some(message) })).is_err() {
+            self.ended.cancel();
+        }
+    }
+}
+
+pub(super) struct Sessions {
+    events: mpsc::Sender<Event>,
+    next: Arc<AtomicU64>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Sessions {
+    pub(super) fn new(events: mpsc::Sender<Event>, stop: CancellationToken) -> Self {
+        Self { events, next: Arc::default(), stop, tasks: TaskTracker::new() }
+    }
+}
+
+#[tonic::async_trait]
+impl Control for Sessions {
+    type SessionStream = Pin<Box<dyn Stream<Item = Result<SessionResponse, Status>> + Send>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<SessionRequest>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let peer = request.extensions().get::<Option<Peer>>().cloned().flatten().ok_or_else(|| {
+            let message = "Control is served to certificates of this world's authority alone";
+            status(Code::ForeignCertificate, "", message.to_owned())
+        })?;
+        let mut inbound = request.into_inner();
+        let Some(Message::Hello(hello)) = inbound.message().await?.and_then(|first| first.message) else {
+            return Err(status(Code::SubjectMismatch, &peer.subject, "a session starts with Hello".into()));
+        };
+        if hello.subject != peer.subject {
+            let message = format!("the certificate is that of {}, not of {}", peer.subject, hello.subject);
+            return Err(status(Code::SubjectMismatch, &peer.subject, message));
+        }
+        let id = SessionId(self.next.fetch_add(1, Ordering::Relaxed));
+        let (outbound, responses) = mpsc::channel(BACKLOG);
+        let ended = self.stop.child_token();
+        let session = Session { outbound: outbound.clone(), ended: ended.clone() };
+        let subject = hello.subject.clone();
+        let opened = Event::Opened { id, hello, session };
+        self.events.send(opened).await.map_err(|_| Status::unavailable("the operator ends"))?;
+        let events = self.events.clone();
+        let life = peer.not_after.since(clock::now());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = listen(id, &subject, &mut inbound, &events) => {}
+                () = ended.cancelled() => {}
+                () = sleep(life) => {
+                    let message = format!("the certificate of {subject} has expired");
+                    drop(outbound.try_send(Err(status(Code::CertificateExpired, &subject, message))));
+                }
+            }
+            drop(events.send(Event::Closed { id, subject }).await);
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
+    }
+}
+
+async fn listen(
+    id: SessionId,
+    subject: &str,
+    inbound: &mut Streaming<SessionRequest>,
+    events: &mpsc::Sender<Event>,
+) {
+    while let Some(Ok(request)) = inbound.next().await {
+        let message = match request.message {
+            Some(Message::Applied(applied)) => Upward::Applied(applied),
+            Some(Message::Signals(signals)) => Upward::Signals(signals),
+            Some(Message::HubSignals(signals)) => Upward::Hub(signals),
+            Some(Message::Hello(_)) | None => continue,
+        };
+        if events.send(Event::Said { id, subject: subject.to_owned(), message }).await.is_err() {
+            return;
+        }
+    }
+}
