@@ -6,4 +6,3 @@
 
 pub mod bench;
 pub mod widget;
-pub mod world;

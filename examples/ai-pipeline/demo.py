@@ -229,6 +229,9 @@ def restarted(before):
 
 
 def main():
+    if kontrol("tree", "-o", "json"):
+        print(f"the pipeline is up already: kontrol down --state-dir {HERE / '.kontrol'}", file=sys.stderr)
+        return 1
     for left in (DATA, HERE / ".kontrol"):
         shutil.rmtree(left, ignore_errors=True)
     say("kontrol up examples/ai-pipeline")

@@ -12,6 +12,7 @@
 
 pub mod bus;
 pub mod clock;
+pub mod cloudevents;
 pub mod config;
 pub mod health;
 pub mod identity;

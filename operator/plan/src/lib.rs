@@ -23,3 +23,6 @@ pub use event::{Cause, Event};
 pub use observe::{End, Instance, InstanceState, Observed, RestartRequest, RestartTarget, StartError};
 pub use plan::{Plan, plan};
 pub use status::Status;
+
+#[cfg(test)]
+mod tests;
