@@ -15,6 +15,7 @@ pub mod breaker;
 pub mod budget;
 pub mod code;
 pub mod duration;
+pub mod grant;
 pub mod health;
 pub mod id;
 pub mod route;
