@@ -45,7 +45,8 @@ pub enum Mode {
 impl Mode {
     /// Tells the mode. Batches and event formats other than JSON are refused.
     pub fn of(headers: &http::HeaderMap) -> Result<Self, Error> {
-        let content_type = headers.get(http::header::CONTENT_TYPE).map_or("", |value| value.to_str().unwrap_or(""));
+        let content_type =
+            headers.get(http::header::CONTENT_TYPE).map_or("", |value| value.to_str().unwrap_or(""));
         let (media_type, parameters) = split(content_type);
         if let Some(format) = media_type.strip_prefix(PREFIX) {
             return match format {
@@ -97,6 +98,9 @@ pub fn is_text(content_type: &str) -> bool {
     let (media_type, parameters) = split(content_type);
     let textual = media_type.starts_with("text/")
         || media_type.ends_with("+xml")
-        || matches!(media_type.as_str(), "application/xml" | "application/x-www-form-urlencoded" | "application/x-ndjson");
+        || matches!(
+            media_type.as_str(),
+            "application/xml" | "application/x-www-form-urlencoded" | "application/x-ndjson"
+        );
     textual && is_utf8(parameters)
 }

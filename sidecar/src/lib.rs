@@ -14,6 +14,8 @@ pub mod bus;
 pub mod clock;
 pub mod cloudevents;
 pub mod config;
+pub mod control;
+pub mod grpc;
 pub mod health;
 pub mod identity;
 pub mod link;

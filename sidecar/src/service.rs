@@ -174,6 +174,11 @@ impl Service {
         self.shared.incarnation()
     }
 
+    /// Tells of each new configuration, with its version.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes()
+    }
+
     /// `<namespace>/<group>/<widget>/<ordinal>`.
     pub fn instance(&self) -> &str {
         &self.shared.subject

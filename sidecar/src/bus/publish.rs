@@ -12,9 +12,12 @@ use tokio::{
 use super::{Bus, PAGE, PAGES};
 use crate::{
     clock,
-    link::Frame,
+    link::{Frame, frame::MAX_FRAME},
     service::{Error, Event, Published},
 };
+
+/// Bytes that a frame may take beside its event: names, and the records of routes share one event each.
+const ENVELOPE: usize = 64 << 10;
 
 /// A publish that has no answer yet.
 #[derive(Debug)]
@@ -62,6 +65,13 @@ impl Bus {
         {
             let message =
                 format!("a message of {} bytes is over the limit of {limit} of topic {topic}", encoded.len());
+            return Err(Error::new(Code::MessageTooLarge, topic, message));
+        }
+        if encoded.len() + ENVELOPE > MAX_FRAME {
+            let message = format!(
+                "a message of {} bytes is over the limit of {MAX_FRAME} of the sidecar",
+                encoded.len()
+            );
             return Err(Error::new(Code::MessageTooLarge, topic, message));
         }
         let record = |topic: &str, key: Option<&str>| v1::LinkRecord {

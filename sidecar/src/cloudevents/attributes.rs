@@ -28,8 +28,9 @@ impl Draft {
             "datacontenttype" => event.datacontenttype = media_type(value)?,
             "time" => {
                 let micros = time::parse(&value);
-                event.time_micros =
-                    micros.ok_or_else(|| Error::attribute_of(name, format!("is {value:?}, which is no RFC 3339 time")))?;
+                event.time_micros = micros.ok_or_else(|| {
+                    Error::attribute_of(name, format!("is {value:?}, which is no RFC 3339 time"))
+                })?;
             }
             extension => {
                 extension_name(extension)?;
@@ -67,9 +68,13 @@ fn extension_name(name: &str) -> Result<(), Error> {
 
 /// A text without characters that the specification excludes.
 fn characters(name: &str, value: String) -> Result<String, Error> {
-    let excluded = |c: char| c.is_control() || (c as u32 & 0xfffe) == 0xfffe || ('\u{fdd0}'..='\u{fdef}').contains(&c);
+    let excluded =
+        |c: char| c.is_control() || (c as u32 & 0xfffe) == 0xfffe || ('\u{fdd0}'..='\u{fdef}').contains(&c);
     if value.contains(excluded) {
-        return Err(Error::attribute_of(name, "has a control character or a code point that is no character"));
+        return Err(Error::attribute_of(
+            name,
+            "has a control character or a code point that is no character",
+        ));
     }
     Ok(value)
 }

@@ -42,7 +42,8 @@ pub fn plain(headers: &HeaderMap, body: Bytes) -> Result<Event, Error> {
 
 fn content_type(headers: &HeaderMap) -> Result<Option<String>, Error> {
     let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(None) };
-    let text = value.to_str().map_err(|_| Error::attribute_of("datacontenttype", "is not printable ASCII"))?;
+    let text =
+        value.to_str().map_err(|_| Error::attribute_of("datacontenttype", "is not printable ASCII"))?;
     Ok(Some(text.to_owned()))
 }
 
@@ -52,7 +53,9 @@ pub(super) fn with_trace(mut event: Event, headers: &HeaderMap) -> Event {
         return event;
     }
     for name in TRACE {
-        if let Some(value) = headers.get(name).and_then(|value| value.to_str().ok()).filter(|value| !value.is_empty()) {
+        if let Some(value) =
+            headers.get(name).and_then(|value| value.to_str().ok()).filter(|value| !value.is_empty())
+        {
             event.extensions.insert(name.to_owned(), value.to_owned());
         }
     }
@@ -104,5 +107,6 @@ pub(super) fn written_time(event: &Event) -> Result<Option<String>, Error> {
 }
 
 fn printable(name: &str, value: &str) -> Result<HeaderValue, Error> {
-    HeaderValue::from_str(value).map_err(|_| Error::attribute_of(name, "has a character that no header can have"))
+    HeaderValue::from_str(value)
+        .map_err(|_| Error::attribute_of(name, "has a character that no header can have"))
 }

@@ -15,7 +15,8 @@ use super::{Error, Event, attributes::Draft, binary, is_json, is_text};
 
 /// Reads an event in the JSON event format. `data` stays byte for byte what it was, without the line breaks between its tokens.
 pub fn from_json(body: &[u8]) -> Result<Event, Error> {
-    let members: Members<'_> = serde_json::from_slice(body).map_err(|error| Error::Body(error.to_string()))?;
+    let members: Members<'_> =
+        serde_json::from_slice(body).map_err(|error| Error::Body(error.to_string()))?;
     let mut draft = Draft::default();
     let (mut data, mut base64) = (None, None);
     let mut content_type = String::new();
@@ -42,7 +43,11 @@ pub fn from_json(body: &[u8]) -> Result<Event, Error> {
                 "application/json".clone_into(&mut content_type);
                 draft.set("datacontenttype", content_type.clone())?;
             }
-            if is_json(&content_type) { Bytes::from(one_line(raw).into_owned()) } else { string(raw, &content_type)? }
+            if is_json(&content_type) {
+                Bytes::from(one_line(raw).into_owned())
+            } else {
+                string(raw, &content_type)?
+            }
         }
     };
     Ok(Event { data, ..draft.finish()? })
@@ -68,8 +73,8 @@ fn attribute(name: &str, raw: &RawValue) -> Result<Option<String>, Error> {
 }
 
 fn decoded(raw: &RawValue) -> Result<Bytes, Error> {
-    let text: Cow<'_, str> = serde_json::from_str(raw.get())
-        .map_err(|_| Error::Body("data_base64 is no string".to_owned()))?;
+    let text: Cow<'_, str> =
+        serde_json::from_str(raw.get()).map_err(|_| Error::Body("data_base64 is no string".to_owned()))?;
     let bytes = BASE64_STANDARD.decode(text.as_bytes());
     bytes.map(Bytes::from).map_err(|error| Error::Body(format!("data_base64 is no base64: {error}")))
 }
@@ -190,7 +195,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
                 let mut members: Self::Value = Vec::new();
                 while let Some((name, value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
                     if members.iter().any(|(known, _)| *known == name.0) {
-                        return Err(serde::de::Error::custom(format!("{:?} is there more than once", name.0)));
+                        return Err(serde::de::Error::custom(format!(
+                            "{:?} is there more than once",
+                            name.0
+                        )));
                     }
                     members.push((name.0, value));
                 }

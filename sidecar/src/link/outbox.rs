@@ -95,8 +95,6 @@ impl Outbox {
                 }
             }
             self.filled.notified().await;
-            // Whoever is ready as well gets its frame into the same write.
-            tokio::task::yield_now().await;
         }
     }
 

@@ -102,6 +102,11 @@ impl Replies {
         self.sink.send(chunk).await
     }
 
+    /// Whether [`Replies::send`] would not wait for the caller's credit.
+    pub fn has_credit(&self) -> bool {
+        self.sink.has_credit()
+    }
+
     /// Ends the call with an error.
     pub fn fail(self, error: Error) {
         self.sink.fail(error);

@@ -114,6 +114,10 @@ impl ReplySink {
         &self.handle.token
     }
 
+    pub(crate) fn has_credit(&self) -> bool {
+        self.handle.credits.available_permits() > 0
+    }
+
     pub(crate) async fn send(&mut self, chunk: Chunk) -> Result<(), Error> {
         let gone = || Error::new(Code::Cancelled, "", "the caller has gone, or its deadline has passed");
         if self.finished || self.handle.token.is_cancelled() {

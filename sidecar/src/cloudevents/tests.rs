@@ -1,0 +1,5 @@
+//! The codec against the specification's own examples, round trips, and what it refuses.
+
+mod examples;
+mod refused;
+mod round_trip;

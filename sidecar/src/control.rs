@@ -1,0 +1,211 @@
+//! The session with the operator: configuration down, signals up. It comes back by itself; meanwhile the last configuration holds.
+
+mod signals;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use kontrol_core::code::Code;
+use kontrol_proto::v1::{self, control_client::ControlClient, session_request, session_response};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::{
+    clock,
+    config::Store,
+    health::Health,
+    identity::{Identity, Tls, connect_control},
+    peers::Peers,
+    service::Error,
+    shared::{Count, Shared},
+};
+
+/// The least time between two signals, and the longest.
+const PACE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// The first and the longest pause between sessions.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// One side of the control session: a sidecar, or the hub.
+pub trait Role: Send + Sync + 'static {
+    /// The first message.
+    fn hello(&self) -> v1::Hello;
+
+    /// Takes what the operator sends; the answer, if there is one.
+    fn take(
+        &self,
+        message: session_response::Message,
+    ) -> impl Future<Output = Option<session_request::Message>> + Send;
+
+    /// What is seen now.
+    fn signals(&self) -> session_request::Message;
+
+    /// Waits until signals are worth sending at once.
+    fn touched(&self) -> impl Future<Output = ()> + Send;
+
+    /// A session began (true) or ended.
+    fn connected(&self, connected: bool);
+}
+
+/// Keeps a session for as long as it is polled.
+pub async fn run<R: Role>(role: Arc<R>, address: String, mut identity: Identity) {
+    let mut pause = PAUSE.0;
+    loop {
+        let Some(tls) = identity.ready().await else { return };
+        let began = clock::now();
+        let ended = session(&*role, &address, &tls, &mut identity).await;
+        if began.elapsed() > PAUSE.1 {
+            pause = PAUSE.0;
+        }
+        if let Err(error) = ended {
+            if pause == PAUSE.0 {
+                tracing::warn!(operator = address, code = %error.code, %error, "no session with the operator");
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE.1);
+        }
+    }
+}
+
+async fn session<R: Role>(role: &R, address: &str, tls: &Tls, identity: &mut Identity) -> Result<(), Error> {
+    let lost = |status: &tonic::Status| {
+        Error::new(
+            Code::ControlUnavailable,
+            address,
+            format!("the session with {address} ended: {}", status.message()),
+        )
+    };
+    let channel = connect_control(address, tls.control()).await?;
+    let (requests, outgoing) = mpsc::channel(16);
+    let send = |message| v1::SessionRequest { message: Some(message) };
+    let gone = || Error::new(Code::ControlUnavailable, address, format!("the session with {address} ended"));
+    requests.send(send(session_request::Message::Hello(role.hello()))).await.map_err(|_| gone())?;
+    let mut client = ControlClient::new(channel);
+    let mut incoming =
+        client.session(ReceiverStream::new(outgoing)).await.map_err(|status| lost(&status))?.into_inner();
+    role.connected(true);
+    let _connected = Connected(role);
+    tracing::info!(operator = address, "session with the operator");
+    let mut last: Option<Instant> = None;
+    loop {
+        let due = last.map_or_else(clock::now, |last| last + PACE.1);
+        let worth = async {
+            role.touched().await;
+            if let Some(last) = last {
+                sleep_until(last + PACE.0).await;
+            }
+        };
+        tokio::select! {
+            message = incoming.message() => match message.map_err(|status| lost(&status))? {
+                None => return Err(gone()),
+                Some(message) => if let Some(message) = message.message
+                    && let Some(answer) = role.take(message).await
+                {
+                    requests.send(send(answer)).await.map_err(|_| gone())?;
+                },
+            },
+            () = async { tokio::select! { () = worth => {}, () = sleep_until(due) => {} } } => {
+                last = Some(clock::now());
+                requests.send(send(role.signals())).await.map_err(|_| gone())?;
+            }
+            () = identity.renewed() => return Ok(()),
+        }
+    }
+}
+
+struct Connected<'a, R: Role>(&'a R);
+
+impl<R: Role> Drop for Connected<'_, R> {
+    fn drop(&mut self) {
+        self.0.connected(false);
+    }
+}
+
+/// A sidecar's side of the session.
+#[derive(Debug)]
+pub struct SidecarRole {
+    /// What it shares.
+    pub shared: Arc<Shared>,
+    /// The widget's health.
+    pub health: Arc<Health>,
+    /// The breakers.
+    pub peers: Arc<Peers>,
+    /// Where configurations are kept.
+    pub store: Store,
+    /// Where it listens.
+    pub addresses: Addresses,
+}
+
+/// Where a sidecar listens.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses {
+    /// For other sidecars, `host:port`.
+    pub peer: String,
+    /// The gRPC door.
+    pub grpc: String,
+    /// The HTTP door.
+    pub http: String,
+    /// Metrics and health.
+    pub admin: String,
+    /// The Unix socket.
+    pub socket: String,
+}
+
+impl SidecarRole {
+    async fn configure(&self, wire: v1::SidecarConfig) -> Option<session_request::Message> {
+        let (version, incarnation) = (wire.version, wire.incarnation);
+        if let Err(error) = self.store.save(&wire) {
+            tracing::warn!(%error, "the configuration could not be kept on disk");
+        }
+        if !self.shared.apply(wire.into()) {
+            tracing::warn!(version, incarnation, code = %Code::StaleIncarnation, "a configuration of an older incarnation is ignored");
+            return None;
+        }
+        tracing::info!(version, incarnation, "configuration in force");
+        // Links announce a new incarnation before the operator raises the fence on our word.
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
+        Some(session_request::Message::Applied(v1::Applied { version, incarnation }))
+    }
+}
+
+impl Role for SidecarRole {
+    fn hello(&self) -> v1::Hello {
+        let Addresses { peer, grpc, http, admin, socket } = self.addresses.clone();
+        let incarnation = *self.shared.incarnation().borrow();
+        let subject = self.shared.subject.clone();
+        v1::Hello { subject, pid: std::process::id(), incarnation, peer, grpc, http, admin, socket }
+    }
+
+    async fn take(&self, message: session_response::Message) -> Option<session_request::Message> {
+        match message {
+            session_response::Message::Sidecar(config) => self.configure(config).await,
+            session_response::Message::Drain(drain) => {
+                self.shared.drain(Duration::from_millis(drain.grace_ms));
+                None
+            }
+            session_response::Message::Hub(_) => {
+                tracing::warn!("a configuration for a hub came to a sidecar");
+                None
+            }
+        }
+    }
+
+    fn signals(&self) -> session_request::Message {
+        session_request::Message::Signals(signals::of(&self.shared, &self.health, &self.peers))
+    }
+
+    async fn touched(&self) {
+        self.shared.touched().await;
+    }
+
+    fn connected(&self, connected: bool) {
+        let stats = &self.shared.stats;
+        stats.control_connected.set(connected.into());
+        if connected {
+            Count::inc(&stats.control_connects);
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! `kontrol.v1.Topics`.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::{FutureExt, Stream, future::BoxFuture, stream, stream::FuturesUnordered};
+use kontrol_core::code::Code;
+use kontrol_proto::v1::{
+    self, publish_stream_response as out, subscribe_request as ask, subscribe_response as tell,
+};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::deadline;
+use crate::service::{Error, Event, Outcome, Service, Subscription, SubscriptionEvent};
+
+/// Publishes of one stream that are on their way at once; beyond, the stream is not read.
+const PIPELINE: usize = 1024;
+
+/// See the module.
+pub(super) struct Door(pub(super) Service);
+
+fn missing(what: &str) -> Error {
+    Error::new(Code::InvalidRequest, "", format!("the request has no {what}"))
+}
+
+#[tonic::async_trait]
+impl v1::topics_server::Topics for Door {
+    async fn publish(
+        &self,
+        request: Request<v1::PublishRequest>,
+    ) -> Result<Response<v1::PublishResponse>, Status> {
+        let deadline = deadline(request.metadata());
+        let v1::PublishRequest { topic, event } = request.into_inner();
+        let event: Event = event.ok_or_else(|| missing("event"))?;
+        let published = self.0.publish(&topic, event, deadline).await?;
+        Ok(Response::new(published.into()))
+    }
+
+    type PublishStreamStream = Pipeline;
+
+    async fn publish_stream(
+        &self,
+        request: Request<Streaming<v1::PublishStreamRequest>>,
+    ) -> Result<Response<Pipeline>, Status> {
+        let (service, requests) = (self.0.clone(), request.into_inner());
+        Ok(Response::new(Pipeline { service, requests, ended: false, on_their_way: FuturesUnordered::new() }))
+    }
+
+    type SubscribeStream = Pin<Box<dyn Stream<Item = Result<v1::SubscribeResponse, Status>> + Send>>;
+
+    async fn subscribe(
+        &self,
+        request: Request<Streaming<v1::SubscribeRequest>>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let session =
+            Session { service: self.0.clone(), requests: request.into_inner(), phase: Phase::Opening };
+        Ok(Response::new(Box::pin(stream::unfold(session, Session::step))))
+    }
+}
+
+/// The answers of a publish stream: it reads requests while it has room and gives answers as they come.
+pub(super) struct Pipeline {
+    service: Service,
+    requests: Streaming<v1::PublishStreamRequest>,
+    ended: bool,
+    on_their_way: FuturesUnordered<BoxFuture<'static, v1::PublishStreamResponse>>,
+}
+
+impl Pipeline {
+    fn start(&mut self, request: v1::PublishStreamRequest) {
+        let v1::PublishStreamRequest { tag, publish } = request;
+        let v1::PublishRequest { topic, event } = publish.unwrap_or_default();
+        let publish = self.service.publish(&topic, event.unwrap_or_default(), None);
+        let answer = publish.map(move |result| {
+            let outcome = match result {
+                Ok(published) => out::Outcome::Published(published.into()),
+                Err(error) => out::Outcome::Error(v1::PublishError {
+                    status: error.status.number(),
+                    problem: Some(error.problem()),
+                }),
+            };
+            v1::PublishStreamResponse { tag, outcome: Some(outcome) }
+        });
+        self.on_their_way.push(answer.boxed());
+    }
+}
+
+impl Stream for Pipeline {
+    type Item = Result<v1::PublishStreamResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        while !self.ended && self.on_their_way.len() < PIPELINE {
+            match Pin::new(&mut self.requests).poll_next(cx) {
+                Poll::Ready(Some(Ok(request))) => self.start(request),
+                Poll::Ready(Some(Err(status))) => return Poll::Ready(Some(Err(status))),
+                Poll::Ready(None) => self.ended = true,
+                Poll::Pending => break,
+            }
+        }
+        match Pin::new(&mut self.on_their_way).poll_next(cx) {
+            Poll::Ready(Some(answer)) => Poll::Ready(Some(Ok(answer))),
+            Poll::Ready(None) if self.ended => Poll::Ready(None),
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+/// A subscription at the door.
+struct Session {
+    service: Service,
+    requests: Streaming<v1::SubscribeRequest>,
+    phase: Phase,
+}
+
+enum Phase {
+    Opening,
+    Open(Subscription),
+    Over,
+}
+
+type Step = Option<(Result<v1::SubscribeResponse, Status>, Session)>;
+
+impl Session {
+    async fn step(mut self) -> Step {
+        let event = match self.phase {
+            Phase::Opening => self.open().await,
+            Phase::Open(_) => self.next().await,
+            Phase::Over => return None,
+        };
+        match event {
+            Ok(Some(event)) => Some((Ok(v1::SubscribeResponse { event: Some(event) }), self)),
+            Ok(None) => None,
+            Err(status) => {
+                self.phase = Phase::Over;
+                Some((Err(status), self))
+            }
+        }
+    }
+
+    async fn open(&mut self) -> Result<Option<tell::Event>, Status> {
+        let Some(request) = self.requests.message().await? else { return Ok(None) };
+        let Some(ask::Action::Open(open)) = request.action else {
+            let message = "a subscription begins with open";
+            return Err(Error::new(Code::OutOfOrder, "", message).into());
+        };
+        let subscription = self.service.subscribe(&open.topic, &open.subscription, open.credits).await?;
+        let opened = tell::Opened {
+            topic: subscription.topic().to_owned(),
+            subscription: subscription.name().to_owned(),
+        };
+        self.phase = Phase::Open(subscription);
+        Ok(Some(tell::Event::Opened(opened)))
+    }
+
+    async fn next(&mut self) -> Result<Option<tell::Event>, Status> {
+        let Phase::Open(subscription) = &mut self.phase else { return Ok(None) };
+        loop {
+            tokio::select! {
+                biased;
+                request = self.requests.message() => match request? {
+                    Some(request) => act(subscription, request)?,
+                    None => return Ok(None),
+                },
+                event = subscription.next() => match event {
+                    None => return Ok(None),
+                    Some(Err(error)) => return Err(error.into()),
+                    Some(Ok(SubscriptionEvent::Reopened)) => {}
+                    Some(Ok(SubscriptionEvent::Settled(delivery))) => {
+                        return Ok(Some(tell::Event::Settled(tell::Settled { delivery })));
+                    }
+                    Some(Ok(SubscriptionEvent::Delivery(delivery))) => {
+                        let crate::service::Delivery { delivery, topic, sequence, attempt, max_attempts, event } = *delivery;
+                        let event = Some(event);
+                        return Ok(Some(tell::Event::Delivery(v1::Delivery {
+                            delivery, topic, sequence, attempt, max_attempts, event,
+                        })));
+                    }
+                },
+            }
+        }
+    }
+}
+
+/// What the widget asks for. A settlement of a delivery whose lease is lost is no error of the stream: the message comes again.
+fn act(subscription: &Subscription, request: v1::SubscribeRequest) -> Result<(), Error> {
+    let control = &subscription.control;
+    let settle = |delivery, outcome: &Outcome, confirm| match control.settle(delivery, outcome, confirm) {
+        Err(error) if error.code == Code::UnknownDelivery => {
+            tracing::debug!(delivery, "settled too late");
+            Ok(())
+        }
+        settled => settled,
+    };
+    match request.action {
+        None => Err(missing("action")),
+        Some(ask::Action::Open(_)) => {
+            Err(Error::new(Code::OutOfOrder, "", "the subscription is open already"))
+        }
+        Some(ask::Action::Credit(credit)) => {
+            control.credit(credit.messages);
+            Ok(())
+        }
+        Some(ask::Action::Ack(ack)) => settle(ack.delivery, &Outcome::Ack, ack.confirm),
+        Some(ask::Action::Progress(progress)) => settle(progress.delivery, &Outcome::Progress, false),
+        Some(ask::Action::Term(term)) => settle(term.delivery, &Outcome::Term { reason: term.reason }, false),
+        Some(ask::Action::Nak(nak)) => {
+            let (delay, attempt_counts) = (Duration::from_millis(nak.delay_ms), nak.attempt_counts);
+            settle(nak.delivery, &Outcome::Nak { delay, reason: nak.reason, attempt_counts }, false)
+        }
+    }
+}
