@@ -14,16 +14,16 @@ pub use results::{Reference, Results, Row};
 /// A benchmark: the prefix of its rows' names, and what makes them.
 type Bench = (&'static str, fn() -> anyhow::Result<Vec<Row>>);
 
-const BENCHES: &[Bench] = &[
-    ("plan.group_100", plan::group_100),
-    ("hub.publish", hub::publish),
-];
+const BENCHES: &[Bench] = &[("plan.group_100", plan::group_100), ("hub.publish", hub::publish)];
 
 /// Runs the benchmarks whose name starts with `only` (all without it), prints their table and merges their rows into `out`.
 pub fn run(only: Option<&str>, out: &Path) -> anyhow::Result<()> {
     let mut results = Results::read(out)?;
     let mut fresh = Vec::new();
-    for (name, bench) in BENCHES.iter().filter(|(name, _)| only.is_none_or(|only| name.starts_with(only) || only.starts_with(name))) {
+    for (name, bench) in BENCHES
+        .iter()
+        .filter(|(name, _)| only.is_none_or(|only| name.starts_with(only) || only.starts_with(name)))
+    {
         eprintln!("==> {name}");
         let rows = bench().with_context(|| format!("the benchmark {name}"))?;
         for row in rows {

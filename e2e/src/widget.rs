@@ -41,7 +41,9 @@ pub async fn report_ready(client: &mut WidgetClient<Channel>) -> Result<(), Stat
 /// Answers every call with its own data, until the sidecar ends the stream.
 pub async fn serve_echo(channel: Channel) -> anyhow::Result<()> {
     let (answers, requests) = tokio::sync::mpsc::channel(1024);
-    answers.send(ServeRequest { action: Some(serve_request::Action::Open(Open { concurrency: 1024 })) }).await?;
+    answers
+        .send(ServeRequest { action: Some(serve_request::Action::Open(Open { concurrency: 1024 })) })
+        .await?;
     let mut events = CallsClient::new(channel).serve(ReceiverStream::new(requests)).await?.into_inner();
     while let Some(ServeResponse { event }) = events.message().await? {
         if let Some(Event::Request(request)) = event {
@@ -86,7 +88,10 @@ impl Calls for Direct {
         Err(Status::unimplemented("the direct echo answers single replies alone"))
     }
 
-    async fn serve(&self, _: Request<Streaming<ServeRequest>>) -> Result<Response<Self::ServeStream>, Status> {
+    async fn serve(
+        &self,
+        _: Request<Streaming<ServeRequest>>,
+    ) -> Result<Response<Self::ServeStream>, Status> {
         Err(Status::unimplemented("the direct echo has no widget behind it"))
     }
 }

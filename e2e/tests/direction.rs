@@ -1,4 +1,5 @@
 //! Dependencies point one way, transitively: what a crate may not reach, it does not reach through another either.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,10 +14,7 @@ const MAY_REACH: [(&str, &[&str]); 8] = [
     ("kontrol-hub", &["kontrol-core"]),
     ("kontrol-shim", &["kontrol-core"]),
     ("kontrol-sidecar", &["kontrol-core", "kontrol-proto", "kontrol-hub"]),
-    (
-        "kontrol-operator",
-        &["kontrol-core", "kontrol-proto", "kontrol-crds", "kontrol-plan", "kontrol-shim"],
-    ),
+    ("kontrol-operator", &["kontrol-core", "kontrol-proto", "kontrol-crds", "kontrol-plan", "kontrol-shim"]),
 ];
 
 /// Each crate, and what of the outside world it must not reach.
@@ -36,13 +34,16 @@ fn reached() -> BTreeMap<String, BTreeSet<String>> {
         .other_options(vec!["--locked".to_owned(), "--offline".to_owned()])
         .exec()
         .unwrap();
-    let names: BTreeMap<&PackageId, &str> = metadata.packages.iter().map(|p| (&p.id, p.name.as_str())).collect();
+    let names: BTreeMap<&PackageId, &str> =
+        metadata.packages.iter().map(|p| (&p.id, p.name.as_str())).collect();
     let resolve = metadata.resolve.as_ref().unwrap();
     let edges: BTreeMap<&PackageId, Vec<&PackageId>> = resolve
         .nodes
         .iter()
         .map(|node| {
-            let normal = |kinds: &[cargo_metadata::DepKindInfo]| kinds.iter().any(|k| k.kind == DependencyKind::Normal);
+            let normal = |kinds: &[cargo_metadata::DepKindInfo]| {
+                kinds.iter().any(|k| k.kind == DependencyKind::Normal)
+            };
             (&node.id, node.deps.iter().filter(|dep| normal(&dep.dep_kinds)).map(|dep| &dep.pkg).collect())
         })
         .collect();

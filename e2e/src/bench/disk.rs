@@ -1,11 +1,6 @@
 //! The floor under every durable acknowledgement: one append and one `fdatasync`, with nothing around them.
 
-use std::{
-    fs::File,
-    os::unix::fs::FileExt as _,
-    path::Path,
-    time::Instant,
-};
+use std::{fs::File, os::unix::fs::FileExt as _, path::Path, time::Instant};
 
 use anyhow::Context as _;
 

@@ -14,7 +14,7 @@ use kontrol_core::{
     spec,
     time::Timestamp,
 };
-use kontrol_hub::{Config, Hub, Publish, TopicConfig, io::RealIo};
+use kontrol_hub::{Config, Hub, Publish, TopicConfig, io::real::Folder};
 use tokio::task::LocalSet;
 
 use super::{
@@ -34,7 +34,10 @@ fn now() -> Timestamp {
 /// Where the log of a benchmark lives: on the disk that the project is built on, because `/tmp` may be memory.
 pub(super) fn folder() -> anyhow::Result<tempfile::TempDir> {
     let target: PathBuf = std::env::current_exe()?.parent().context("the benchmark has no folder")?.into();
-    tempfile::Builder::new().prefix("bench-").tempdir_in(target).context("creating a folder for the benchmark")
+    tempfile::Builder::new()
+        .prefix("bench-")
+        .tempdir_in(target)
+        .context("creating a folder for the benchmark")
 }
 
 fn topic(name: &str) -> anyhow::Result<TopicConfig> {
@@ -56,14 +59,20 @@ fn topic(name: &str) -> anyhow::Result<TopicConfig> {
 }
 
 fn open(folder: &Path) -> anyhow::Result<Hub> {
-    let io = Arc::new(RealIo::open(folder)?);
+    let io = Arc::new(Folder::open(folder)?);
     let (hub, _) = Hub::open(io, Config::default(), now())?;
     hub.configure(now(), &[topic("bench")?])?.wait()?;
     Ok(hub)
 }
 
 /// Publishes from `in_flight` tasks for `length`; the latencies, and acknowledgements a second.
-async fn load(hub: &Hub, in_flight: usize, round: usize, length: Duration, samples: &Rc<RefCell<Samples>>) -> anyhow::Result<f64> {
+async fn load(
+    hub: &Hub,
+    in_flight: usize,
+    round: usize,
+    length: Duration,
+    samples: &Rc<RefCell<Samples>>,
+) -> anyhow::Result<f64> {
     let started = Instant::now();
     let local = LocalSet::new();
     let mut tasks = Vec::new();
@@ -118,7 +127,10 @@ pub(super) fn publish() -> anyhow::Result<Vec<Row>> {
         let rate = runtime.block_on(load(&hub, 256, 2 * round + 1, Duration::from_secs(1), &many))?;
         let after = hub.stats();
         rates.push(rate);
-        syncs.push((after.commits - before.commits) as f64 * 1e3 / (after.published - before.published).max(1) as f64);
+        syncs.push(
+            (after.commits - before.commits) as f64 * 1e3
+                / (after.published - before.published).max(1) as f64,
+        );
     }
     hub.close()?;
     let floor = floor.row("bare append + fdatasync", "ms", "");

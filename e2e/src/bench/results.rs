@@ -57,7 +57,10 @@ impl Results {
     /// Reads the file; one that is not there has no rows.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         match fs::read(path) {
-            Ok(bytes) => Ok(Self(serde_json::from_slice(&bytes).with_context(|| format!("{} is no list of results; remove it", path.display()))?)),
+            Ok(bytes) => Ok(Self(
+                serde_json::from_slice(&bytes)
+                    .with_context(|| format!("{} is no list of results; remove it", path.display()))?,
+            )),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
         }
@@ -76,19 +79,21 @@ impl Results {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
         }
-        fs::write(path, serde_json::to_vec_pretty(&self.0)?).with_context(|| format!("writing {}", path.display()))
+        fs::write(path, serde_json::to_vec_pretty(&self.0)?)
+            .with_context(|| format!("writing {}", path.display()))
     }
 }
 
 /// The rows for people.
-pub fn table(rows: &[Row]) -> String {
+pub(super) fn table(rows: &[Row]) -> String {
     let width = rows.iter().map(|row| row.name.len()).max().unwrap_or_default();
     let mut text = format!(
         "{:width$} {:>6} {:>10} {:>10} {:>10} {:5} {:>10} {:>7}\n",
         "name", "n", "p50", "p99", "max", "unit", "reference", "ratio"
     );
     for row in rows {
-        let reference = row.reference.as_ref().map_or_else(String::new, |reference| format!("{:.3}", reference.p50));
+        let reference =
+            row.reference.as_ref().map_or_else(String::new, |reference| format!("{:.3}", reference.p50));
         let ratio = row.ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
         // Writing to a String cannot fail.
         let _ignored = writeln!(
@@ -130,7 +135,10 @@ mod tests {
         again.merge(row("a", 3.0).against(&row("bare", 1.5)));
         again.write(&path).unwrap();
         let rows = Results::read(&path).unwrap().0;
-        assert_eq!(rows.iter().map(|row| (row.name.as_str(), row.p50)).collect::<Vec<_>>(), [("a", 3.0), ("b", 2.0)]);
+        assert_eq!(
+            rows.iter().map(|row| (row.name.as_str(), row.p50)).collect::<Vec<_>>(),
+            [("a", 3.0), ("b", 2.0)]
+        );
         assert_eq!(rows[0].ratio, Some(2.0));
     }
 }

@@ -48,18 +48,16 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     let mut end = signal(SignalKind::terminate())?;
     // An end with status 1, for whoever wants one.
     let mut fail = signal(SignalKind::user_defined1())?;
-    let socket = args.socket.clone().ok_or_else(|| anyhow::anyhow!("KONTROL_SIDECAR_SOCKET is not set: run this under kontrol up"))?;
+    let socket = args
+        .socket
+        .clone()
+        .ok_or_else(|| anyhow::anyhow!("KONTROL_SIDECAR_SOCKET is not set: run this under kontrol up"))?;
     let channel = widget::door(socket).await?;
     let mut reporter = WidgetClient::new(channel.clone());
     widget::report_ready(&mut reporter).await?;
     notify(args, "reported")?;
-    let serving = async {
-        if args.serve {
-            widget::serve_echo(channel).await
-        } else {
-            std::future::pending().await
-        }
-    };
+    let serving =
+        async { if args.serve { widget::serve_echo(channel).await } else { std::future::pending().await } };
     let reporting = async {
         let mut each_second = tokio::time::interval(Duration::from_secs(1));
         loop {
