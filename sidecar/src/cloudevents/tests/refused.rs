@@ -81,7 +81,7 @@ fn an_attribute_that_comes_twice_is_named() {
     assert_eq!(read(&headers, Bytes::new()).unwrap_err().attribute(), "id");
     assert_eq!(
         json(r#","id":"2""#).unwrap_err().to_string(),
-        r#"the body is no CloudEvent in JSON: "id" is there more than once at line 1 column 60"#
+        r#"the body is no CloudEvent in JSON: "id" is there more than once at line 1 column 64"#
     );
 }
 
