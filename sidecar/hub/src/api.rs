@@ -120,8 +120,6 @@ pub mod dead_letter {
     pub const ATTEMPTS: &str = "kontroldeadattempts";
     /// Its sequence there.
     pub const SEQUENCE: &str = "kontroldeadsequence";
-    /// Its id, as it was published; absent if it had none.
-    pub const ID: &str = "kontroldeadid";
 }
 
 /// Asks for a message again.

@@ -1,10 +1,20 @@
 //! Kontrol's embedded hub: one durable log and the topics that live on it.
 
 pub mod api;
+mod dedup;
+mod engine;
 mod error;
 mod hub;
+mod index;
 pub mod io;
+mod log;
 mod receipt;
+mod record;
+mod recovery;
+mod segment;
+mod state;
+mod subscription;
+mod topic;
 
 pub use api::{
     Config, Cut, Delivery, Nak, Notify, Publish, Published, Recovery, Signal, Stats, TopicConfig, Who,

@@ -72,10 +72,6 @@ pub struct Receipt<T> {
 }
 
 impl<T> Receipt<T> {
-    pub(crate) const fn ready(value: T) -> Self {
-        Self { value: Some(value), commit: None }
-    }
-
     pub(crate) const fn when(commit: Option<Arc<Commit>>, value: T) -> Self {
         Self { value: Some(value), commit }
     }

@@ -1,0 +1,549 @@
+//! The log: one sequence of records over many segments, written by group commit.
+//!
+//! ```text
+//!   append ──► gathering ──take──► written and synced ──finish──► durable
+//!   (short)     a buffer            one at a time, no lock held     receipts resolve
+//! ```
+//!
+//! There is no timer: a commit is what arrived while the one before was being synced. Each commit starts with a mark, and a commit is
+//! written only when the one before is durable, so a mark that is there proves that everything before it once was. Segments are made
+//! ahead of need by [`Chore`]s, and roll in memory alone.
+
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+
+use kontrol_core::{spec::Storage, time::Timestamp};
+
+use crate::{
+    error::{Error, OpenError},
+    index::Place,
+    io::Io,
+    receipt::Commit,
+    record::{self, Header, Kind},
+    segment::{self, Segment},
+};
+
+/// What a commit starts with and a segment ends with: room that no record may take.
+const ENDS: u32 = 2 * record::HEADER as u32;
+
+/// More bytes than this are never gathered: who publishes faster than the disk takes is told so.
+const GATHER_LIMIT: usize = 32 << 20;
+
+/// Buffers larger than this are given back to the system.
+const BUFFER_KEPT: usize = 1 << 20;
+
+/// When to ask again while a segment is being made or the disk is behind.
+const RETRY_AFTER: Duration = Duration::from_millis(20);
+
+/// What a record is for: settling may use what publishing may not, or a full hub could never be emptied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// New messages.
+    Publish,
+    /// Everything else.
+    Settle,
+}
+
+/// Where the next record can go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// Into the last segment.
+    Here,
+    /// Into the next one: roll first.
+    Roll,
+}
+
+/// Bytes of one segment, to be written at one place.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    pub(crate) segment: Segment,
+    pub(crate) offset: u32,
+    pub(crate) bytes: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+struct Gathering {
+    chunks: Vec<Chunk>,
+    size: usize,
+    commit: Arc<Commit>,
+    /// Segments before this one are not needed any more when the commit is durable.
+    needed: u32,
+}
+
+#[derive(Debug)]
+struct Writing {
+    chunks: Arc<Vec<Chunk>>,
+    commit: Arc<Commit>,
+    needed: u32,
+    end: u64,
+}
+
+/// A commit to be written, without holding the log.
+#[derive(Debug)]
+pub(crate) struct Work(Arc<Vec<Chunk>>);
+
+impl Work {
+    /// Writes and syncs, segment after segment: a later one is touched only when the one before is durable.
+    pub(crate) fn write(&self) -> io::Result<()> {
+        for chunk in self.0.iter() {
+            chunk.segment.file.write_at(&chunk.bytes, u64::from(chunk.offset))?;
+            chunk.segment.file.sync()?;
+        }
+        Ok(())
+    }
+}
+
+/// Something to be done to the folder, without holding the log. At most one is under way.
+#[derive(Debug)]
+pub(crate) enum Chore {
+    /// Make a segment of zeros.
+    Prepare {
+        /// Its epoch.
+        epoch: u32,
+        /// Its size.
+        size: u32,
+    },
+    /// Make a segment that is not needed any more the next one.
+    Recycle {
+        /// What it was.
+        old: Segment,
+        /// Its next epoch.
+        epoch: u32,
+    },
+    /// Remove a segment that is not needed any more.
+    Remove {
+        /// Which.
+        old: Segment,
+    },
+}
+
+impl Chore {
+    /// Does it. Each step is durable before the next one begins, so that a crash leaves no gap between segments.
+    pub(crate) fn run(&self, io: &dyn Io) -> io::Result<Option<Segment>> {
+        match self {
+            Self::Prepare { epoch, size } => segment::prepare(io, *epoch, *size).map(Some),
+            Self::Recycle { old, epoch } => {
+                io.rename(&segment::name(old.epoch), &segment::name(*epoch))?;
+                io.sync_dir()?;
+                Ok(Some(Segment { epoch: *epoch, ..old.clone() }))
+            }
+            Self::Remove { old } => {
+                io.remove(&segment::name(old.epoch))?;
+                io.sync_dir()?;
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// The log.
+#[derive(Debug)]
+pub(crate) struct Log {
+    storage: Storage,
+    segment_size: u32,
+    spares_wanted: usize,
+    /// The segments that make up the log, oldest first, with the sequence of the first message of each. The last one is written to.
+    live: VecDeque<(Segment, u64)>,
+    spares: VecDeque<Segment>,
+    retired: VecDeque<Segment>,
+    chore_under_way: bool,
+    disk_full: bool,
+    offset: u32,
+    sequence: u64,
+    time: Timestamp,
+    gathering: Gathering,
+    writing: Option<Writing>,
+    buffers: Vec<Vec<u8>>,
+    /// Messages below this sequence are durable.
+    durable: u64,
+    /// Where the durable part ends.
+    durable_end: (u32, u32),
+    marked: bool,
+    pub(crate) commits: u64,
+    pub(crate) bytes: u64,
+}
+
+/// What recovery hands to the log.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) live: VecDeque<(Segment, u64)>,
+    pub(crate) spares: VecDeque<Segment>,
+    pub(crate) offset: u32,
+    pub(crate) sequence: u64,
+    pub(crate) time: Timestamp,
+}
+
+impl Log {
+    /// Goes on where recovery ended.
+    pub(crate) fn new(storage: Storage, segment_size: u32, spares_wanted: usize, start: Start) -> Self {
+        let epoch = start.live.back().map_or(0, |(segment, _)| segment.epoch);
+        Self {
+            storage,
+            segment_size,
+            spares_wanted,
+            live: start.live,
+            spares: start.spares,
+            retired: VecDeque::new(),
+            chore_under_way: false,
+            disk_full: false,
+            offset: start.offset,
+            sequence: start.sequence,
+            time: start.time,
+            gathering: Gathering::default(),
+            writing: None,
+            buffers: Vec::new(),
+            durable: start.sequence,
+            durable_end: (epoch, start.offset),
+            marked: true,
+            commits: 0,
+            bytes: 0,
+        }
+    }
+
+    /// The time of a record that is appended at `now`: never before that of an earlier one.
+    pub(crate) fn clock(&self, now: Timestamp) -> Timestamp {
+        self.time.max(now)
+    }
+
+    /// The next message's sequence.
+    pub(crate) const fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Messages below this sequence are durable.
+    pub(crate) const fn durable(&self) -> u64 {
+        self.durable
+    }
+
+    /// The segment that is written to.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.live.back().map_or(0, |(segment, _)| segment.epoch)
+    }
+
+    fn active_size(&self) -> u32 {
+        self.live.back().map_or(0, |(segment, _)| segment.size)
+    }
+
+    /// The largest body that a record may have.
+    pub(crate) const fn largest_body(&self) -> usize {
+        (self.segment_size / 4) as usize
+    }
+
+    /// Where a record with this body can go.
+    pub(crate) fn room(&self, body: usize, purpose: Purpose) -> Result<Room, Error> {
+        if purpose == Purpose::Publish && self.gathering.size > GATHER_LIMIT {
+            return Err(Error::Busy { retry_after: RETRY_AFTER });
+        }
+        let free = self.active_size().saturating_sub(self.offset).saturating_sub(ENDS);
+        if record::size(body) <= free as usize {
+            return Ok(Room::Here);
+        }
+        // The last spare is for settling: it is what lets a full hub be emptied.
+        let kept = usize::from(purpose == Purpose::Publish);
+        if self.spares.len() > kept {
+            Ok(Room::Roll)
+        } else if self.disk_full || !self.may_grow() {
+            Err(Error::StorageFull { used: self.disk(), limit: self.storage.size })
+        } else {
+            Err(Error::Busy { retry_after: RETRY_AFTER })
+        }
+    }
+
+    fn may_grow(&self) -> bool {
+        self.disk() + u64::from(self.segment_size) <= self.storage.size
+            || !self.retired.is_empty()
+            || self.chore_under_way
+    }
+
+    /// Bytes that the log takes on disk.
+    pub(crate) fn disk(&self) -> u64 {
+        let live = self.live.iter().map(|(segment, _)| segment);
+        live.chain(&self.spares).chain(&self.retired).map(|segment| u64::from(segment.size)).sum()
+    }
+
+    /// Segments that make up the log.
+    pub(crate) fn live(&self) -> u64 {
+        self.live.len() as u64
+    }
+
+    fn put(&mut self, kind: Kind, body: &[u8]) -> Place {
+        let header = Header { epoch: self.epoch(), kind, sequence: self.sequence, time: self.time };
+        let offset = self.offset;
+        let fits = self.gathering.chunks.last().is_some_and(|chunk| chunk.segment.epoch == header.epoch);
+        if !fits && let Some((segment, _)) = self.live.back() {
+            let bytes = self.buffers.pop().unwrap_or_default();
+            self.gathering.chunks.push(Chunk { segment: segment.clone(), offset, bytes });
+        }
+        let length = record::size(body.len());
+        if let Some(chunk) = self.gathering.chunks.last_mut() {
+            record::put(&mut chunk.bytes, &header, body, offset);
+        }
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        self.offset += length;
+        self.gathering.size += length as usize;
+        Place { epoch: header.epoch, offset, length }
+    }
+
+    fn start_commit(&mut self) {
+        if self.gathering.chunks.is_empty() && self.offset > 0 {
+            self.put(Kind::Mark, &[]);
+        }
+    }
+
+    /// Appends a record for which [`Log::room`] said `Here`, with `messages` messages in it.
+    pub(crate) fn append(&mut self, now: Timestamp, body: &[u8], messages: u64) -> Place {
+        self.time = self.clock(now);
+        self.start_commit();
+        let place = self.put(Kind::Data, body);
+        self.sequence += messages;
+        self.marked = false;
+        place
+    }
+
+    /// Seals the last segment and goes on in the next spare, which starts with a checkpoint. Only after [`Log::room`] said `Roll`.
+    pub(crate) fn roll(&mut self, now: Timestamp, checkpoint: &[u8]) {
+        let Some(next) = self.spares.pop_front() else { return };
+        self.time = self.clock(now);
+        self.start_commit();
+        self.put(Kind::Seal, &[]);
+        self.enter(next, checkpoint);
+    }
+
+    /// Starts the first segment of an empty or sealed log.
+    pub(crate) fn begin(&mut self, now: Timestamp, checkpoint: &[u8]) {
+        let Some(next) = self.spares.pop_front() else { return };
+        self.time = self.clock(now);
+        self.enter(next, checkpoint);
+    }
+
+    fn enter(&mut self, next: Segment, checkpoint: &[u8]) {
+        let size = next.size.to_le_bytes();
+        self.live.push_back((next, self.sequence));
+        self.offset = 0;
+        self.put(Kind::Segment, &size);
+        self.put(Kind::Checkpoint, checkpoint);
+        self.marked = false;
+    }
+
+    /// Makes the last commit provable when there is nothing else to do. Returns whether there is something to be written now.
+    pub(crate) fn mark(&mut self) -> bool {
+        let idle = self.gathering.chunks.is_empty() && self.writing.is_none() && !self.marked;
+        let fits = self.active_size().saturating_sub(self.offset) >= ENDS;
+        if idle && fits {
+            self.put(Kind::Mark, &[]);
+        }
+        if idle {
+            self.marked = true;
+        }
+        idle && fits
+    }
+
+    /// Whether the last commit is provable already, or cannot be made so.
+    pub(crate) const fn is_marked(&self) -> bool {
+        self.marked
+    }
+
+    /// What a receipt for everything appended so far waits for; `None`: it is durable.
+    pub(crate) fn pending(&self) -> Option<Arc<Commit>> {
+        if self.gathering.chunks.is_empty() {
+            self.writing.as_ref().map(|writing| writing.commit.clone())
+        } else {
+            Some(self.gathering.commit.clone())
+        }
+    }
+
+    /// What a receipt for this message waits for; `None`: it is durable.
+    pub(crate) fn pending_for(&self, sequence: u64) -> Option<Arc<Commit>> {
+        match &self.writing {
+            _ if sequence < self.durable => None,
+            Some(writing) if sequence < writing.end => Some(writing.commit.clone()),
+            _ => self.pending(),
+        }
+    }
+
+    /// Says that segments before `epoch` are not needed any more once everything appended so far is durable.
+    pub(crate) fn release(&mut self, epoch: u32) {
+        if self.gathering.chunks.is_empty() {
+            match &mut self.writing {
+                Some(writing) => writing.needed = writing.needed.max(epoch),
+                None => self.retire(epoch),
+            }
+        } else {
+            self.gathering.needed = self.gathering.needed.max(epoch);
+        }
+    }
+
+    fn retire(&mut self, needed: u32) {
+        // The segment that holds the last durable byte stays: its successor's checkpoint may not be durable yet.
+        let needed = needed.min(self.durable_end.0);
+        while self.live.len() > 1 && self.live.front().is_some_and(|(segment, _)| segment.epoch < needed) {
+            self.retired.extend(self.live.pop_front().map(|(segment, _)| segment));
+        }
+    }
+
+    /// The oldest segment of the log.
+    pub(crate) fn oldest(&self) -> u32 {
+        self.live.front().map_or(0, |(segment, _)| segment.epoch)
+    }
+
+    /// The segment that holds a sequence.
+    pub(crate) fn epoch_of(&self, sequence: u64) -> u32 {
+        let after = self.live.partition_point(|(_, first)| *first <= sequence);
+        self.live.get(after.saturating_sub(1)).map_or(0, |(segment, _)| segment.epoch)
+    }
+
+    /// Takes what was gathered, to be written. `None` while a commit is being written, or when there is nothing.
+    pub(crate) fn take(&mut self) -> Option<Work> {
+        if self.writing.is_some() || self.gathering.chunks.is_empty() {
+            return None;
+        }
+        let Gathering { chunks, commit, needed, .. } = std::mem::take(&mut self.gathering);
+        let chunks = Arc::new(chunks);
+        self.writing = Some(Writing { chunks: chunks.clone(), commit, needed, end: self.sequence });
+        Some(Work(chunks))
+    }
+
+    /// The commit that was taken is durable. Returns what its receipts wait for.
+    pub(crate) fn finish(&mut self, work: Work) -> Option<Arc<Commit>> {
+        drop(work);
+        let writing = self.writing.take()?;
+        self.commits += 1;
+        self.durable = writing.end;
+        if let Some(last) = writing.chunks.last() {
+            let length = u32::try_from(last.bytes.len()).unwrap_or(u32::MAX);
+            self.durable_end = (last.segment.epoch, last.offset + length);
+        }
+        self.bytes += writing.chunks.iter().map(|chunk| chunk.bytes.len() as u64).sum::<u64>();
+        for mut chunk in Arc::into_inner(writing.chunks).unwrap_or_default() {
+            if chunk.bytes.capacity() <= BUFFER_KEPT && self.buffers.len() < 2 {
+                chunk.bytes.clear();
+                self.buffers.push(chunk.bytes);
+            }
+        }
+        self.retire(writing.needed);
+        Some(writing.commit)
+    }
+
+    /// Everything that waits, after the disk has refused.
+    pub(crate) fn abandon(&mut self) -> Vec<Arc<Commit>> {
+        let writing = self.writing.take().map(|writing| writing.commit);
+        let gathering = std::mem::take(&mut self.gathering).commit;
+        writing.into_iter().chain([gathering]).collect()
+    }
+
+    /// Whether an empty segment is ready.
+    pub(crate) fn has_spare(&self) -> bool {
+        !self.spares.is_empty()
+    }
+
+    /// Takes over an empty segment.
+    pub(crate) fn add_spare(&mut self, spare: Segment) {
+        self.spares.push_back(spare);
+    }
+
+    /// Whether there is a commit to be taken.
+    pub(crate) const fn has_work(&self) -> bool {
+        self.writing.is_none() && !self.gathering.chunks.is_empty()
+    }
+
+    /// Whether there is something to be done to the folder.
+    pub(crate) fn has_chore(&self) -> bool {
+        let wanted = self.spares.len() < self.spares_wanted && !self.disk_full && self.may_grow();
+        !self.chore_under_way && (wanted || !self.retired.is_empty())
+    }
+
+    /// The next thing to be done to the folder.
+    pub(crate) fn chore(&mut self) -> Option<Chore> {
+        if self.chore_under_way {
+            return None;
+        }
+        let epoch = self.spares.back().map_or_else(|| self.epoch(), |spare| spare.epoch) + 1;
+        let wanted = self.spares.len() < self.spares_wanted;
+        let chore = match self.retired.pop_front() {
+            Some(old) if wanted && old.size == self.segment_size => Chore::Recycle { old, epoch },
+            Some(old) => Chore::Remove { old },
+            None if wanted && !self.disk_full && self.may_grow() => {
+                Chore::Prepare { epoch, size: self.segment_size }
+            }
+            None => return None,
+        };
+        self.chore_under_way = true;
+        Some(chore)
+    }
+
+    /// A chore has ended. A full disk is no failure: publishing is refused until there is room again.
+    pub(crate) fn chore_done(
+        &mut self,
+        chore: &Chore,
+        result: io::Result<Option<Segment>>,
+    ) -> io::Result<()> {
+        self.chore_under_way = false;
+        match result {
+            Ok(made) => {
+                self.disk_full = false;
+                self.spares.extend(made);
+                Ok(())
+            }
+            Err(error) if matches!(chore, Chore::Prepare { .. }) && segment::is_full(&error) => {
+                self.disk_full = true;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Looks again whether the disk has room.
+    pub(crate) const fn retry_disk(&mut self) {
+        self.disk_full = false;
+    }
+
+    /// Reads a record, from the buffers where it is not written yet.
+    pub(crate) fn read(&self, place: Place) -> io::Result<Vec<u8>> {
+        let writing = self.writing.iter().flat_map(|writing| writing.chunks.iter());
+        for chunk in self.gathering.chunks.iter().chain(writing) {
+            if chunk.segment.epoch == place.epoch
+                && let Some(start) = place.offset.checked_sub(chunk.offset)
+                && let Some(bytes) = chunk.bytes.get(start as usize..(start + place.length) as usize)
+            {
+                return Ok(bytes.to_vec());
+            }
+        }
+        let Some((segment, _)) = self.segment(place.epoch) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let mut bytes = vec![0; place.length as usize];
+        segment.file.read_at(&mut bytes, u64::from(place.offset))?;
+        Ok(bytes)
+    }
+
+    fn segment(&self, epoch: u32) -> Option<&(Segment, u64)> {
+        let first = self.live.front()?.0.epoch;
+        self.live.get(epoch.checked_sub(first)? as usize)
+    }
+
+    /// Reads every data record of the log again, the newest from the buffers.
+    pub(crate) fn scan(&self, mut each: impl FnMut(&Header, &[u8], Place)) -> Result<(), OpenError> {
+        for (segment, _) in &self.live {
+            let end = if segment.epoch == self.durable_end.0 { self.durable_end.1 } else { segment.size };
+            if segment.epoch <= self.durable_end.0 {
+                segment::scan(segment, end, &mut each)?;
+            }
+        }
+        let writing = self.writing.iter().flat_map(|writing| writing.chunks.iter());
+        for chunk in writing.chain(&self.gathering.chunks) {
+            segment::scan_bytes(&chunk.bytes, chunk.segment.epoch, chunk.offset, &mut each);
+        }
+        Ok(())
+    }
+}
+
+/// The size of segments, checked.
+pub(crate) fn segment_size(storage: &Storage) -> Result<u32, OpenError> {
+    let size = u32::try_from(storage.segment).unwrap_or(u32::MAX) & !0xfff;
+    if size < 4096 || u64::from(size) > 1 << 30 {
+        return Err(OpenError::Config("segments must be of 4 KiB to 1 GiB".to_owned()));
+    }
+    if storage.size / 4 < u64::from(size) {
+        return Err(OpenError::Config("the storage must hold at least four segments".to_owned()));
+    }
+    Ok(size)
+}
