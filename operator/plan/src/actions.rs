@@ -16,28 +16,49 @@ use crate::{
 impl Planner<'_> {
     pub(crate) fn actions(&self, status: &Status) -> Vec<Action> {
         let mut actions = Vec::new();
-        self.clear_away(status, &mut actions);
+        let mut known = 0;
+        if let Some(root) = &status.root {
+            known = self.clear_away(root, &mut actions);
+        }
+        if known < self.instances.len() {
+            self.clear_away_strangers(status, &mut actions);
+        }
         if let Some(root) = &status.root {
             self.act(root, &mut actions);
         }
         actions
     }
 
-    /// Ends that were taken note of, and processes that no replica has any more.
-    fn clear_away(&self, status: &Status, actions: &mut Vec<Action>) {
-        for instance in self.instances.iter() {
-            let (id, incarnation) = (&instance.id, instance.incarnation);
-            if instance.state.is_ended() {
-                actions.push(Action::Remove { instance: id.clone(), incarnation });
-            } else if instance.state != InstanceState::Stopping {
-                let widget = status.root.as_deref().and_then(|root| find_widget(root, &id.widget));
-                let replica = widget.and_then(|widget| widget.replicas.get(id.ordinal as usize));
-                let current =
-                    replica.is_some_and(|replica| replica.incarnation == incarnation && replica.is_active());
-                if !current {
-                    let shutdown = widget.map_or_else(Shutdown::default, |widget| widget.shutdown);
-                    actions.push(Action::Stop { instance: id.clone(), incarnation, shutdown });
+    /// Ends that were taken note of, and processes that no replica has any more. Gives how many instances the tree has a widget for.
+    fn clear_away(&self, node: &Node, actions: &mut Vec<Action>) -> usize {
+        let mut known = 0;
+        for slot in node.children.iter().chain(&node.leaving) {
+            match &slot.inner {
+                Inner::Widget(widget) => {
+                    let seen = self.instances.of(&node.id.name, &slot.key.name);
+                    known += seen.len();
+                    for instance in seen {
+                        let replica = widget.replicas.get(instance.id.ordinal as usize);
+                        let is_current = replica.is_some_and(|replica| {
+                            replica.incarnation == instance.incarnation && replica.is_active()
+                        });
+                        if !is_current || instance.state.is_ended() {
+                            actions.extend(clear(instance, widget.shutdown));
+                        }
+                    }
                 }
+                Inner::Node(below) => known += self.clear_away(below, actions),
+            }
+        }
+        known
+    }
+
+    /// The same for instances of widgets that the tree does not have.
+    fn clear_away_strangers(&self, status: &Status, actions: &mut Vec<Action>) {
+        for instance in self.instances.iter() {
+            let known = status.root.as_deref().is_some_and(|root| has_widget(root, &instance.id.widget));
+            if !known {
+                actions.extend(clear(instance, Shutdown::default()));
             }
         }
     }
@@ -96,19 +117,18 @@ fn act_on(
     (!asked).then(|| Action::Stop { instance: id(), incarnation, shutdown: widget.shutdown })
 }
 
-fn find_widget<'a>(node: &'a Node, id: &WidgetId) -> Option<&'a Widget> {
-    for slot in node.children.iter().chain(&node.leaving) {
-        match &slot.inner {
-            Inner::Widget(widget) if node.id.name == id.group && slot.key.name == id.widget => {
-                return Some(widget);
-            }
-            Inner::Node(below) => {
-                if let Some(found) = find_widget(below, id) {
-                    return Some(found);
-                }
-            }
-            Inner::Widget(_) => {}
-        }
+fn clear(instance: &Instance, shutdown: Shutdown) -> Option<Action> {
+    let (id, incarnation) = (&instance.id, instance.incarnation);
+    match instance.state {
+        InstanceState::Ended(_) => Some(Action::Remove { instance: id.clone(), incarnation }),
+        InstanceState::Stopping => None,
+        _ => Some(Action::Stop { instance: id.clone(), incarnation, shutdown }),
     }
-    None
+}
+
+fn has_widget(node: &Node, id: &WidgetId) -> bool {
+    node.children.iter().chain(&node.leaving).any(|slot| match &slot.inner {
+        Inner::Widget(_) => node.id.name == id.group && slot.key.name == id.widget,
+        Inner::Node(below) => has_widget(below, id),
+    })
 }

@@ -21,6 +21,11 @@ impl<'a> Instances<'a> {
         Self(sorted)
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// All instances.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &'a Instance> {
         self.0.iter().copied()

@@ -12,6 +12,7 @@ mod observe;
 mod plan;
 mod requests;
 mod root;
+mod scale;
 pub mod scaling;
 pub mod signals;
 mod start_stop;

@@ -1,13 +1,14 @@
 //! How a status follows its manifest: children are matched by kind and name, what is the same stays as it is, what is new waits to be
 //! started, what is no longer there leaves. An order of children that changed restarts nobody; it rules the next start and stop.
 
-use kontrol_core::{spec::ScalingClass, time::Timestamp};
+use kontrol_core::time::Timestamp;
 
 use crate::{
     Instance,
     desired::{Desired, DesiredChild},
     event::Event,
     plan::Planner,
+    scale::policy,
     status::{Conditions, Inner, Key, Node, NodePhase, Open, OpenKind, Slot, SlotPhase, Stage, Widget},
 };
 
@@ -67,9 +68,7 @@ impl Planner<'_> {
             match (&mut slot.inner, child) {
                 (Inner::Widget(widget), DesiredChild::Widget(spec)) => {
                     widget.shutdown = spec.shutdown;
-                    let scaled =
-                        spec.scaling.as_ref().filter(|scaling| scaling.class == ScalingClass::Kontrol);
-                    if scaled.is_none() {
+                    if policy(spec).is_none() {
                         widget.scaling = None;
                         widget.desired = spec.replicas;
                     }

@@ -89,6 +89,7 @@ impl<'a> Planner<'a> {
         }
         self.observe(root, desired);
         if let Some(desired) = desired {
+            self.scale(root, desired);
             self.fit(root, desired);
         }
     }

@@ -12,6 +12,8 @@ pub struct WidgetSignals {
     pub replicas: Vec<ReplicaSignals>,
     /// The widget's subscriptions together; none: unknown, or the widget has none.
     pub queue: Option<QueueSignals>,
+    /// Calls that wait for a replica to be there; none: unknown, or the widget serves nothing.
+    pub waiting: Option<WaitingSignals>,
 }
 
 /// What one replica's sidecar reports.
@@ -36,6 +38,15 @@ pub struct QueueSignals {
     pub depth: u64,
     /// Messages by which the depth grows in a second, in thousandths; negative: it shrinks.
     pub growth: i64,
+    /// When this was seen.
+    pub at: Timestamp,
+}
+
+/// What callers' sidecars report, added up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingSignals {
+    /// Calls that wait for a replica to be there, in thousandths.
+    pub calls: u64,
     /// When this was seen.
     pub at: Timestamp,
 }

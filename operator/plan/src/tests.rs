@@ -1,2 +1,4 @@
 mod otp;
+mod restarts;
+mod start_stop;
 mod world;

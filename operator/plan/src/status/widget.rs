@@ -8,7 +8,7 @@ use kontrol_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::event::Cause;
+use crate::{event::Cause, scaling::History};
 
 /// A widget.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -94,10 +94,12 @@ pub enum ReplicaPhase {
 pub struct ScalingStatus {
     /// Replicas decided.
     pub desired_replicas: u32,
-    /// Why, for people.
+    /// Why, for people; of the decision that made the number what it is.
     pub reason: Arc<str>,
     /// Since when the number is so.
     pub at: Timestamp,
+    /// The demand within the windows.
+    pub history: History,
 }
 
 impl Widget {

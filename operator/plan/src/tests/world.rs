@@ -10,7 +10,7 @@ use kontrol_core::{
     time::Timestamp,
 };
 
-use crate::{Action, End, Event, Instance, InstanceState, Observed, StartError, plan};
+use crate::{Action, End, Event, Instance, InstanceState, Observed, StartError, plan, status::Node};
 
 /// Instances that start, stop and end when they are told to.
 pub(super) struct World {
@@ -24,6 +24,8 @@ pub(super) struct World {
     /// All actions so far, as `start rag/llm-0 #1`.
     pub(super) acts: Vec<String>,
     pub(super) wake: Option<Timestamp>,
+    /// Whether what is asked to stop only says that it is stopping.
+    pub(super) slow_stops: bool,
 }
 
 impl World {
@@ -36,6 +38,7 @@ impl World {
             events: Vec::new(),
             acts: Vec::new(),
             wake: None,
+            slow_stops: false,
         }
     }
 
@@ -90,7 +93,12 @@ impl World {
             Action::Stop { instance, incarnation, shutdown } => {
                 let how = if *shutdown == Shutdown::Brutal { "kill" } else { "stop" };
                 self.acts.push(format!("{how} {} #{incarnation}", short(instance)));
-                self.end_of(instance, *incarnation, End::Exited(0));
+                let state = if self.slow_stops {
+                    InstanceState::Stopping
+                } else {
+                    InstanceState::Ended(End::Exited(0))
+                };
+                self.change(instance, *incarnation, state);
             }
             Action::Remove { instance, incarnation } => self
                 .observed
@@ -99,14 +107,19 @@ impl World {
         }
     }
 
-    fn end_of(&mut self, instance: &InstanceId, incarnation: u64, end: End) {
+    fn change(&mut self, instance: &InstanceId, incarnation: u64, state: InstanceState) {
         let now = self.now;
         for other in &mut self.observed.instances {
             if other.id == *instance && other.incarnation == incarnation && !other.state.is_ended() {
-                other.state = InstanceState::Ended(end);
+                other.state = state;
                 other.since = now;
             }
         }
+    }
+
+    /// The status of the root.
+    pub(super) fn root(&self) -> &Node {
+        self.observed.status.root.as_deref().expect("a tree")
     }
 
     pub(super) fn instances(&self) -> impl Iterator<Item = &Instance> {
@@ -219,4 +232,12 @@ pub(super) fn supervisor(name: &str, strategy: Strategy, children: Vec<spec::Chi
 
 pub(super) fn child(node: spec::Node) -> spec::Child {
     spec::Child { restart: Restart::Always, significant: false, node }
+}
+
+pub(super) fn health() -> spec::Health {
+    spec::Health {
+        probe: spec::HealthProbe::Report,
+        timeout: Duration::from_secs(15),
+        interval: Duration::from_secs(2),
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use kontrol_core::spec;
+use kontrol_core::{spec, time::Timestamp};
 use kontrol_otp::{Act, Case, Child, Condition, Event, Id, Node, Reason, Refusal, Step, Supervisor, Trace};
 
 use crate::{
@@ -11,8 +11,12 @@ use crate::{
     tests::world::{CRASH, KILLED, NORMAL, REFUSED, World, child, group, object, supervisor, widget},
 };
 
+const SLACK: Duration = Duration::from_millis(1);
+
 pub(super) fn play(case: &Case) -> Trace {
-    let mut player = Player { world: World::new(tree(&case.tree.root)), refusals: BTreeMap::new() };
+    let world = World::new(tree(&case.tree.root));
+    let begin = world.now;
+    let mut player = Player { world, begin, passed: Duration::ZERO, refusals: BTreeMap::new() };
     for refusal in &case.schedule.refusals {
         player.refuse(*refusal);
     }
@@ -23,13 +27,14 @@ pub(super) fn play(case: &Case) -> Trace {
         }
         match event {
             Event::Ends { ends, .. } => {
-                let first = player.world.now.minus(Duration::from_micros(ends.len() as u64));
+                let now = player.begin.plus(player.passed);
+                let first = now.minus(Duration::from_micros(ends.len() as u64));
                 for (nth, end) in ends.iter().enumerate() {
                     player.end(end.worker, end.reason, first.plus(Duration::from_micros(nth as u64)));
                 }
             }
             Event::Refuse(refusal) => player.refuse(*refusal),
-            Event::Pass { seconds } => player.world.pass(Duration::from_secs(*seconds)),
+            Event::Pass { seconds } => player.passed += Duration::from_secs(*seconds),
             Event::Request { .. } => unreachable!("requests are not generated"),
         }
         steps.push(player.rest());
@@ -39,6 +44,9 @@ pub(super) fn play(case: &Case) -> Trace {
 
 struct Player {
     world: World,
+    begin: Timestamp,
+    /// The schedule's own time. Within a step a microsecond passes from plan to plan, for messages that have an order by it.
+    passed: Duration,
     refusals: BTreeMap<Id, u32>,
 }
 
@@ -47,7 +55,7 @@ impl Player {
         self.refusals.insert(refusal.worker, refusal.starts);
     }
 
-    fn end(&mut self, worker: Id, reason: Reason, at: kontrol_core::time::Timestamp) {
+    fn end(&mut self, worker: Id, reason: Reason, at: Timestamp) {
         let name = name(worker);
         let found = self
             .world
@@ -68,7 +76,9 @@ impl Player {
     /// Plans and acts until the tree is at rest.
     fn rest(&mut self) -> Step {
         let mut acts = Vec::new();
+        self.world.now = self.begin.plus(self.passed);
         for _ in 0..10_000 {
+            self.world.pass(Duration::from_micros(1));
             let planned = crate::plan(self.world.desired.as_ref(), &self.world.observed, self.world.now);
             acts.extend(planned.events.iter().filter_map(told));
             let rests = planned.actions.is_empty() && planned.wake.is_none_or(|wake| wake > self.world.now);
@@ -158,7 +168,8 @@ fn tree(spec: &Supervisor) -> spec::Node {
     let workers = spec.children.iter().all(|child| matches!(child.node, Node::Worker(_)));
     let name = name(spec.id);
     let intensity =
-        spec::Intensity { max_restarts: spec.intensity, period: Duration::from_secs(spec.period) };
+        // The millisecond is for the microseconds within a step: the model counts whole seconds.
+        spec::Intensity { max_restarts: spec.intensity, period: Duration::from_secs(spec.period) + SLACK };
     let auto_shutdown = match spec.auto_shutdown {
         kontrol_otp::AutoShutdown::Never => spec::AutoShutdown::Never,
         kontrol_otp::AutoShutdown::AnySignificant => spec::AutoShutdown::AnySignificant,
