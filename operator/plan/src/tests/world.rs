@@ -10,7 +10,10 @@ use kontrol_core::{
     time::Timestamp,
 };
 
-use crate::{Action, End, Event, Instance, InstanceState, Observed, StartError, plan, status::Node};
+use crate::{
+    Action, End, Event, Instance, InstanceState, Observed, StartError, plan,
+    status::{Inner, Node},
+};
 
 /// Instances that start, stop and end when they are told to.
 pub(super) struct World {
@@ -120,6 +123,15 @@ impl World {
     /// The status of the root.
     pub(super) fn root(&self) -> &Node {
         self.observed.status.root.as_deref().expect("a tree")
+    }
+
+    /// The status of a child of the root.
+    pub(super) fn node(&self, name: &str) -> &Node {
+        let below = self.root().children.iter().find_map(|slot| match &slot.inner {
+            Inner::Node(node) if slot.key.name.as_str() == name => Some(node),
+            _ => None,
+        });
+        below.expect("a child of this name")
     }
 
     pub(super) fn instances(&self) -> impl Iterator<Item = &Instance> {
