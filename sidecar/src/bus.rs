@@ -22,10 +22,11 @@ pub(crate) use subscribe::draining;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use kontrol_core::code::Code;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{link::Link, service::Error, shared::Shared};
 
@@ -68,6 +69,20 @@ impl Bus {
     /// Whether the hub is there.
     pub fn is_connected(&self) -> bool {
         self.lock().link.is_some()
+    }
+
+    /// Publishes that have no answer yet.
+    pub fn pending(&self) -> u64 {
+        self.lock().pending.len() as u64
+    }
+
+    /// Writes what waits on the link and ends it, within a second.
+    pub async fn flush(&self) {
+        let link = self.lock().link.clone();
+        if let Some(link) = link {
+            link.close();
+            drop(timeout(Duration::from_secs(1), link.ended().cancelled()).await);
+        }
     }
 
     /// What somebody gets who waited for the hub in vain.

@@ -1,4 +1,4 @@
-//! CloudEvents 1.0: between HTTP messages, JSON texts and the wire's [`Event`].
+//! `CloudEvents` 1.0: between HTTP messages, JSON texts and the wire's [`Event`].
 //!
 //! Sources: [the specification](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md), its
 //! [HTTP protocol binding](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md) and its
@@ -23,12 +23,13 @@ mod time;
 
 pub use binary::{from_http, plain, to_headers};
 pub use error::Error;
+pub(crate) use json::Data;
 pub use json::{from_json, to_json};
 pub use kontrol_proto::v1::Event;
 
 /// The media type of the JSON event format.
 pub const JSON: &str = "application/cloudevents+json";
-/// What every media type of CloudEvents begins with.
+/// What every media type of `CloudEvents` begins with.
 const PREFIX: &str = "application/cloudevents";
 
 /// What an HTTP message claims to be, by its headers.
@@ -38,7 +39,7 @@ pub enum Mode {
     Binary,
     /// All of it in the body, as JSON.
     Structured,
-    /// No CloudEvent: the body is to become the data of one.
+    /// No `CloudEvent`: the body is to become the data of one.
     Plain,
 }
 

@@ -17,7 +17,7 @@ mod message;
 
 pub use crate::{bus::SubscriptionControl, shared::Count};
 pub use call::{Call, Chunk, Incoming, Replies, ReplyStream, Request, ServeEvent, ServeSession};
-pub use endpoint::{BoxFuture, WidgetEndpoint};
+pub use endpoint::{BoxFuture, NoEndpoint, WidgetEndpoint};
 pub use error::{Error, Status};
 pub use kontrol_core::health::Word;
 pub use kontrol_proto::v1::StateResponse as State;

@@ -158,6 +158,8 @@ stats! {
     deliveries_in_flight,
     /// Calls that the widget made.
     calls_out,
+    /// Calls that it made and whose replies have not ended.
+    calls_open,
     /// Calls that it made and that failed.
     calls_out_errors,
     /// Calls that were tried again.

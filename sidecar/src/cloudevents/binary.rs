@@ -1,4 +1,4 @@
-//! The binary content mode of the HTTP protocol binding, and bodies that are no CloudEvents yet.
+//! The binary content mode of the HTTP protocol binding, and bodies that are no `CloudEvents` yet.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE};
@@ -34,7 +34,7 @@ pub fn from_http(headers: &HeaderMap, body: Bytes) -> Result<Event, Error> {
     Ok(with_trace(Event { data: body, ..event }, headers))
 }
 
-/// Makes the body of a request that is no CloudEvent the data of one that has no other attributes yet.
+/// Makes the body of a request that is no `CloudEvent` the data of one that has no other attributes yet.
 pub fn plain(headers: &HeaderMap, body: Bytes) -> Result<Event, Error> {
     let datacontenttype = content_type(headers)?.map(attributes::media_type).transpose()?.unwrap_or_default();
     Ok(Event { datacontenttype, data: body, ..Event::default() })

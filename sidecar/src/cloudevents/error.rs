@@ -1,8 +1,8 @@
-//! Why something is no CloudEvent.
+//! Why something is no `CloudEvent`.
 
 use kontrol_core::code::Code;
 
-/// Why something is no CloudEvent that this sidecar reads or writes.
+/// Why something is no `CloudEvent` that this sidecar reads or writes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// A required attribute is not there.

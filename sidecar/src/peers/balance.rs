@@ -149,6 +149,7 @@ impl Replica {
             Error::new(Code::BreakerOpen, self.instance.as_str(), message).retry_after(refused.retry_after)
         })?;
         self.in_flight.fetch_add(1, Ordering::Relaxed);
+        shared.stats.calls_open.inc();
         let mut attempt =
             Attempt { replica: Arc::clone(self), permit: Some(permit), shared: Arc::clone(shared), deadline };
         let result = self.first(shared, frame, deadline).await;
@@ -265,6 +266,7 @@ impl Drop for Attempt {
         let class = if clock::now() >= self.deadline { Class::Failure } else { Class::Neutral };
         self.record(class);
         self.replica.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.shared.stats.calls_open.dec();
     }
 }
 

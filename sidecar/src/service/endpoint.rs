@@ -1,8 +1,10 @@
 //! The seam to a widget's own server: how the sidecar hands it messages and calls when the widget holds no stream at a door.
 
-use std::{future::Future, pin::Pin};
+use std::{future::Future, pin::Pin, time::Duration};
 
-use super::{Delivery, Incoming, Outcome};
+use kontrol_core::code::Code;
+
+use super::{Delivery, Error, Incoming, Outcome};
 
 /// A boxed future, for the one trait here that is used as an object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -24,4 +26,25 @@ pub trait WidgetEndpoint: Send + Sync + 'static {
 
     /// Asks the health of the widget: `Ok` when it answered well, otherwise why not.
     fn probe<'a>(&'a self, address: &'a str, path: &'a str) -> BoxFuture<'a, Result<(), String>>;
+}
+
+/// A widget without a server of its own: nothing reaches it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoEndpoint;
+
+impl WidgetEndpoint for NoEndpoint {
+    fn deliver<'a>(&'a self, _: &'a str, path: &'a str, _: &'a Delivery) -> BoxFuture<'a, Outcome> {
+        let reason = format!("nothing delivers to {path}");
+        Box::pin(async { Outcome::Nak { delay: Duration::ZERO, reason, attempt_counts: false } })
+    }
+
+    fn call<'a>(&'a self, address: &'a str, path: &'a str, incoming: Incoming) -> BoxFuture<'a, ()> {
+        let message = format!("nothing delivers to {address}{path}");
+        incoming.replies.fail(Error::new(Code::EndpointUnreachable, address, message));
+        Box::pin(async {})
+    }
+
+    fn probe<'a>(&'a self, address: &'a str, _: &'a str) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(async move { Err(format!("nothing asks {address}")) })
+    }
 }

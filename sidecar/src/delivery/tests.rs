@@ -1,0 +1,5 @@
+//! What goes to the widget, and what its answers mean.
+
+mod endpoint;
+mod framing;
+mod verdict;

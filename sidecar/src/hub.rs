@@ -1,0 +1,281 @@
+//! The hub mode: the server side of the link, over `kontrol-hub`.
+//!
+//! ```text
+//!   sidecars ──link──► HubDoor ──► FromSidecar (one per connection) ──► kontrol_hub::Hub
+//!   operator ──control──► HubRole: topics, fences down · depth up
+//! ```
+//!
+//! Invariants: a publish is answered when it is durable and not before; the source of a message is that of its sender's certificate; a disk that
+//! refuses ends the process.
+
+mod connection;
+mod role;
+mod run;
+mod topics;
+
+pub use role::HubRole;
+pub use run::{HubOptions, HubProcess};
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use kontrol_core::{code::Code, spec::Storage, time::Timestamp};
+use kontrol_hub::{Config, Hub, io::real::Folder};
+use kontrol_proto::{Message, v1};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    time::sleep,
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    clock,
+    config::fences,
+    link::{Ended, Link, Peer, server::Accept},
+    service::Error,
+    shared::Count,
+};
+use connection::FromSidecar;
+
+/// The wall clock, as the hub's log stores it.
+fn now() -> Timestamp {
+    Timestamp::from_micros(u64::try_from(clock::unix_micros()).unwrap_or(0))
+}
+
+/// What the hub process shares. Shared by `Arc`.
+#[derive(Debug)]
+pub struct HubDoor {
+    folder: PathBuf,
+    hub: OnceLock<Hub>,
+    fences: ArcSwap<HashMap<String, u64>>,
+    changed: watch::Sender<u64>,
+    draining: watch::Sender<Option<Duration>>,
+    timer: Arc<Notify>,
+    fatal: mpsc::Sender<Error>,
+    /// The tasks of this process.
+    pub tasks: TaskTracker,
+    /// Counters, for metrics.
+    pub stats: HubStats,
+}
+
+/// Counters of the hub's door; those of the log are [`kontrol_hub::Stats`].
+#[derive(Debug, Default)]
+pub struct HubStats {
+    /// Open connections.
+    pub connections: Count,
+    /// Connections refused for a certificate that is not ours.
+    pub foreign_certificates: Count,
+    /// Connections refused for a fenced incarnation.
+    pub fenced: Count,
+    /// Frames that could not be read.
+    pub malformed_frames: Count,
+    /// Publishes that were refused.
+    pub refused: Count,
+}
+
+impl HubDoor {
+    /// A door over the log in `folder`, which is opened with the first configuration. What ends the process is sent to `fatal`.
+    pub fn new(folder: PathBuf, fatal: mpsc::Sender<Error>) -> Arc<Self> {
+        Arc::new(Self {
+            folder,
+            hub: OnceLock::new(),
+            fences: ArcSwap::default(),
+            changed: watch::Sender::new(0),
+            draining: watch::Sender::new(None),
+            timer: Arc::default(),
+            fatal,
+            tasks: TaskTracker::new(),
+            stats: HubStats::default(),
+        })
+    }
+
+    /// The hub, once it is open.
+    pub fn hub(&self) -> Option<&Hub> {
+        self.hub.get()
+    }
+
+    /// The version of the configuration in force; 0: none.
+    pub fn version(&self) -> u64 {
+        *self.changed.borrow()
+    }
+
+    /// Begins to drain: nothing new is taken.
+    pub fn drain(&self, grace: Duration) {
+        self.draining.send_if_modified(|draining| draining.is_none() && draining.replace(grace).is_none());
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.borrow().is_some()
+    }
+
+    /// Puts the configuration of the last run in force, if there is one.
+    pub async fn resume(self: &Arc<Self>) -> Result<(), Error> {
+        let path = self.folder.join("config.bin");
+        let Ok(bytes) = std::fs::read(&path) else { return Ok(()) };
+        match v1::HubConfig::decode(&bytes[..]) {
+            Ok(config) => self.configure(config).await,
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "the last configuration is damaged");
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts a configuration in force; resolves when that is durable.
+    pub async fn configure(self: &Arc<Self>, config: v1::HubConfig) -> Result<(), Error> {
+        let version = config.version;
+        let hub = self.open(&config)?;
+        let kept = config.encode_to_vec();
+        if let Err(error) = std::fs::write(self.folder.join("config.bin"), kept) {
+            tracing::warn!(%error, "the configuration could not be kept on disk");
+        }
+        let topics = topics::all(config.topics)?;
+        let receipt = hub.configure(now(), &topics).map_err(|error| refused("", &error))?;
+        receipt.await.map_err(|error| refused("", &error))?;
+        let fences = fences(config.fences);
+        for (instance, incarnation) in &fences {
+            hub.fence(instance, *incarnation);
+        }
+        self.fences.store(Arc::new(fences));
+        self.changed.send_replace(version);
+        tracing::info!(version, topics = topics.len(), "configuration in force");
+        Ok(())
+    }
+
+    fn open(self: &Arc<Self>, config: &v1::HubConfig) -> Result<Hub, Error> {
+        if let Some(hub) = self.hub.get() {
+            return Ok(hub.clone());
+        }
+        let default = Storage::default();
+        let or = |bytes: u64, default: u64| if bytes == 0 { default } else { bytes };
+        let storage = Storage {
+            size: or(config.storage_bytes, default.size),
+            segment: or(config.segment_bytes, default.segment),
+        };
+        let timer = Arc::clone(&self.timer);
+        let seed = uuid::Uuid::new_v4().as_u64_pair().0;
+        let options = Config {
+            storage,
+            seed,
+            on_timer: Some(Arc::new(move || timer.notify_one())),
+            ..Config::default()
+        };
+        let folder = self.folder.join("log");
+        let subject = folder.display().to_string();
+        let folder = Folder::open(&folder).map_err(|error| {
+            Error::new(Code::StorageReadOnly, subject.as_str(), format!("{subject}: {error}"))
+        })?;
+        let (hub, recovery) = Hub::open(Arc::new(folder), options, now())
+            .map_err(|error| Error::new(error.code(), subject.as_str(), format!("{subject}: {error}")))?;
+        tracing::info!(records = recovery.records, unsettled = recovery.unsettled, cut = ?recovery.cut, "the log is open");
+        self.watch(&hub);
+        Ok(self.hub.get_or_init(|| hub).clone())
+    }
+
+    /// Does what is due, and ends the process when the disk refuses.
+    fn watch(self: &Arc<Self>, hub: &Hub) {
+        let (this, ticking) = (Arc::clone(self), hub.clone());
+        self.tasks.spawn(async move {
+            let mut draining = this.draining.subscribe();
+            loop {
+                let due = ticking.tick(now());
+                let wait = async {
+                    match due {
+                        Some(due) => sleep(due.since(now())).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    () = wait => {}
+                    () = this.timer.notified() => {}
+                    () = async { drop(draining.wait_for(Option::is_some).await) } => return,
+                }
+            }
+        });
+        let (failed, fatal) = (hub.failed(), self.fatal.clone());
+        let mut draining = self.draining.subscribe();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                failure = failed => {
+                    // The receiver lives as long as the process.
+                    drop(fatal.send(Error::new(Code::StorageFailed, "", failure.to_string())).await);
+                }
+                () = async { drop(draining.wait_for(Option::is_some).await) } => {}
+            }
+        });
+    }
+}
+
+/// A refusal of the hub, as its clients hear it.
+fn refused(subject: &str, error: &kontrol_hub::Error) -> Error {
+    let refusal = Error::new(error.code(), subject, error.to_string());
+    match error {
+        kontrol_hub::Error::Busy { retry_after } => refusal.retry_after(*retry_after),
+        kontrol_hub::Error::Full { .. } => refusal.retry_after(Duration::from_millis(100)),
+        _ => refusal,
+    }
+}
+
+impl Accept for HubDoor {
+    type Inbound = FromSidecar;
+
+    fn hello(&self) -> v1::LinkHello {
+        v1::LinkHello { subject: crate::identity::spiffe::HUB.to_owned(), incarnation: 0, version: 1 }
+    }
+
+    fn fence(&self, subject: &str) -> u64 {
+        self.fences.load().get(subject).copied().unwrap_or(0)
+    }
+
+    fn fences(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    fn draining(&self) -> watch::Receiver<Option<Duration>> {
+        self.draining.subscribe()
+    }
+
+    fn incarnations(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
+
+    fn admit(&self, peer: &Peer, link: &Link) -> Result<FromSidecar, Error> {
+        if self.is_draining() {
+            return Err(Error::new(Code::HubDraining, "", "the hub is shutting down"));
+        }
+        let Some(hub) = self.hub.get() else {
+            return Err(Error::new(Code::HubUnavailable, "", "the hub has no configuration yet"));
+        };
+        let connection = FromSidecar::new(hub.clone(), peer, link.clone(), self.tasks.clone())?;
+        self.stats.connections.inc();
+        tracing::debug!(peer = peer.subject, incarnation = peer.incarnation, "a sidecar is connected");
+        Ok(connection)
+    }
+
+    fn ended(&self, peer: Option<&Peer>, ended: &Ended) {
+        if peer.is_some() && !matches!(ended, Ended::Refused(_)) {
+            self.stats.connections.dec();
+        }
+        let peer = peer.map_or("unknown", |peer| peer.subject.as_str());
+        match ended {
+            Ended::Refused(error) => {
+                match error.code {
+                    Code::StaleIncarnation => self.stats.fenced.inc(),
+                    Code::ForeignCertificate => self.stats.foreign_certificates.inc(),
+                    _ => self.stats.malformed_frames.inc(),
+                }
+                tracing::warn!(peer, code = %error.code, %error, "a sidecar was refused");
+            }
+            Ended::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                self.stats.foreign_certificates.inc();
+                tracing::warn!(peer, code = %Code::ForeignCertificate, %error, "a sidecar was refused: its certificate is not one of this authority");
+            }
+            ended => tracing::debug!(peer, %ended, "a sidecar's connection ended"),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The hub's side of the control session.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use kontrol_proto::v1::{self, session_request, session_response};
+use tokio::time::sleep;
+
+use super::{HubDoor, now};
+use crate::{clock, control::Role, identity::spiffe, shared::Count};
+
+/// How often depths are looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// See the module.
+#[derive(Debug)]
+pub struct HubRole {
+    door: Arc<HubDoor>,
+    peer: String,
+    admin: String,
+    told: Mutex<HashMap<(String, String, String), u64>>,
+    connected: Count,
+}
+
+impl HubRole {
+    /// The role of a hub that listens at `peer` for sidecars and at `admin` for metrics.
+    pub fn new(door: Arc<HubDoor>, peer: String, admin: String) -> Arc<Self> {
+        Arc::new(Self { door, peer, admin, told: Mutex::default(), connected: Count::default() })
+    }
+
+    fn seen(&self) -> Vec<v1::hub_signals::Subscription> {
+        let signals = self.door.hub().map(|hub| hub.signals(now())).unwrap_or_default();
+        signals
+            .into_iter()
+            .map(|signal| v1::hub_signals::Subscription {
+                namespace: signal.namespace.to_string(),
+                topic: signal.topic.to_string(),
+                subscription: signal.subscription,
+                depth: signal.depth,
+                growth: signal.growth,
+                oldest_ms: u64::try_from(signal.oldest.as_millis()).unwrap_or(u64::MAX),
+                in_flight: signal.in_flight,
+                dead_lettered: signal.dead_lettered,
+                dropped: signal.dropped,
+            })
+            .collect()
+    }
+
+    fn remember(&self, subscriptions: &[v1::hub_signals::Subscription]) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        *told = subscriptions
+            .iter()
+            .map(|seen| ((seen.namespace.clone(), seen.topic.clone(), seen.subscription.clone()), seen.depth))
+            .collect();
+    }
+
+    /// Whether a depth has changed by a tenth or more since it was told.
+    fn changed(&self) -> bool {
+        let seen = self.seen();
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.into_iter().any(|seen| {
+            let before = told.get(&(seen.namespace, seen.topic, seen.subscription)).copied().unwrap_or(0);
+            seen.depth.abs_diff(before) * 10 >= before.max(1) && seen.depth != before
+        })
+    }
+}
+
+impl Role for HubRole {
+    fn hello(&self) -> v1::Hello {
+        v1::Hello {
+            subject: spiffe::HUB.to_owned(),
+            pid: std::process::id(),
+            peer: self.peer.clone(),
+            admin: self.admin.clone(),
+            ..Default::default()
+        }
+    }
+
+    async fn take(&self, message: session_response::Message) -> Option<session_request::Message> {
+        match message {
+            session_response::Message::Hub(config) => {
+                let version = config.version;
+                match self.door.configure(config).await {
+                    Ok(()) => {
+                        Some(session_request::Message::Applied(v1::Applied { version, incarnation: 0 }))
+                    }
+                    Err(error) => {
+                        tracing::error!(version, code = %error.code, %error, "the configuration cannot be applied");
+                        if self.door.hub().is_none() {
+                            // Without its log a hub is of no use: whoever runs it is to know.
+                            drop(self.door.fatal.send(error).await);
+                        }
+                        None
+                    }
+                }
+            }
+            session_response::Message::Drain(drain) => {
+                self.door.drain(Duration::from_millis(drain.grace_ms));
+                None
+            }
+            session_response::Message::Sidecar(_) => {
+                tracing::warn!("a configuration for a sidecar came to the hub");
+                None
+            }
+        }
+    }
+
+    fn signals(&self) -> session_request::Message {
+        let subscriptions = self.seen();
+        self.remember(&subscriptions);
+        session_request::Message::HubSignals(v1::HubSignals {
+            subscriptions,
+            at_micros: clock::unix_micros(),
+        })
+    }
+
+    async fn touched(&self) {
+        loop {
+            sleep(LOOK).await;
+            if self.changed() {
+                return;
+            }
+        }
+    }
+
+    fn connected(&self, connected: bool) {
+        self.connected.set(connected.into());
+    }
+}

@@ -1,0 +1,220 @@
+//! A sidecar put together: its listeners, its tasks, and its way out.
+
+use std::{future::Future, io, path::PathBuf, sync::Arc, time::Duration};
+
+use futures::FutureExt;
+use kontrol_core::id::InstanceId;
+use tokio::{
+    net::{TcpListener, UnixListener},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    bus::Bus,
+    clock,
+    config::Store,
+    consuming::Consuming,
+    control::{self, Addresses, SidecarRole},
+    grpc,
+    health::Health,
+    identity::{self, Identity, Issuer},
+    link,
+    peers::{PeerDoor, Peers},
+    service::{Service, WidgetEndpoint},
+    serving::Serving,
+    shared::Shared,
+};
+
+/// How often a drain looks whether everything has ended.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// What a sidecar is told when it is started.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The instance that it belongs to.
+    pub instance: InstanceId,
+    /// The Unix socket of the gRPC door.
+    pub socket: PathBuf,
+    /// The gRPC door's loopback address.
+    pub grpc: String,
+    /// The HTTP door's loopback address.
+    pub http: String,
+    /// The address for other sidecars.
+    pub peer: String,
+    /// The address for metrics and health.
+    pub admin: String,
+    /// The operator.
+    pub control: String,
+    /// The authority's certificate, PEM.
+    pub ca_file: PathBuf,
+    /// The join token.
+    pub join_token_file: PathBuf,
+    /// Where the last configuration is kept.
+    pub state_dir: PathBuf,
+    /// How long a drain may take.
+    pub grace: Duration,
+}
+
+/// A sidecar whose listeners are bound. Run it.
+#[derive(Debug)]
+pub struct Sidecar {
+    service: Service,
+    addresses: Addresses,
+    parts: Parts,
+    listeners: Listeners,
+    options: Options,
+    sender: tokio::sync::watch::Sender<Option<Arc<identity::Tls>>>,
+}
+
+#[derive(Debug)]
+struct Parts {
+    shared: Arc<Shared>,
+    bus: Arc<Bus>,
+    peers: Arc<Peers>,
+    serving: Arc<Serving>,
+    health: Arc<Health>,
+    consuming: Consuming,
+    store: Store,
+}
+
+#[derive(Debug)]
+struct Listeners {
+    socket: UnixListener,
+    grpc: TcpListener,
+    http: TcpListener,
+    peer: TcpListener,
+    admin: TcpListener,
+}
+
+impl Sidecar {
+    /// Binds every address and puts the last configuration in force, if there is one.
+    pub async fn bind(options: Options, endpoint: Arc<dyn WidgetEndpoint>) -> io::Result<Self> {
+        let (sender, identity) = Identity::new();
+        let store = Store::new(options.state_dir.clone())?;
+        let shared = Arc::new(Shared::new(options.instance.clone(), identity));
+        let bus = Bus::new(Arc::clone(&shared));
+        let peers = Peers::new(Arc::clone(&shared));
+        let serving = Serving::new(Arc::clone(&shared), Arc::clone(&endpoint));
+        let health = Health::new(Arc::clone(&shared), Arc::clone(&endpoint));
+        let consuming = Consuming::new(Arc::clone(&shared), Arc::clone(&bus), Arc::clone(&health), endpoint);
+        let service = Service::new(
+            Arc::clone(&shared),
+            Arc::clone(&bus),
+            Arc::clone(&peers),
+            Arc::clone(&serving),
+            Arc::clone(&health),
+        );
+        let listeners = Listeners {
+            socket: grpc::bind_socket(&options.socket)?,
+            grpc: TcpListener::bind(&options.grpc).await?,
+            http: TcpListener::bind(&options.http).await?,
+            peer: TcpListener::bind(&options.peer).await?,
+            admin: TcpListener::bind(&options.admin).await?,
+        };
+        let addresses = Addresses {
+            peer: listeners.peer.local_addr()?.to_string(),
+            grpc: listeners.grpc.local_addr()?.to_string(),
+            http: listeners.http.local_addr()?.to_string(),
+            admin: listeners.admin.local_addr()?.to_string(),
+            socket: options.socket.display().to_string(),
+        };
+        if let Some(last) = store.load() {
+            tracing::info!(version = last.version, "starting with the last configuration");
+            shared.apply(last.into());
+        }
+        let parts = Parts { shared, bus, peers, serving, health, consuming, store };
+        Ok(Self { service, addresses, parts, listeners, options, sender })
+    }
+
+    /// What the doors of this sidecar use.
+    pub fn service(&self) -> Service {
+        self.service.clone()
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Works until `shutdown` resolves, and then drains: no new work is taken, what was not started is given back, what is in flight may
+    /// end within the grace.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+        let Self { service, addresses, parts, listeners, options, sender } = self;
+        let Parts { shared, bus, peers, serving, health, consuming, store } = parts;
+        let closing = CancellationToken::new();
+        let issuer = Issuer {
+            control: options.control.clone(),
+            subject: shared.subject.clone(),
+            ca_file: options.ca_file,
+            join_token_file: options.join_token_file,
+        };
+        let role = Arc::new(SidecarRole {
+            shared: Arc::clone(&shared),
+            health: Arc::clone(&health),
+            peers: Arc::clone(&peers),
+            store,
+            addresses,
+        });
+        let tasks = shared.tasks.clone();
+        let until = |future: futures::future::BoxFuture<'static, ()>| {
+            let closing = closing.clone();
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = closing.cancelled() => {}
+                    () = future => {}
+                }
+            });
+        };
+        until(identity::run(issuer, sender).boxed());
+        until(control::run(role, options.control, shared.identity.clone()).boxed());
+        until(Arc::clone(&peers).run().boxed());
+        until(Arc::clone(&serving).run().boxed());
+        until(Arc::clone(&health).run().boxed());
+        until(consuming.run().boxed());
+        until(Arc::clone(&bus).run().boxed());
+        let door = PeerDoor::new(Arc::clone(&shared), serving);
+        until(link::server::serve(listeners.peer, shared.identity.clone(), tasks.clone(), door).boxed());
+        let drained = {
+            let closing = closing.clone();
+            async move { closing.cancelled().await }.shared()
+        };
+        let doors = grpc::serve(service.clone(), listeners.socket, listeners.grpc, drained.clone());
+        let _later = (listeners.http, listeners.admin);
+        tasks.spawn(async move {
+            if let Err(error) = doors.await {
+                tracing::error!(%error, "the gRPC door failed");
+            }
+        });
+        shutdown.await;
+        shared.drain(options.grace);
+        drain(&shared, &bus).await;
+        bus.flush().await;
+        closing.cancel();
+        tasks.close();
+        // What does not end by now belongs to a connection that nobody closes.
+        drop(timeout(Duration::from_secs(1), tasks.wait()).await);
+        Ok(())
+    }
+}
+
+/// Waits until nothing is in flight, or the grace is over.
+async fn drain(shared: &Shared, bus: &Bus) {
+    let Some(grace) = *shared.draining().borrow() else { return };
+    let end = clock::now() + grace;
+    let busy = || {
+        let stats = &shared.stats;
+        stats.calls_in_flight.get()
+            + stats.deliveries_in_flight.get()
+            + stats.calls_open.get()
+            + bus.pending()
+    };
+    tracing::info!(in_flight = busy(), "draining");
+    while busy() > 0 && clock::now() < end {
+        sleep(LOOK).await;
+    }
+    match busy() {
+        0 => tracing::info!("drained"),
+        left => tracing::warn!(in_flight = left, "the grace is over"),
+    }
+}
