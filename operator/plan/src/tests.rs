@@ -1,8 +1,10 @@
 mod escalation;
+mod level;
 mod manifest;
 mod otp;
 mod recovery;
 mod replicas;
 mod restarts;
+mod scale;
 mod start_stop;
 mod world;

@@ -1,7 +1,7 @@
 //! The plan against an independent model of Erlang/OTP's `supervisor`, on random trees and schedules.
 
-mod layers;
-mod player;
+pub(super) mod layers;
+pub(super) mod player;
 
 use kontrol_otp::{Combination, Coverage, Mix, generate_with};
 

@@ -80,7 +80,7 @@ impl World {
         match action {
             Action::Start { instance, incarnation, epoch, revision } => {
                 self.acts.push(format!("start {} #{incarnation}", short(instance)));
-                if self.instances().any(|other| other.id == *instance && other.incarnation >= *incarnation) {
+                if self.knows(instance, *incarnation) {
                     return;
                 }
                 let state = self.started.get(&short(instance)).copied().unwrap_or(InstanceState::Ready);
@@ -101,13 +101,29 @@ impl World {
                 } else {
                     InstanceState::Ended(End::Exited(0))
                 };
-                self.change(instance, *incarnation, state);
+                if self.knows(instance, *incarnation) {
+                    self.change(instance, *incarnation, state);
+                } else {
+                    self.observed.instances.push(Instance {
+                        id: instance.clone(),
+                        incarnation: *incarnation,
+                        epoch: 0,
+                        revision: Revision(0),
+                        state: InstanceState::Ended(End::NeverRan),
+                        since: self.now,
+                    });
+                }
             }
             Action::Remove { instance, incarnation } => self
                 .observed
                 .instances
                 .retain(|other| other.id != *instance || other.incarnation != *incarnation),
         }
+    }
+
+    /// Whether this process or a later one was started or stopped before.
+    fn knows(&self, instance: &InstanceId, incarnation: u64) -> bool {
+        self.instances().any(|other| other.id == *instance && other.incarnation >= incarnation)
     }
 
     fn change(&mut self, instance: &InstanceId, incarnation: u64, state: InstanceState) {

@@ -5,7 +5,7 @@ use kontrol_otp::{
 };
 
 /// The same case with each worker that has a supervisor among its siblings under a supervisor of its own.
-pub(super) fn layered(case: &Case) -> Case {
+pub(in crate::tests) fn layered(case: &Case) -> Case {
     let mut next = 1_000;
     let mut tree = case.tree.clone();
     let mut moved = Vec::new();

@@ -164,7 +164,7 @@ fn id(name: &str) -> Id {
     Id(name[1..].parse().unwrap())
 }
 
-fn tree(spec: &Supervisor) -> spec::Node {
+pub(in crate::tests) fn tree(spec: &Supervisor) -> spec::Node {
     let workers = spec.children.iter().all(|child| matches!(child.node, Node::Worker(_)));
     let name = name(spec.id);
     let intensity =

@@ -1,0 +1,147 @@
+//! Whatever is lost or done twice on the way between decisions and the world, the same comes of it.
+
+use kontrol_otp::{Mix, generate_with};
+use proptest::prelude::*;
+
+use super::{
+    otp::{layers::layered, player},
+    world::{CRASH, KILLED, NORMAL, World, short},
+};
+use crate::{InstanceState, plan};
+
+const MIX: Mix = Mix { bursts: false, requests: false, time: false };
+
+/// One end of whoever runs at this place of the list.
+#[derive(Clone, Copy, Debug)]
+struct Fault {
+    place: prop::sample::Index,
+    state: InstanceState,
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    let state = prop::sample::select(vec![CRASH, KILLED, NORMAL, InstanceState::Hung]);
+    (any::<prop::sample::Index>(), state).prop_map(|(place, state)| Fault { place, state })
+}
+
+/// What becomes of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Luck {
+    /// Written, and each action done once.
+    Good,
+    /// The decider died before it wrote.
+    NotWritten,
+    /// The decider died after it wrote and before it acted.
+    NotActed,
+    /// Every second action is lost.
+    HalfLost,
+    /// Every action is done twice.
+    Doubled,
+}
+
+fn luck() -> impl Strategy<Value = Luck> {
+    prop::sample::select(vec![Luck::Good, Luck::NotWritten, Luck::NotActed, Luck::HalfLost, Luck::Doubled])
+}
+
+fn world(seed: u64) -> World {
+    World::new(player::tree(&layered(&generate_with(seed, MIX)).tree.root))
+}
+
+fn strike(world: &mut World, fault: Fault) {
+    let running: Vec<String> = world.instances().map(|instance| short(&instance.id)).collect();
+    if !running.is_empty() {
+        let mut running = running;
+        running.sort();
+        let name = fault.place.get(&running).clone();
+        world.set(&name, fault.state);
+    }
+}
+
+/// Plans until nothing is left to do; the first plans have the luck given.
+fn settle(world: &mut World, luck: &mut dyn Iterator<Item = Luck>) {
+    for _ in 0..10_000 {
+        let planned = plan(world.desired.as_ref(), &world.observed, world.now);
+        let rests = planned.actions.is_empty()
+            && planned.status == world.observed.status
+            && planned.wake.is_none_or(|wake| wake > world.now);
+        if rests {
+            return;
+        }
+        let luck = luck.next().unwrap_or(Luck::Good);
+        if luck != Luck::NotWritten {
+            world.observed.status = planned.status;
+        }
+        for (nth, action) in planned.actions.iter().enumerate() {
+            match luck {
+                Luck::NotWritten | Luck::NotActed => {}
+                Luck::HalfLost if nth % 2 == 0 => {}
+                Luck::Good | Luck::HalfLost => world.act(action),
+                Luck::Doubled => {
+                    world.act(action);
+                    world.act(action);
+                }
+            }
+        }
+    }
+    panic!("no rest");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn planning_after_applying_gives_nothing(
+        seed in any::<u64>(),
+        faults in prop::collection::vec(fault(), 0..12),
+    ) {
+        let mut world = world(seed);
+        world.settle();
+        for fault in faults {
+            strike(&mut world, fault);
+            world.settle();
+            let again = plan(world.desired.as_ref(), &world.observed, world.now);
+            prop_assert_eq!(again.actions, []);
+            prop_assert_eq!(again.events, []);
+            prop_assert_eq!(again.status, world.observed.status.clone());
+        }
+    }
+
+    #[test]
+    fn lost_and_doubled_actions_and_deciders_that_die_change_nothing(
+        seed in any::<u64>(),
+        faults in prop::collection::vec(fault(), 0..12),
+        mut luck in prop::collection::vec(luck(), 200),
+    ) {
+        let (mut calm, mut rough) = (world(seed), world(seed));
+        let mut luck = luck.drain(..);
+        calm.settle();
+        settle(&mut rough, &mut luck);
+        for fault in faults {
+            strike(&mut calm, fault);
+            strike(&mut rough, fault);
+            calm.settle();
+            settle(&mut rough, &mut luck);
+            prop_assert_eq!(&rough.observed.status, &calm.observed.status);
+            prop_assert_eq!(rough.running(), calm.running());
+        }
+    }
+
+    #[test]
+    fn a_drained_tree_comes_to_nothing_whatever_is_under_way(
+        seed in any::<u64>(),
+        faults in prop::collection::vec(fault(), 1..4),
+        steps in 0_usize..20,
+    ) {
+        let mut world = world(seed);
+        world.settle();
+        for fault in faults {
+            strike(&mut world, fault);
+        }
+        for _ in 0..steps {
+            world.step();
+        }
+        world.desired = None;
+        world.settle();
+        prop_assert_eq!(world.running(), Vec::<String>::new());
+        prop_assert_eq!(&world.observed.status.root, &None);
+    }
+}
