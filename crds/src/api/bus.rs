@@ -1,0 +1,68 @@
+//! Where messages live.
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use super::{MessageBusStatus, Size};
+
+/// Where messages live.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "kontrol.dev",
+    version = "v1alpha1",
+    kind = "MessageBus",
+    plural = "messagebuses",
+    shortname = "kmb",
+    category = "kontrol",
+    namespaced,
+    status = "MessageBusStatus",
+    derive = "PartialEq",
+    doc = "Where messages live. The bus named `default` exists without being declared.",
+    printcolumn(name = "Size", type_ = "string", json_path = ".spec.embedded.storage.size", description = "Bytes that its log may take."),
+    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason", description = "Why it is ready or not."),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("size(self.metadata.name) <= 63").message("the name of a bus has at most 63 characters")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageBusSpec {
+    /// The hub that comes with Kontrol: one durable log on one machine. Default: `{}`. Example: `{storage: {size: 1Gi}}`.
+    #[serde(default)]
+    pub embedded: Embedded,
+}
+
+/// The hub that comes with Kontrol.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Embedded {
+    /// The storage of its log. Default: the defaults of its fields. Example: `{size: 1Gi, segmentSize: 16Mi}`.
+    #[serde(default)]
+    pub storage: Storage,
+}
+
+/// The storage of the embedded hub.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Storage {
+    /// What its log may take, in bytes; a publish beyond it is refused. At least two segments; default `10Gi`. Example: `1Gi`.
+    #[serde(default = "Storage::size")]
+    pub size: Size,
+    /// The size of one segment, in bytes: the unit in which space is given back. At least `64Ki`; default `64Mi`. Example: `16Mi`.
+    #[serde(default = "Storage::segment_size")]
+    pub segment_size: Size,
+}
+
+impl Storage {
+    fn size() -> Size {
+        "10Gi".into()
+    }
+
+    fn segment_size() -> Size {
+        "64Mi".into()
+    }
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self { size: Self::size(), segment_size: Self::segment_size() }
+    }
+}

@@ -1,0 +1,116 @@
+//! One component.
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    CallTarget, Consume, Endpoint, Health, Intensity, Process, Produce, ReplicaEnd, Resilience, Restart,
+    Scaling, ServedMethod, Shutdown, Start, WidgetStatus,
+};
+
+/// One component: how it runs, what it talks to, when it is healthy, how many of it there are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "kontrol.dev",
+    version = "v1alpha1",
+    kind = "Widget",
+    plural = "widgets",
+    shortname = "kwd",
+    category = "kontrol",
+    namespaced,
+    status = "WidgetStatus",
+    derive = "PartialEq",
+    doc = "One component. Outside a group it is the only widget of a group of its own name, under OneForOne.",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.labelSelector"
+    ),
+    printcolumn(name = "Ready", type_ = "integer", json_path = ".status.readyReplicas", description = "Replicas that are ready."),
+    printcolumn(name = "Replicas", type_ = "integer", json_path = ".status.replicas", description = "Replicas that there are."),
+    printcolumn(name = "Desired", type_ = "integer", json_path = ".status.scaling.desiredReplicas", description = "Replicas that scaling decided on."),
+    printcolumn(name = "Restarts", type_ = "integer", json_path = ".status.restarts", description = "Restarts so far."),
+    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason", description = "Why it is ready or not."),
+    printcolumn(name = "Revision", type_ = "string", json_path = ".status.revision", description = "The hash of what runs.", priority = "1"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("size(self.metadata.name) <= 63").message("the name of a widget has at most 63 characters"),
+    validation = Rule::new("!self.spec.significant").message("significant means something only in a group with autoShutdown; leave it out")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!self.significant || self.restart != 'Always'")
+    .message("a significant widget needs restart: OnFailure or Never, or it would never end by itself"))]
+#[x_kube(validation = Rule::new("has(self.endpoint) || !has(self.health) || !has(self.health.http)")
+    .message("health.http needs the widget's endpoint; add endpoint: {} to get a port as $PORT"))]
+#[x_kube(validation = Rule::new("has(self.endpoint) || !has(self.consumes) || self.consumes.all(c, !has(c.http))")
+    .message("consumes with http needs the widget's endpoint; add endpoint: {} to get a port as $PORT"))]
+#[x_kube(validation = Rule::new("has(self.endpoint) || !has(self.serves) || self.serves.all(s, !has(s.http))")
+    .message("serves with http needs the widget's endpoint; add endpoint: {} to get a port as $PORT"))]
+#[x_kube(validation = Rule::new("!has(self.endpoint) || !has(self.endpoint.port) || (has(self.scaling) && self.scaling.class == 'Kontrol' ? self.scaling.max : self.replicas) <= 1")
+    .message("several replicas cannot listen on one port; leave endpoint.port out, and each is given its own as $PORT"))]
+pub struct WidgetSpec {
+    /// How `kontrol up` runs it. Without it the widget cannot run in the local world. Example: `{command: [python3, llm.py]}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
+    /// How many replicas, where `scaling` is absent or its class is `External`. A number from 0; default 1. Example: `3`.
+    #[serde(default = "replicas")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub replicas: u32,
+    /// When it is started again after it ended: `Always`, `OnFailure` (unless it ended normally: exit code 0, or the end that Kontrol
+    /// asked for), or `Never`. Default `Always`. Example: `OnFailure`.
+    #[serde(default)]
+    pub restart: Restart,
+    /// Whether its end by itself counts for the `autoShutdown` of its group. Only with `restart: OnFailure` or `Never`. Default `false`. Example: `true`.
+    #[serde(default)]
+    pub significant: bool,
+    /// How a replica is stopped. Default: `{policy: Graceful}` with 10 s of grace. Example: `{grace: 30s}`.
+    #[serde(default)]
+    pub shutdown: Shutdown,
+    /// When it counts as started, so that the next widget of the group may start. Default: `{when: Ready, timeout: 60s}`.
+    /// Example: `{timeout: 5m}`.
+    #[serde(default)]
+    pub start: Start,
+    /// What the end of one replica means: `EndsWidget` lets the group decide, `ReplacesReplica` replaces it within the widget's own
+    /// `intensity`. Default: `ReplacesReplica` where `replicas` or `scaling.max` is above 1, else `EndsWidget`. Example: `EndsWidget`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica_end: Option<ReplicaEnd>,
+    /// How many ends of replicas are too many under `ReplacesReplica`; one more is one end of the widget. Default: that of its group.
+    /// Example: `{maxRestarts: 10, period: 1m}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intensity: Option<Intensity>,
+    /// What makes a running replica unhealthy. Default: only the end of its process. Example: `{report: {}, timeout: 15s}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+    /// The widget's own HTTP server, to which its sidecar delivers. Default: it has none. Example: `{}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<Endpoint>,
+    /// Topics that it is given messages of. Default: none. Example: `[{topic: documents}]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["topic".into()]))]
+    pub consumes: Vec<Consume>,
+    /// Topics that it may publish to. Default: none. Example: `[{topic: answers}]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["topic".into()]))]
+    pub produces: Vec<Produce>,
+    /// Methods that it answers. Default: none. Example: `[{method: nearest}]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["method".into()]))]
+    pub serves: Vec<ServedMethod>,
+    /// Widgets that it may call. Default: none. Example: `[{target: vectors}]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["target".into()]))]
+    pub calls: Vec<CallTarget>,
+    /// Rules of its calls to others. Default: the defaults of its fields. Example: `{timeout: 2m, maxRetries: 0}`.
+    #[serde(default)]
+    pub resilience: Resilience,
+    /// How many replicas, decided by load. Default: `replicas`. Example: `{max: 8, target: {inFlight: 2}}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<Scaling>,
+}
+
+const fn replicas() -> u32 {
+    1
+}

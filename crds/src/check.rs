@@ -1,0 +1,192 @@
+//! Holds a manifest against the schema of its kind, as the API server would, but with all errors at once, each with its path, and
+//! with the field that was probably meant.
+//!
+//! Formats (`pattern`) and CEL rules are left to the conversions, which say more about them.
+
+use std::collections::HashSet;
+
+use kontrol_core::code::Code;
+use serde_json::Value;
+
+use crate::{
+    fault::Fault,
+    nearest::{hint, list},
+    yaml::{Kind, Node},
+};
+
+/// All that keeps `node` from being what `schema` describes.
+pub(crate) fn check(node: &Node, schema: &Value, path: &str) -> Vec<Fault> {
+    let mut walk = Walk { faults: Vec::new() };
+    walk.value(node, schema, path);
+    walk.faults
+}
+
+struct Walk {
+    faults: Vec<Fault>,
+}
+
+impl Walk {
+    fn fault(&mut self, path: &str, code: Code, message: String) {
+        self.faults.push(Fault { path: path.to_owned(), code, message });
+    }
+
+    fn value(&mut self, node: &Node, schema: &Value, path: &str) {
+        let number_or_text = schema["x-kubernetes-int-or-string"] == true;
+        match (&node.kind, schema["type"].as_str()) {
+            (Kind::Map(entries), Some("object")) => self.map(node, entries, schema, path),
+            (Kind::List(items), Some("array")) => self.list(items, schema, path),
+            (Kind::Scalar(Value::String(text)), Some("string")) => self.text(text, schema, path),
+            (Kind::Scalar(Value::Bool(_)), Some("boolean")) => {}
+            (Kind::Scalar(Value::Number(number)), Some("integer")) if whole(number).is_some() => {
+                self.number(number, schema, path);
+            }
+            (Kind::Scalar(Value::String(_)), None) if number_or_text => {}
+            (Kind::Scalar(Value::Number(number)), None) if number_or_text && whole(number).is_some() => {
+                self.number(number, schema, path);
+            }
+            (kind, expected) => {
+                let found = describe(kind);
+                let (expected, way_out) = match expected {
+                    Some("object") => ("fields, such as {name: value}", ""),
+                    Some("array") => ("a list, such as [a, b]", ""),
+                    Some("string") if matches!(kind, Kind::Scalar(_)) => ("a text", "; write it in quotes"),
+                    Some("string") => ("a text", ""),
+                    Some("boolean") => ("true or false", ""),
+                    Some("integer") => ("a whole number", ""),
+                    _ if matches!(kind, Kind::Scalar(Value::Number(_))) => {
+                        ("a whole number from 0 or a text", "; write it in quotes")
+                    }
+                    _ => ("a whole number or a text", ""),
+                };
+                self.fault(path, Code::InvalidValue, format!("expected {expected}, found {found}{way_out}"));
+            }
+        }
+    }
+
+    fn map(&mut self, node: &Node, entries: &[(String, u64, Node)], schema: &Value, path: &str) {
+        let Some(properties) = schema["properties"].as_object() else {
+            if let Some((name, ..)) = entries.first() {
+                self.fault(
+                    &join(path, name),
+                    Code::UnknownField,
+                    "there are no fields here; write {}".to_owned(),
+                );
+            }
+            return;
+        };
+        for (name, _, value) in entries {
+            let at = join(path, name);
+            match properties.get(name) {
+                Some(_) if value.is_null() => {}
+                Some(schema) => self.value(value, schema, &at),
+                None => {
+                    let known: Vec<&str> = properties.keys().map(String::as_str).collect();
+                    let message = match hint(name, &known) {
+                        Some(meant) => format!("there is no such field; did you mean {meant}?"),
+                        None => format!("there is no such field; the fields here are {}", list(&known)),
+                    };
+                    self.fault(&at, Code::UnknownField, message);
+                }
+            }
+        }
+        for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            if node.get(name).is_none_or(Node::is_null) {
+                let about =
+                    properties.get(name).and_then(|field| field["description"].as_str()).unwrap_or_default();
+                let about: String = about.split_whitespace().collect::<Vec<_>>().join(" ");
+                self.fault(&join(path, name), Code::MissingField, format!("is missing. {about}"));
+            }
+        }
+    }
+
+    fn list(&mut self, items: &[Node], schema: &Value, path: &str) {
+        let count = items.len() as u64;
+        if let Some(least) = schema["minItems"].as_u64().filter(|least| count < *least) {
+            self.fault(path, Code::InvalidValue, format!("needs at least {least} item"));
+        }
+        if let Some(most) = schema["maxItems"].as_u64().filter(|most| count > *most) {
+            self.fault(path, Code::InvalidValue, format!("has {count} items; at most {most} are possible"));
+        }
+        for (index, item) in items.iter().enumerate() {
+            self.value(item, &schema["items"], &format!("{path}[{index}]"));
+        }
+        let keys: Vec<&str> = schema["x-kubernetes-list-map-keys"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        let mut seen = HashSet::new();
+        for (index, item) in items.iter().enumerate() {
+            let key: Vec<&str> = keys.iter().filter_map(|key| item.get(key)?.text()).collect();
+            if !key.is_empty() && !seen.insert(key.clone()) {
+                let (what, key) = (keys.join(" and "), key.join("/"));
+                let message = format!(
+                    "there is another item with the {what} {key} in this list; each may be there once"
+                );
+                self.fault(&join(&format!("{path}[{index}]"), keys[0]), Code::DuplicateName, message);
+            }
+        }
+    }
+
+    fn text(&mut self, text: &str, schema: &Value, path: &str) {
+        if let Some(choices) = schema["enum"].as_array() {
+            let choices: Vec<&str> = choices.iter().filter_map(Value::as_str).collect();
+            if !choices.contains(&text) {
+                let meant =
+                    hint(text, &choices).map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
+                self.fault(
+                    path,
+                    Code::InvalidValue,
+                    format!("{text:?} is none of {}{meant}", list(&choices)),
+                );
+            }
+            return;
+        }
+        let length = text.chars().count() as u64;
+        if schema["minLength"].as_u64().is_some_and(|least| length < least) {
+            self.fault(path, Code::InvalidValue, "is empty".to_owned());
+        }
+        if let Some(most) = schema["maxLength"].as_u64().filter(|most| length > *most) {
+            self.fault(
+                path,
+                Code::InvalidValue,
+                format!("has {length} characters; at most {most} are possible"),
+            );
+        }
+    }
+
+    fn number(&mut self, number: &serde_json::Number, schema: &Value, path: &str) {
+        let Some(value) = whole(number) else { return };
+        let bound = |name: &str| schema[name].as_f64().map(|bound| bound as i128);
+        let (least, most) = (bound("minimum"), bound("maximum"));
+        if least.is_some_and(|least| value < least) || most.is_some_and(|most| value > most) {
+            let message = match (least, most) {
+                (Some(least), Some(most)) => format!("{value} is not between {least} and {most}"),
+                (Some(least), None) => format!("{value} is below {least}"),
+                (_, most) => format!("{value} is above {}", most.unwrap_or_default()),
+            };
+            self.fault(path, Code::InvalidValue, message);
+        }
+    }
+}
+
+fn whole(number: &serde_json::Number) -> Option<i128> {
+    number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from))
+}
+
+fn describe(kind: &Kind) -> String {
+    match kind {
+        Kind::Scalar(Value::Null) => "nothing".to_owned(),
+        Kind::Scalar(Value::Bool(value)) => format!("the boolean {value}"),
+        Kind::Scalar(Value::Number(number)) => format!("the number {number}"),
+        Kind::Scalar(Value::String(text)) if text.chars().count() > 40 => "a text".to_owned(),
+        Kind::Scalar(value) => format!("the text {value}"),
+        Kind::List(_) => "a list".to_owned(),
+        Kind::Map(_) => "fields".to_owned(),
+    }
+}
+
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}

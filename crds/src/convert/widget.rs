@@ -1,0 +1,293 @@
+//! One widget.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use kontrol_core::{
+    code::Code,
+    id::{Name, WidgetId},
+    spec,
+};
+
+use super::{Pauses, backoff, intensity, revision};
+use crate::{api, fault::Checker};
+
+/// Converts the spec of a widget. `inherited` is its group's intensity; `subscription` the name of subscriptions that give none.
+pub(super) fn convert(
+    check: &mut Checker,
+    id: Option<WidgetId>,
+    widget: &api::WidgetSpec,
+    inherited: spec::Intensity,
+    subscription: &str,
+) -> Option<spec::Widget> {
+    let ends = !widget.significant || widget.restart != api::Restart::Always;
+    check.ensure(
+        ends,
+        "significant",
+        "a significant widget needs restart: OnFailure or Never, or it would never end by itself",
+    );
+    let endpoint = widget.endpoint.as_ref().map(|endpoint| spec::Endpoint { port: endpoint.port });
+    let has_endpoint = endpoint.is_some();
+    let process = widget
+        .process
+        .as_ref()
+        .and_then(|process| check.within("process", |check| convert_process(check, process)));
+    let health = widget
+        .health
+        .as_ref()
+        .and_then(|health| check.within("health", |check| convert_health(check, health, has_endpoint)));
+    let consumes = check.each("consumes", &widget.consumes, |check, consume| {
+        let topic = check.name("topic", &consume.topic);
+        let own = consume.subscription.as_deref();
+        let subscription = match own {
+            Some(own) => check.name("subscription", own),
+            None => Name::new(subscription).ok(),
+        };
+        let via = match &consume.http {
+            Some(http) => spec::ConsumeVia::Http(path(check, http, has_endpoint)),
+            None => spec::ConsumeVia::Door,
+        };
+        Some(spec::Consume {
+            topic: topic?,
+            subscription: subscription?,
+            via,
+            max_in_flight: consume.max_in_flight,
+        })
+    });
+    let serves = check.each("serves", &widget.serves, |check, served| {
+        let method = check.name("method", &served.method);
+        let via = match &served.http {
+            Some(http) => spec::ServeVia::Http(path(check, http, has_endpoint)),
+            None => spec::ServeVia::Door,
+        };
+        Some(spec::Served { method: method?, via })
+    });
+    let produces =
+        check.each("produces", &widget.produces, |check, produce| check.name("topic", &produce.topic));
+    let calls = check.each("calls", &widget.calls, |check, call| {
+        let target = WidgetId::resolve(&call.target, id.as_ref()?);
+        target.map_err(|error| check.fault("target", Code::InvalidName, error.to_string())).ok()
+    });
+    let scaling = widget
+        .scaling
+        .as_ref()
+        .map(|scaling| check.within("scaling", |check| convert_scaling(check, scaling)));
+    let most = match &scaling {
+        Some(scaling) if scaling.class == spec::ScalingClass::Kontrol => scaling.max,
+        _ => widget.replicas,
+    };
+    if most > 1
+        && let Some(port) = endpoint.and_then(|endpoint| endpoint.port)
+    {
+        let message = format!(
+            "{most} replicas cannot listen on port {port}; leave port out, and each is given its own as $PORT"
+        );
+        check.within("endpoint", |check| check.fault("port", Code::DuplicatePort, message));
+    }
+    let many = widget.replicas > 1 || widget.scaling.as_ref().is_some_and(|scaling| scaling.max > 1);
+    let replica_end = match widget.replica_end {
+        Some(api::ReplicaEnd::EndsWidget) => spec::ReplicaEnd::EndsWidget,
+        Some(api::ReplicaEnd::ReplacesReplica) => spec::ReplicaEnd::ReplacesReplica,
+        None if many => spec::ReplicaEnd::ReplacesReplica,
+        None => spec::ReplicaEnd::EndsWidget,
+    };
+    let shutdown = convert_shutdown(check, &widget.shutdown);
+    let start = check.within("start", |check| spec::Start {
+        when: match widget.start.when {
+            api::StartedWhen::Ready => spec::StartedWhen::Ready,
+            api::StartedWhen::Running => spec::StartedWhen::Running,
+        },
+        timeout: check.positive("timeout", &widget.start.timeout),
+    });
+    let intensity = widget.intensity.as_ref().map_or(inherited, |own| intensity(check, own));
+    let resilience = check.within("resilience", |check| convert_resilience(check, &widget.resilience));
+    Some(spec::Widget {
+        id: id?,
+        revision: revision::of(widget),
+        process,
+        replicas: widget.replicas,
+        restart: widget.restart.into(),
+        significant: widget.significant,
+        shutdown,
+        start,
+        replica_end,
+        intensity,
+        health,
+        endpoint,
+        consumes,
+        produces,
+        serves,
+        calls,
+        resilience,
+        scaling,
+    })
+}
+
+fn convert_process(check: &mut Checker, process: &api::Process) -> Option<spec::Process> {
+    if process.command.first().is_none_or(String::is_empty) {
+        check.invalid("command", "command needs a program as its first item, such as [python3, worker.py]");
+    }
+    check.each("command", &process.command, |check, argument| {
+        check.ensure(!argument.contains('\0'), "", "a command cannot hold a NUL character");
+        Some(())
+    });
+    let folder = process.working_dir.as_deref();
+    check.ensure(folder != Some(""), "workingDir", "is empty; leave it out for the folder of the manifest");
+    check.ensure(
+        !folder.unwrap_or_default().contains('\0'),
+        "workingDir",
+        "a folder cannot hold a NUL character",
+    );
+    let mut env = BTreeMap::new();
+    check.each("env", &process.env, |check, variable| {
+        let api::EnvVar { name, value } = variable;
+        let letters = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let valid =
+            !name.is_empty() && name.chars().all(letters) && !name.starts_with(|c: char| c.is_ascii_digit());
+        check.ensure(
+            valid,
+            "name",
+            "is no name of a variable: letters, digits and '_', not starting with a digit",
+        );
+        let own = !name.starts_with("KONTROL_");
+        check.ensure(
+            own,
+            "name",
+            "names that start with KONTROL_ are given by Kontrol itself; choose another name",
+        );
+        check.ensure(!value.contains('\0'), "value", "a variable cannot hold a NUL character");
+        env.insert(name.clone(), value.clone());
+        Some(())
+    });
+    let limits = process.limits.as_ref().map_or(spec::Limits::default(), |limits| {
+        check.within("limits", |check| {
+            let memory = limits.memory.as_ref().and_then(|memory| check.bytes("memory", memory));
+            check.ensure(memory != Some(0), "memory", "must be above 0; leave it out for no limit");
+            spec::Limits { memory, open_files: limits.open_files.map(u64::from) }
+        })
+    });
+    Some(spec::Process {
+        command: process.command.clone(),
+        working_dir: process.working_dir.as_ref().map(PathBuf::from),
+        env,
+        limits,
+    })
+}
+
+fn convert_health(check: &mut Checker, health: &api::Health, has_endpoint: bool) -> Option<spec::Health> {
+    let probe = match (&health.report, &health.http) {
+        (Some(_), None) => Some(spec::HealthProbe::Report),
+        (None, Some(http)) => Some(spec::HealthProbe::Http(path(check, http, has_endpoint))),
+        _ => {
+            check.invalid("", "health is told in exactly one way: give report: {} or http: {path: /healthz}");
+            None
+        }
+    };
+    let timeout = check.positive("timeout", &health.timeout);
+    let interval = check.positive("interval", &health.interval);
+    check.ensure(
+        interval < timeout,
+        "timeout",
+        "must be longer than interval, or a replica would be hung before it is asked",
+    );
+    Some(spec::Health { probe: probe?, timeout, interval })
+}
+
+fn path(check: &mut Checker, http: &api::HttpDelivery, has_endpoint: bool) -> String {
+    check.within("http", |check| {
+        check.ensure(
+            has_endpoint,
+            "",
+            "needs the widget's endpoint; add endpoint: {} to get a port as $PORT",
+        );
+        let valid =
+            http.path.starts_with('/') && !http.path.contains(|c: char| c.is_whitespace() || c.is_control());
+        check.ensure(valid, "path", "must start with '/' and have no spaces, such as /documents");
+    });
+    http.path.clone()
+}
+
+fn convert_shutdown(check: &mut Checker, shutdown: &api::Shutdown) -> spec::Shutdown {
+    check.within("shutdown", |check| match (shutdown.policy, &shutdown.grace) {
+        (api::ShutdownPolicy::Graceful, Some(grace)) => {
+            spec::Shutdown::Graceful(check.duration("grace", grace))
+        }
+        (api::ShutdownPolicy::Graceful, None) => spec::Shutdown::default(),
+        (api::ShutdownPolicy::Brutal, grace) => {
+            let message = "grace belongs to policy Graceful; leave it out, or set policy: Graceful";
+            check.ensure(grace.is_none(), "grace", message);
+            spec::Shutdown::Brutal
+        }
+    })
+}
+
+fn convert_resilience(check: &mut Checker, resilience: &api::Resilience) -> spec::Resilience {
+    let timeout = check.positive("timeout", &resilience.timeout);
+    let breaker = &resilience.breaker;
+    let breaker = check.within("breaker", |check| spec::BreakerPolicy {
+        failures: breaker.failures,
+        open_for: check.positive("openFor", &breaker.open_for),
+        failure_rate_percent: breaker.failure_rate_percent,
+        window: check.positive("window", &breaker.window),
+        min_calls: breaker.min_calls,
+    });
+    let api::RetryBackoff { initial, max, factor_percent, jitter_percent } = &resilience.backoff;
+    let (factor_percent, jitter_percent) = (*factor_percent, *jitter_percent);
+    spec::Resilience {
+        timeout,
+        breaker,
+        max_retries: resilience.max_retries,
+        backoff: backoff(check, &Pauses { initial, max, factor_percent, jitter_percent }),
+        retry_budget_percent: resilience.retry_budget_percent,
+    }
+}
+
+fn convert_scaling(check: &mut Checker, scaling: &api::Scaling) -> spec::Scaling {
+    if scaling.min > scaling.max {
+        check.invalid(
+            "max",
+            format!("max {} is below min {}; raise max or lower min", scaling.max, scaling.min),
+        );
+    }
+    let target = &scaling.target;
+    let given = target.in_flight.is_some()
+        || target.queue_depth.is_some()
+        || target.queue_growth.is_some()
+        || target.reported.is_some();
+    check.ensure(given, "target", "give at least one target: inFlight, queueDepth, queueGrowth or reported");
+    let targets = check.within("target", |check| {
+        let mut amount = |field, amount: &Option<api::Amount>| {
+            amount.as_ref().and_then(|amount| check.thousandths(field, amount))
+        };
+        let mut targets: Vec<_> = [
+            amount("inFlight", &target.in_flight).map(spec::ScalingTarget::InFlight),
+            amount("queueDepth", &target.queue_depth).map(spec::ScalingTarget::QueueDepth),
+            amount("queueGrowth", &target.queue_growth).map(spec::ScalingTarget::QueueGrowth),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if let Some(reported) = &target.reported {
+            let value = check.within("reported", |check| {
+                check.ensure(
+                    !reported.name.is_empty(),
+                    "name",
+                    "is empty; write the name under which the widget reports the number",
+                );
+                check.thousandths("value", &reported.value)
+            });
+            targets.extend(value.map(|value| spec::ScalingTarget::Reported(reported.name.clone(), value)));
+        }
+        targets
+    });
+    spec::Scaling {
+        class: match scaling.class {
+            api::ScalingClass::Kontrol => spec::ScalingClass::Kontrol,
+            api::ScalingClass::External => spec::ScalingClass::External,
+        },
+        min: scaling.min,
+        max: scaling.max,
+        targets,
+        up_window: check.duration("upWindow", &scaling.up_window),
+        down_window: check.duration("downWindow", &scaling.down_window),
+    }
+}

@@ -1,0 +1,61 @@
+//! What was probably meant.
+
+/// The known name that is nearest to `name`, where one is near enough to have been meant.
+pub(crate) fn hint<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let folded = fold(name);
+    let (distance, nearest) = known.iter().map(|known| (distance(&folded, &fold(known)), *known)).min()?;
+    (distance <= 1 + folded.len().min(nearest.len()) / 4).then_some(nearest)
+}
+
+/// Names for people: `a, b and c`.
+pub(crate) fn list(names: &[&str]) -> String {
+    match names {
+        [] => "none".to_owned(),
+        [name] => (*name).to_owned(),
+        [rest @ .., last] => format!("{} and {last}", rest.join(", ")),
+    }
+}
+
+/// Case and separators are what is confused most.
+fn fold(name: &str) -> Vec<char> {
+    name.chars().take(64).filter(|c| !matches!(c, '_' | '-')).flat_map(char::to_lowercase).collect()
+}
+
+/// Insertions, deletions, replacements and swaps of neighbours that lead from one to the other.
+fn distance(a: &[char], b: &[char]) -> usize {
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, to) in b.iter().enumerate() {
+            let mut cost = (last[j] + usize::from(from != to)).min(last[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *from == b[j - 1] && a[i - 1] == *to {
+                cost = cost.min(before[j - 1] + 1);
+            }
+            row.push(cost);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_is_recognised_and_a_stranger_is_not() {
+        let known = ["maxRestarts", "period", "command", "workingDir", "env"];
+        for (name, meant) in [
+            ("max_restarts", Some("maxRestarts")),
+            ("maxRestart", Some("maxRestarts")),
+            ("peroid", Some("period")),
+            ("comand", Some("command")),
+            ("workingdir", Some("workingDir")),
+            ("image", None),
+            ("x", None),
+        ] {
+            assert_eq!(hint(name, &known), meant, "{name}");
+        }
+    }
+}
