@@ -12,3 +12,4 @@
 pub mod authority;
 pub mod clock;
 pub mod control;
+pub mod local;

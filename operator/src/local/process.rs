@@ -1,0 +1,166 @@
+//! One shim and what it runs: its events in, orders out, its output to the logs.
+
+use std::{net::TcpListener, path::PathBuf, sync::Arc};
+
+use kontrol_plan::StartError;
+use kontrol_shim::{Event, FailedKind, Launch, Order};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf, pipe},
+    },
+    sync::mpsc,
+    task::JoinSet,
+};
+
+use super::{
+    launcher::Launcher,
+    ledger::ignore_gone,
+    logs::{Logs, Stream},
+    state::{Key, Report},
+    world::Message,
+};
+
+/// All that it takes to run one process.
+pub(super) struct Task {
+    pub(super) key: Key,
+    pub(super) launch: Launch,
+    /// The port that must be free.
+    pub(super) port: Option<u16>,
+    pub(super) launcher: Launcher,
+    pub(super) logs: Arc<Logs>,
+    pub(super) mailbox: mpsc::Sender<Message>,
+}
+
+impl Task {
+    /// Runs it to its end.
+    pub(super) async fn run(self, orders: mpsc::UnboundedReceiver<Order>) {
+        if let Err(report) = self.supervise(orders).await {
+            self.tell(report).await;
+        }
+    }
+
+    async fn supervise(&self, mut orders: mpsc::UnboundedReceiver<Order>) -> Result<(), Report> {
+        self.check()?;
+        let mut launched =
+            self.launcher.start(self.launch.clone()).await.map_err(|error| Report::Failed {
+                error: StartError::Other,
+                reason: format!("its shim could not be started: {error}"),
+            })?;
+        let lost = |error: std::io::Error| Report::Failed {
+            error: StartError::Other,
+            reason: format!("its shim cannot be talked to: {error}"),
+        };
+        let mut captures = JoinSet::new();
+        let outputs = [
+            (Stream::Out, launched.child.stdout.take().map(Into::into)),
+            (Stream::Err, launched.child.stderr.take().map(Into::into)),
+        ];
+        for (stream, output) in outputs {
+            let Some(output) = output else { continue };
+            let output = pipe::Receiver::from_owned_fd(output).map_err(lost)?;
+            let (logs, source) = (Arc::clone(&self.logs), self.key.source());
+            captures.spawn(async move { logs.capture(source, stream, output).await });
+        }
+        drop(self.mailbox.send(Message::Launched(self.key.clone(), launched.child.id())).await);
+        launched.control.set_nonblocking(true).map_err(lost)?;
+        let (events, mut control) = UnixStream::from_std(launched.control).map_err(lost)?.into_split();
+        let told = self.converse(events, &mut control, &mut orders).await;
+        self.launcher.reap(launched.child);
+        drop(control);
+        match told {
+            Some(report) => {
+                // What was written before the end is read before the end is told, as far as nobody else holds the pipes.
+                let drained =
+                    tokio::time::timeout(DRAIN, async { while captures.join_next().await.is_some() {} });
+                tokio::join!(self.tell(report), async { drop(drained.await) });
+                Ok(())
+            }
+            None => Err(Report::Lost),
+        }
+    }
+
+    /// Tells events until the last one, which is returned; none: the shim ended without it.
+    async fn converse(
+        &self,
+        events: OwnedReadHalf,
+        control: &mut OwnedWriteHalf,
+        orders: &mut mpsc::UnboundedReceiver<Order>,
+    ) -> Option<Report> {
+        let mut lines = BufReader::new(events).lines();
+        let mut group = None;
+        loop {
+            let line = tokio::select! {
+                line = lines.next_line() => line,
+                Some(order) = orders.recv() => {
+                    // A shim that is gone is noticed by reading.
+                    drop(control.write_all(format!("{order}\n").as_bytes()).await);
+                    continue;
+                }
+            };
+            let event = line.ok().flatten().and_then(|line| serde_json::from_str::<Event>(&line).ok());
+            match event {
+                Some(Event::Started { pid }) => {
+                    group = Some(pid);
+                    self.tell(Report::Started { pid }).await;
+                }
+                Some(Event::Failed { reason, kind }) => return Some(failed(kind, reason)),
+                Some(Event::Ended { code, signal, left }) => {
+                    return Some(Report::Ended { code, signal, left });
+                }
+                None => {
+                    if let Some(pid) = group.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) {
+                        // The command died with its shim; what it left in its group is ended here.
+                        ignore_gone(kill_process_group(pid, Signal::KILL));
+                    }
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// What can be said before anything is started, and better than the system would.
+    fn check(&self) -> Result<(), Report> {
+        let failed = |error, reason| Err(Report::Failed { error, reason });
+        if !self.launch.folder.is_dir() {
+            let reason = format!("its working folder {} does not exist", self.launch.folder.display());
+            return failed(StartError::Other, reason);
+        }
+        match self.port.map(|port| (port, TcpListener::bind(("127.0.0.1", port)))) {
+            Some((port, Err(error))) => failed(StartError::PortTaken, format!("port {port}: {error}")),
+            Some((_, Ok(_))) | None => Ok(()),
+        }
+    }
+
+    async fn tell(&self, report: Report) {
+        drop(self.mailbox.send(Message::Report(self.key.clone(), report)).await);
+    }
+}
+
+/// How long output may still come after the end; children that were killed hold no pipes.
+const DRAIN: std::time::Duration = std::time::Duration::from_secs(1);
+
+fn failed(kind: FailedKind, reason: String) -> Report {
+    let error = match kind {
+        FailedKind::NotFound => StartError::NotFound,
+        FailedKind::NotExecutable => StartError::NotExecutable,
+        FailedKind::Refused => StartError::Other,
+    };
+    Report::Failed { error, reason }
+}
+
+/// The path of a socket: where it is wanted, or where the system's limit of about 100 bytes for such paths allows it.
+pub(super) fn socket_path(wanted: PathBuf) -> PathBuf {
+    const LIMIT: usize = 100;
+    if wanted.as_os_str().len() <= LIMIT {
+        return wanted;
+    }
+    let text = wanted.as_os_str().as_encoded_bytes();
+    let hash = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let user = rustix::process::getuid().as_raw();
+    std::env::temp_dir().join(format!("kontrol-{user}")).join(format!("{hash:016x}.sock"))
+}

@@ -1,0 +1,505 @@
+//! The world's state, pure: inputs in, effects out, time as an argument. The plan decides; this keeps what it decides on, and turns its
+//! actions into launches and orders.
+//!
+//! ```text
+//!   input ──take──► State ──decide──► plan ──► status to write ──► actions ──act──► effects
+//!                     └──tend──► sidecars and the hub      └──configure──► configurations
+//! ```
+//!
+//! The life of one process, after [`Action::Start`]:
+//! ```text
+//!   Configuring ──its sidecar applied the incarnation, or a second passed──► Launching ──► Running ──► Ended ──Remove──► gone
+//! ```
+//!
+//! Invariants: nothing is launched before the status that asks for it was written (the caller writes between `decide` and `act`); an
+//! incarnation is launched at most once; a sidecar outlives the processes of its slot; the hub outlives the sidecars.
+
+mod act;
+mod companion;
+mod configure;
+mod process;
+mod take;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod why;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use kontrol_core::{
+    id::{InstanceId, WidgetId},
+    spec::Limits,
+    time::Timestamp,
+};
+use kontrol_plan::{
+    Action, Event, Observed, RestartRequest, RestartTarget, StartError, Status,
+    signals::{QueueSignals, ReplicaSignals, WidgetSignals},
+    status::{Inner, Node},
+};
+use kontrol_proto::v1;
+use kontrol_shim::Order;
+
+use super::{
+    desired::{self, Desired, tree_key},
+    folder::Written,
+    logs::Level,
+};
+use crate::control::{self, Session};
+use companion::Companion;
+use process::Process;
+pub use why::Named;
+
+/// How long the hub may take before widgets are started without it.
+const HUB_PATIENCE: Duration = Duration::from_secs(5);
+
+/// One process that the world runs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    /// A widget's, with its incarnation.
+    Widget(InstanceId, u64),
+    /// A sidecar's, with the number of its start.
+    Sidecar(InstanceId, u64),
+    /// The hub's, with the number of its start.
+    Hub(u64),
+}
+
+impl Key {
+    /// What its log lines are marked with.
+    pub fn source(&self) -> String {
+        match self {
+            Self::Widget(instance, _) => short(instance),
+            Self::Sidecar(instance, _) => format!("{} sidecar", short(instance)),
+            Self::Hub(_) => "hub".to_owned(),
+        }
+    }
+}
+
+/// `group/widget-ordinal`.
+pub(crate) fn short(instance: &InstanceId) -> String {
+    format!("{}/{}-{}", instance.widget.group, instance.widget.widget, instance.ordinal)
+}
+
+/// What a shim reports, or what happened instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// The process runs.
+    Started {
+        /// Its process id.
+        pid: u32,
+    },
+    /// It could not be started.
+    Failed {
+        /// For the plan.
+        error: StartError,
+        /// For people.
+        reason: String,
+    },
+    /// It has ended.
+    Ended {
+        /// The exit code, where it exited.
+        code: Option<i32>,
+        /// The signal, where one ended it.
+        signal: Option<i32>,
+        /// Processes that it left behind and that were killed.
+        left: u32,
+    },
+    /// The shim ended without a word; the process and its group have been killed.
+    Lost,
+}
+
+/// What happens to a world.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The manifests say this now.
+    Manifest(Desired),
+    /// About a process.
+    Process(Key, Report),
+    /// From a sidecar or the hub.
+    Control(control::Event),
+    /// A user wants something restarted.
+    Restart(RestartTarget),
+    /// A user wants this number of replicas.
+    Scale(WidgetId, u32),
+    /// Everything is to stop in reverse order; forced: at once.
+    Drain {
+        /// Whether to kill instead of asking first.
+        force: bool,
+    },
+}
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Start a process.
+    Launch(Key, Command),
+    /// Tell a process's shim.
+    Order(Key, Order),
+    /// Tell a sidecar or the hub.
+    Tell(Session, v1::session_response::Message),
+    /// Tell people.
+    Say(Level, String),
+}
+
+/// What to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// A widget.
+    Widget(WidgetCommand),
+    /// A sidecar of an instance, listening where it listened before.
+    Sidecar(InstanceId, Option<Addresses>),
+    /// The hub, listening where it listened before.
+    Hub(Option<Addresses>),
+}
+
+/// How a widget's process is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WidgetCommand {
+    /// The program and its arguments.
+    pub command: Vec<OsString>,
+    /// The folder it starts in; none: that of the manifest.
+    pub folder: Option<PathBuf>,
+    /// Additions to the environment.
+    pub environment: BTreeMap<OsString, OsString>,
+    /// What the system keeps it within.
+    pub limits: Limits,
+    /// The port that must be free for it.
+    pub port: Option<u16>,
+}
+
+/// Where a sidecar or the hub listens, `host:port`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// For sidecars.
+    pub peer: String,
+    /// gRPC for the widget.
+    pub grpc: String,
+    /// HTTP for the widget.
+    pub http: String,
+    /// Metrics and health.
+    pub admin: String,
+    /// The Unix socket for the widget.
+    pub socket: String,
+}
+
+/// What was decided, to be written before it is acted on.
+#[derive(Debug, Default)]
+pub struct Decision {
+    /// Whether what is written has to change.
+    pub write: bool,
+    /// What to do then.
+    pub actions: Vec<Action>,
+    /// What happened, for people.
+    pub events: Vec<Event>,
+}
+
+/// One replica's place: its sidecar, and the process that runs or ran last.
+#[derive(Debug)]
+struct Slot {
+    /// The key of the tree that started the process.
+    tree: String,
+    sidecar: Companion,
+    process: Option<Process>,
+    /// The highest incarnation that was launched: those below are fenced off.
+    fence: u64,
+    /// The port given to the widget.
+    port: Option<u16>,
+    signals: Option<(Timestamp, v1::Signals)>,
+    /// The configuration sent last, without its version.
+    sent: Option<v1::SidecarConfig>,
+    version: u64,
+}
+
+/// How a drain goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drain {
+    Asked,
+    Forced,
+}
+
+/// The world.
+#[derive(Debug)]
+pub struct State {
+    desired: Arc<Desired>,
+    generation: u64,
+    written: Written,
+    slots: BTreeMap<InstanceId, Slot>,
+    hub: Companion,
+    hub_sent: Option<v1::HubConfig>,
+    hub_version: u64,
+    queues: BTreeMap<(String, String, String), (Timestamp, v1::hub_signals::Subscription)>,
+    requests: Vec<RestartRequest>,
+    drain: Option<Drain>,
+    began: Timestamp,
+    free_port: fn() -> Option<u16>,
+    plan_wake: Option<Timestamp>,
+}
+
+impl State {
+    /// A world in which nothing runs yet. `free_port` finds a port that nobody listens on.
+    pub fn new(written: Written, now: Timestamp, free_port: fn() -> Option<u16>) -> Self {
+        let trees = written.trees.into_iter().map(|(key, status)| (key, status.nothing_runs())).collect();
+        Self {
+            desired: Arc::default(),
+            generation: 0,
+            written: Written { trees, ..written },
+            slots: BTreeMap::new(),
+            hub: Companion::default(),
+            hub_sent: None,
+            hub_version: 0,
+            queues: BTreeMap::new(),
+            requests: Vec::new(),
+            drain: None,
+            began: now,
+            free_port,
+            plan_wake: None,
+        }
+    }
+
+    /// What the next world has to know.
+    pub fn written(&self) -> &Written {
+        &self.written
+    }
+
+    /// What is declared.
+    pub fn desired(&self) -> &Desired {
+        &self.desired
+    }
+
+    /// Whether a drain is under way.
+    pub fn draining(&self) -> bool {
+        self.drain.is_some()
+    }
+
+    /// Whether a drain is done: nothing runs any more.
+    pub fn gone(&self) -> bool {
+        self.drain.is_some() && self.slots.is_empty() && self.hub.is_down()
+    }
+
+    /// Whether everything that is wanted is ready.
+    pub fn ready(&self) -> bool {
+        let trees = &self.desired.trees;
+        !trees.is_empty()
+            && trees.iter().all(|root| {
+                let status = self.written.trees.get(&tree_key(root));
+                status
+                    .and_then(|status| status.root.as_ref())
+                    .is_some_and(|root| root.conditions.ready.status)
+            })
+    }
+
+    /// The replicas of a widget that have a place.
+    pub fn instances(&self, widget: &WidgetId) -> Vec<InstanceId> {
+        self.slots.keys().filter(|instance| instance.widget == *widget).cloned().collect()
+    }
+
+    /// Every subject that may have a certificate.
+    pub fn subjects(&self) -> BTreeSet<String> {
+        let mut subjects: BTreeSet<String> = self.slots.keys().map(ToString::to_string).collect();
+        subjects.insert(crate::authority::HUB.to_owned());
+        subjects
+    }
+
+    /// Decides, for each tree. Facts that are already written are not told again.
+    pub fn decide(&mut self, now: Timestamp) -> Decision {
+        let mut decision = Decision::default();
+        self.plan_wake = None;
+        let desired = Arc::clone(&self.desired);
+        let mut roots: BTreeMap<String, Option<&kontrol_core::spec::Node>> =
+            self.written.trees.keys().map(|key| (key.clone(), None)).collect();
+        if self.drain.is_none() {
+            roots.extend(desired.trees.iter().map(|root| (tree_key(root), Some(root))));
+        }
+        for (key, root) in roots {
+            if root.is_some_and(|root| self.held_back(&key, root)) {
+                continue;
+            }
+            let known = self.written.trees.get(&key).cloned();
+            let status = known
+                .clone()
+                .unwrap_or_else(|| Status { floor: self.highest_incarnation(), ..Status::default() });
+            let observed = self.observe(&key, status);
+            let plan = kontrol_plan::plan(root, &observed, now);
+            if let Some(at) = plan.wake {
+                self.wake_at(at);
+            }
+            if root.is_none() && plan.status.root.is_none() && observed.instances.is_empty() {
+                let floor = plan.status.floor.max(self.highest_incarnation());
+                self.written.floor = self.written.floor.max(floor);
+                if self.drain.is_none() {
+                    decision.write |= self.written.trees.remove(&key).is_some();
+                    continue;
+                }
+            }
+            if known.as_ref() != Some(&plan.status) {
+                decision.write = true;
+                self.written.trees.insert(key, plan.status);
+            }
+            decision.actions.extend(plan.actions);
+            decision.events.extend(plan.events);
+        }
+        decision
+    }
+
+    /// When to go on if nothing happens before.
+    pub fn wake(&self) -> Option<Timestamp> {
+        let hub_due = (!self.hub_is_there()).then(|| self.began.plus(HUB_PATIENCE));
+        let launches = self.slots.values().filter_map(|slot| slot.process.as_ref()?.launch_by());
+        let launches = launches.map(|at| hub_due.map_or(at, |due| at.max(due)));
+        let sidecars = self.slots.values().filter_map(|slot| slot.sidecar.wake());
+        let hub = self.needs_hub().then(|| self.hub.wake()).flatten();
+        self.plan_wake.into_iter().chain(launches).chain(sidecars).chain(hub).min()
+    }
+
+    fn wake_at(&mut self, at: Timestamp) {
+        self.plan_wake = Some(self.plan_wake.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// A tree whose groups still run as part of another one waits for that one to be gone.
+    fn held_back(&self, key: &str, root: &kontrol_core::spec::Node) -> bool {
+        let groups: BTreeSet<_> = desired::groups(root).into_iter().map(|group| &group.id).collect();
+        self.slots.iter().any(|(instance, slot)| {
+            let id = kontrol_core::id::ObjectId {
+                namespace: instance.widget.namespace.clone(),
+                name: instance.widget.group.clone(),
+            };
+            slot.process.is_some() && slot.tree != key && groups.contains(&id)
+        })
+    }
+
+    fn highest_incarnation(&self) -> u64 {
+        self.slots.values().map(|slot| slot.fence).max().unwrap_or(0).max(self.written.floor)
+    }
+
+    fn observe(&self, key: &str, status: Status) -> Observed {
+        let slots = || self.slots.iter().filter(|(_, slot)| slot.tree == key);
+        let mut signals: BTreeMap<WidgetId, WidgetSignals> = BTreeMap::new();
+        for (instance, slot) in slots() {
+            let Some(process) = slot.process.as_ref().filter(|process| process.runs()) else { continue };
+            let replicas = &mut signals.entry(instance.widget.clone()).or_default().replicas;
+            replicas.extend(slot.replica_signals(instance.ordinal, process.incarnation));
+        }
+        for widget in self.desired.widgets() {
+            if let Some(queue) = self.queue_of(widget) {
+                signals.entry(widget.id.clone()).or_default().queue = Some(queue);
+            }
+        }
+        Observed {
+            status,
+            instances: slots().filter_map(|(id, slot)| Some(slot.process.as_ref()?.observed(id))).collect(),
+            signals,
+            restarts: self.requests.clone(),
+            generation: Some(self.generation),
+        }
+    }
+
+    /// The widget's subscriptions together; unknown as long as one of them is.
+    fn queue_of(&self, widget: &kontrol_core::spec::Widget) -> Option<QueueSignals> {
+        let namespace = widget.id.namespace.to_string();
+        let known = widget
+            .consumes
+            .iter()
+            .map(|consume| {
+                let key = (namespace.clone(), consume.topic.to_string(), consume.subscription.to_string());
+                self.queues.get(&key)
+            })
+            .collect::<Option<Vec<_>>>()?;
+        known.into_iter().fold(None, |sum: Option<QueueSignals>, (at, queue)| {
+            let sum = sum.unwrap_or(QueueSignals { depth: 0, growth: 0, at: *at });
+            Some(QueueSignals {
+                depth: sum.depth.saturating_add(queue.depth.saturating_mul(1000)),
+                growth: sum.growth.saturating_add(signed_thousandths(queue.growth)),
+                at: sum.at.min(*at),
+            })
+        })
+    }
+
+    fn needs_hub(&self) -> bool {
+        match self.drain {
+            None => !self.desired.topics.is_empty(),
+            Some(Drain::Asked) => !self.slots.is_empty() && !self.desired.topics.is_empty(),
+            Some(Drain::Forced) => false,
+        }
+    }
+
+    /// The replicas wanted of each widget, as last decided.
+    fn wanted(&self) -> BTreeMap<WidgetId, u32> {
+        fn walk(node: &Node, wanted: &mut BTreeMap<WidgetId, u32>) {
+            for slot in &node.children {
+                match &slot.inner {
+                    Inner::Node(inner) => walk(inner, wanted),
+                    Inner::Widget(widget) => {
+                        let id = WidgetId {
+                            namespace: node.id.namespace.clone(),
+                            group: node.id.name.clone(),
+                            widget: slot.key.name.clone(),
+                        };
+                        wanted.insert(id, widget.desired);
+                    }
+                }
+            }
+        }
+        let mut decided = BTreeMap::new();
+        for root in self.written.trees.values().filter_map(|status| status.root.as_deref()) {
+            walk(root, &mut decided);
+        }
+        let of = |widget: &kontrol_core::spec::Widget| {
+            let first = desired::first_replicas(widget);
+            (
+                widget.id.clone(),
+                decided.get(&widget.id).copied().filter(|_| self.generation > 0).unwrap_or(first),
+            )
+        };
+        match self.drain {
+            None => self.desired.widgets().map(of).collect(),
+            Some(_) => BTreeMap::new(),
+        }
+    }
+}
+
+impl Slot {
+    fn new(tree: String) -> Self {
+        Self {
+            tree,
+            sidecar: Companion::default(),
+            process: None,
+            fence: 0,
+            port: None,
+            signals: None,
+            sent: None,
+            version: 0,
+        }
+    }
+
+    fn replica_signals(&self, ordinal: u32, incarnation: u64) -> Option<ReplicaSignals> {
+        let (at, signals) =
+            self.signals.as_ref().filter(|(_, signals)| signals.incarnation == incarnation)?;
+        let reported = signals.load.iter().filter(|(_, value)| value.is_finite());
+        Some(ReplicaSignals {
+            ordinal,
+            incarnation,
+            in_flight: Some(u64::from(signals.in_flight) * 1000),
+            reported: reported.map(|(name, value)| (name.clone(), thousandths(*value))).collect(),
+            at: *at,
+        })
+    }
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "saturates, and is never negative"
+)]
+fn thousandths(value: f64) -> u64 {
+    (value.max(0.0) * 1000.0).round() as u64
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "saturates; no number is 0")]
+fn signed_thousandths(value: f64) -> i64 {
+    (value * 1000.0).round() as i64
+}

@@ -1,0 +1,183 @@
+//! One process of a replica: from the decision to start it to the plan's taking note of its end.
+
+use std::time::Duration;
+
+use kontrol_core::{id::InstanceId, spec::Revision, time::Timestamp};
+use kontrol_plan::{End, Instance, InstanceState, StartError};
+use kontrol_proto::v1::{self, Health};
+
+/// How long a sidecar may take to apply a new incarnation.
+pub(super) const APPLY_WITHIN: Duration = Duration::from_secs(1);
+
+/// Where a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Its sidecar has yet to apply its incarnation. It is launched at `launch_by` at the latest, which runs from when the sidecar was
+    /// told, and is over once it has applied.
+    Configuring { launch_by: Option<Timestamp> },
+    /// Its shim is being started.
+    Launching,
+    /// It runs.
+    Running { pid: u32 },
+    /// It has ended, and the plan has yet to take note.
+    Ended(End),
+}
+
+/// A process of one incarnation.
+#[derive(Clone, Debug)]
+pub(super) struct Process {
+    pub(super) incarnation: u64,
+    pub(super) epoch: u64,
+    pub(super) revision: Revision,
+    phase: Phase,
+    /// Whether it was asked to stop.
+    stopping: bool,
+    /// Whether health beyond its running is declared.
+    declares_health: bool,
+    /// Whether its health was good once.
+    was_ready: bool,
+    state: InstanceState,
+    since: Timestamp,
+}
+
+impl Process {
+    pub(super) fn new(incarnation: u64, epoch: u64, revision: Revision, now: Timestamp) -> Self {
+        Self {
+            incarnation,
+            epoch,
+            revision,
+            phase: Phase::Configuring { launch_by: None },
+            stopping: false,
+            declares_health: false,
+            was_ready: false,
+            state: InstanceState::Starting,
+            since: now,
+        }
+    }
+
+    pub(super) fn with_health(mut self, declared: bool) -> Self {
+        self.declares_health = declared;
+        self
+    }
+
+    pub(super) fn observed(&self, id: &InstanceId) -> Instance {
+        Instance {
+            id: id.clone(),
+            incarnation: self.incarnation,
+            epoch: self.epoch,
+            revision: self.revision,
+            state: self.state,
+            since: self.since,
+        }
+    }
+
+    pub(super) fn state(&self) -> InstanceState {
+        self.state
+    }
+
+    pub(super) fn since(&self) -> Timestamp {
+        self.since
+    }
+
+    pub(super) fn pid(&self) -> Option<u32> {
+        match self.phase {
+            Phase::Running { pid } => Some(pid),
+            _ => None,
+        }
+    }
+
+    pub(super) fn runs(&self) -> bool {
+        matches!(self.phase, Phase::Running { .. })
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended(_))
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    pub(super) fn is_configuring(&self) -> bool {
+        matches!(self.phase, Phase::Configuring { .. })
+    }
+
+    /// Whether there is a shim to give orders to.
+    pub(super) fn has_shim(&self) -> bool {
+        matches!(self.phase, Phase::Launching | Phase::Running { .. })
+    }
+
+    pub(super) fn launch_by(&self) -> Option<Timestamp> {
+        match self.phase {
+            Phase::Configuring { launch_by } => launch_by,
+            _ => None,
+        }
+    }
+
+    /// The sidecar was told of the incarnation.
+    pub(super) fn told(&mut self, now: Timestamp) {
+        if let Phase::Configuring { launch_by: launch_by @ None } = &mut self.phase {
+            *launch_by = Some(now.plus(APPLY_WITHIN));
+        }
+    }
+
+    /// The sidecar has applied an incarnation.
+    pub(super) fn applied(&mut self, incarnation: u64) {
+        if let Phase::Configuring { launch_by } = &mut self.phase
+            && incarnation >= self.incarnation
+        {
+            *launch_by = Some(Timestamp::ZERO);
+        }
+    }
+
+    pub(super) fn launching(&mut self) {
+        self.phase = Phase::Launching;
+    }
+
+    pub(super) fn started(&mut self, pid: u32, now: Timestamp) {
+        self.phase = Phase::Running { pid };
+        let runs = if self.declares_health { InstanceState::Running } else { InstanceState::Ready };
+        self.becomes(if self.stopping { InstanceState::Stopping } else { runs }, now);
+    }
+
+    pub(super) fn failed(&mut self, error: StartError, now: Timestamp) {
+        self.ended(End::NotStarted(error), now);
+    }
+
+    pub(super) fn ended(&mut self, end: End, now: Timestamp) {
+        if !self.is_ended() {
+            self.phase = Phase::Ended(end);
+            self.becomes(InstanceState::Ended(end), now);
+        }
+    }
+
+    /// It was asked to stop.
+    pub(super) fn stop(&mut self, now: Timestamp) {
+        self.stopping = true;
+        self.becomes(InstanceState::Stopping, now);
+    }
+
+    /// What its sidecar says. Silence before the first good word is a start that is not over yet: its own time-out rules that.
+    pub(super) fn hears(&mut self, signals: &v1::Signals, now: Timestamp) {
+        if !self.runs() || self.stopping || signals.incarnation != self.incarnation || !self.declares_health {
+            return;
+        }
+        let silent = signals.hung && self.was_ready;
+        let state = match signals.health() {
+            Health::Failed => InstanceState::Hung,
+            _ if silent => InstanceState::Hung,
+            Health::Ready => InstanceState::Ready,
+            Health::NotReady => InstanceState::NotReady,
+            Health::Unspecified => InstanceState::Running,
+        };
+        self.was_ready |= state == InstanceState::Ready;
+        self.becomes(state, now);
+    }
+
+    fn becomes(&mut self, state: InstanceState, now: Timestamp) {
+        if self.state != state {
+            self.state = state;
+            self.since = now;
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! What inputs do to the state.
+
+use std::sync::Arc;
+
+use kontrol_core::{code::Code, id::InstanceId, time::Timestamp};
+use kontrol_plan::{End, RestartRequest};
+use kontrol_proto::v1;
+
+use super::{Drain, Effect, Input, Key, Report, State, short};
+use crate::{
+    authority::HUB,
+    control::{Event, Upward},
+    local::{desired::Desired, logs::Level},
+};
+
+impl State {
+    /// Takes note of an input.
+    pub fn take(&mut self, input: Input, now: Timestamp) -> Vec<Effect> {
+        match input {
+            Input::Manifest(desired) => {
+                self.manifest(desired);
+                Vec::new()
+            }
+            Input::Process(key, report) => self.process(&key, report, now),
+            Input::Control(event) => self.control(event, now),
+            Input::Restart(target) => {
+                self.requests.retain(|request| request.target != target);
+                self.requests.push(RestartRequest { target, at: now });
+                Vec::new()
+            }
+            Input::Scale(widget, replicas) => {
+                Arc::make_mut(&mut self.desired).set_replicas(&widget, replicas, &mut self.written);
+                self.generation += 1;
+                Vec::new()
+            }
+            Input::Drain { force } => {
+                self.drain = Some(if force { Drain::Forced } else { self.drain.unwrap_or(Drain::Asked) });
+                if force { self.kill_all() } else { Vec::new() }
+            }
+        }
+    }
+
+    fn manifest(&mut self, mut desired: Desired) {
+        desired.scale(&mut self.written);
+        self.desired = Arc::new(desired);
+        self.generation += 1;
+    }
+
+    fn process(&mut self, key: &Key, report: Report, now: Timestamp) -> Vec<Effect> {
+        match key {
+            Key::Widget(instance, incarnation) => self.widget_report(instance, *incarnation, report, now),
+            Key::Sidecar(instance, generation) => {
+                let Some(slot) = self.slots.get_mut(instance) else { return Vec::new() };
+                if slot.sidecar.generation() != *generation {
+                    return Vec::new();
+                }
+                if let Report::Started { pid } = report {
+                    slot.sidecar.started(pid);
+                    return Vec::new();
+                }
+                slot.signals = None;
+                slot.sent = None;
+                let by_itself = slot.sidecar.ended(now);
+                companion_ended(by_itself, &format!("the sidecar of {}", short(instance)), &report)
+            }
+            Key::Hub(generation) => {
+                if self.hub.generation() != *generation {
+                    return Vec::new();
+                }
+                if let Report::Started { pid } = report {
+                    self.hub.started(pid);
+                    return Vec::new();
+                }
+                self.queues.clear();
+                self.hub_sent = None;
+                companion_ended(self.hub.ended(now), "the hub", &report)
+            }
+        }
+    }
+
+    fn widget_report(
+        &mut self,
+        instance: &InstanceId,
+        incarnation: u64,
+        report: Report,
+        now: Timestamp,
+    ) -> Vec<Effect> {
+        let slot = self.slots.get_mut(instance);
+        let Some(process) =
+            slot.and_then(|slot| slot.process.as_mut()).filter(|process| process.incarnation == incarnation)
+        else {
+            return Vec::new();
+        };
+        let name = short(instance);
+        let say = |level, code: Code, text: String| vec![Effect::Say(level, format!("{code}: {text}"))];
+        match report {
+            Report::Started { pid } => {
+                process.started(pid, now);
+                Vec::new()
+            }
+            Report::Failed { error, reason } => {
+                process.failed(error, now);
+                let code = match error {
+                    kontrol_plan::StartError::NotFound => Code::CommandNotFound,
+                    kontrol_plan::StartError::NotExecutable => Code::CommandNotExecutable,
+                    kontrol_plan::StartError::PortTaken => Code::PortTaken,
+                    kontrol_plan::StartError::Other => Code::StartFailed,
+                };
+                say(Level::Error, code, format!("{name}: {reason}"))
+            }
+            Report::Ended { code, signal, left } => {
+                let killed = process.is_stopping() && signal == Some(9);
+                let end = match (code, signal) {
+                    (Some(code), _) => End::Exited(code),
+                    (None, Some(signal)) => End::Signalled(signal),
+                    (None, None) => End::Lost,
+                };
+                process.ended(end, now);
+                let mut effects = Vec::new();
+                if left > 0 {
+                    let text = format!("{name} left {left} child processes behind, which were killed");
+                    effects.extend(say(Level::Warn, Code::LeftProcesses, text));
+                }
+                if killed && self.drain != Some(Drain::Forced) {
+                    let text = format!("{name} did not end on SIGTERM and was killed");
+                    effects.extend(say(Level::Warn, Code::StopTimedOut, text));
+                }
+                effects
+            }
+            Report::Lost => {
+                process.ended(End::Lost, now);
+                say(
+                    Level::Error,
+                    Code::StartFailed,
+                    format!("{name}: its shim ended; what was left of it was killed"),
+                )
+            }
+        }
+    }
+
+    fn control(&mut self, event: Event, now: Timestamp) -> Vec<Effect> {
+        match event {
+            Event::Opened { id, hello, session } if hello.subject == HUB => {
+                self.hub.opened(id, session, &hello);
+                self.hub_sent = None;
+                Vec::new()
+            }
+            Event::Opened { id, hello, session } => {
+                if let Some(slot) = slot_of(&mut self.slots, &hello.subject) {
+                    slot.sidecar.opened(id, session, &hello);
+                    slot.sent = None;
+                }
+                Vec::new()
+            }
+            Event::Closed { id, subject } if subject == HUB => {
+                if self.hub.closed(id) {
+                    self.queues.clear();
+                }
+                Vec::new()
+            }
+            Event::Closed { id, subject } => {
+                if let Some(slot) = slot_of(&mut self.slots, &subject)
+                    && slot.sidecar.closed(id)
+                {
+                    slot.signals = None;
+                    slot.sent = None;
+                }
+                Vec::new()
+            }
+            Event::Said { id, message: Upward::Hub(signals), .. } => {
+                if self.hub.has_session(id) {
+                    self.hub_signals(signals, now);
+                }
+                Vec::new()
+            }
+            Event::Said { id, subject, message } => {
+                let Ok(instance) = subject.parse::<InstanceId>() else { return Vec::new() };
+                let known = self.slots.get(&instance).is_some_and(|slot| slot.sidecar.has_session(id));
+                match message {
+                    Upward::Applied(applied) if known => self.applied(&instance, &applied),
+                    Upward::Signals(signals) if known => {
+                        if let Some(slot) = self.slots.get_mut(&instance) {
+                            if let Some(process) = &mut slot.process {
+                                process.hears(&signals, now);
+                            }
+                            slot.signals = Some((now, signals));
+                        }
+                    }
+                    _ => {}
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    fn applied(&mut self, instance: &InstanceId, applied: &v1::Applied) {
+        if let Some(process) = self.slots.get_mut(instance).and_then(|slot| slot.process.as_mut()) {
+            process.applied(applied.incarnation);
+        }
+    }
+
+    fn hub_signals(&mut self, signals: v1::HubSignals, now: Timestamp) {
+        for queue in signals.subscriptions {
+            let key = (queue.namespace.clone(), queue.topic.clone(), queue.subscription.clone());
+            self.queues.insert(key, (now, queue));
+        }
+    }
+}
+
+fn slot_of<'a>(
+    slots: &'a mut std::collections::BTreeMap<InstanceId, super::Slot>,
+    subject: &str,
+) -> Option<&'a mut super::Slot> {
+    slots.get_mut(&subject.parse::<InstanceId>().ok()?)
+}
+
+fn companion_ended(by_itself: bool, name: &str, report: &Report) -> Vec<Effect> {
+    if !by_itself {
+        return Vec::new();
+    }
+    let how = match report {
+        Report::Failed { reason, .. } => reason.clone(),
+        Report::Ended { code: Some(code), .. } => format!("exit code {code}"),
+        Report::Ended { signal: Some(signal), .. } => format!("signal {signal}"),
+        _ => "its shim ended".to_owned(),
+    };
+    let text = format!("{}: {name} ended ({how}) and is started again", Code::SidecarEnded);
+    vec![Effect::Say(Level::Warn, text)]
+}
