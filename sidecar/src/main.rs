@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use kontrol_core::{duration, id::InstanceId};
 use kontrol_sidecar::{
+    delivery::HttpEndpoint,
     hub::{HubOptions, HubProcess},
-    service::NoEndpoint,
     sidecar::{Options, Sidecar},
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -129,7 +129,8 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         grace: drain_grace,
     };
     let stop = terminated()?;
-    let sidecar = Sidecar::bind(options, Arc::new(NoEndpoint)).await.context("an address cannot be bound")?;
+    let sidecar =
+        Sidecar::bind(options, Arc::new(HttpEndpoint::new())).await.context("an address cannot be bound")?;
     Box::pin(sidecar.run(stop)).await.context("the sidecar failed")
 }
 

@@ -18,6 +18,7 @@ use crate::{
     control::{self, Addresses, SidecarRole},
     grpc,
     health::Health,
+    http,
     identity::{self, Identity, Issuer},
     link,
     peers::{PeerDoor, Peers},
@@ -180,12 +181,14 @@ impl Sidecar {
             async move { closing.cancelled().await }.shared()
         };
         let doors = grpc::serve(service.clone(), listeners.socket, listeners.grpc, drained.clone());
-        let _later = (listeners.http, listeners.admin);
-        tasks.spawn(async move {
-            if let Err(error) = doors.await {
-                tracing::error!(%error, "the gRPC door failed");
-            }
-        });
+        tasks.spawn(
+            doors.map(|ended| ended.unwrap_or_else(|error| tracing::error!(%error, "the gRPC door failed"))),
+        );
+        let http = http::serve(service.clone(), listeners.http, drained);
+        tasks.spawn(
+            http.map(|ended| ended.unwrap_or_else(|error| tracing::error!(%error, "the HTTP door failed"))),
+        );
+        let _later = listeners.admin;
         shutdown.await;
         shared.drain(options.grace);
         drain(&shared, &bus).await;

@@ -1,4 +1,4 @@
-//! One message, posted in the binary mode of CloudEvents.
+//! One message, posted in the binary mode of `CloudEvents`.
 
 use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
 

@@ -12,9 +12,11 @@ fn binary(changes: &[(&'static str, Option<&str>)]) -> Result<Event, Error> {
     }
     for (name, value) in changes {
         match value {
-            None => drop(headers.remove(*name)),
+            None => {
+                headers.remove(*name);
+            }
             Some(value) => {
-                drop(headers.insert(*name, http::HeaderValue::from_bytes(value.as_bytes()).unwrap()))
+                headers.insert(*name, http::HeaderValue::from_bytes(value.as_bytes()).unwrap());
             }
         }
     }

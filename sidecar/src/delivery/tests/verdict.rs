@@ -44,7 +44,7 @@ fn retry_after_is_seconds_or_a_date() {
         let headers: HeaderMap = [(http::header::RETRY_AFTER, text.parse().unwrap())].into_iter().collect();
         retry_after(&headers, now)
     };
-    assert_eq!(read("120"), Some(Duration::from_secs(120)));
+    assert_eq!(read("120"), Some(Duration::from_mins(2)));
     assert_eq!(read("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::from_secs(10)));
     assert_eq!(read("Wed, 21 Oct 2015 07:27:00 GMT"), Some(Duration::ZERO), "in the past");
     assert_eq!(read("soon"), None);
