@@ -144,11 +144,11 @@ impl Engine {
     }
 
     /// Appends one item that is no message.
-    fn append_item(&mut self, now: Timestamp, item: &Item<'_>) -> Result<Place, Error> {
+    fn append_item(&mut self, now: Timestamp, item: &Item<'_>, purpose: Purpose) -> Result<Place, Error> {
         let mut body = std::mem::take(&mut self.body);
         body.clear();
         item.put(&mut body);
-        let place = self.append(now, &body, 0, Purpose::Settle);
+        let place = self.append(now, &body, 0, purpose);
         self.body = body;
         place
     }

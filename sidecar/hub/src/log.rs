@@ -22,8 +22,8 @@ use crate::{
     segment::{self, Segment},
 };
 
-/// What a commit starts with and a segment ends with: room that no record may take.
-const ENDS: u32 = 2 * record::HEADER as u32;
+/// Room that no record may take: for the mark of the commit it starts, and for a last commit of a mark and the seal.
+const ENDS: u32 = 3 * record::HEADER as u32;
 
 /// More bytes than this are never gathered: who publishes faster than the disk takes is told so.
 const GATHER_LIMIT: usize = 32 << 20;
@@ -37,9 +37,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(20);
 /// What a record is for: settling may use what publishing may not, or a full hub could never be emptied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// New messages.
+    /// New messages, and what can do without being written.
     Publish,
-    /// Everything else.
+    /// What takes messages out of the log, and what declares topics.
     Settle,
 }
 
@@ -234,17 +234,19 @@ impl Log {
             return Err(Error::Busy { retry_after: RETRY_AFTER });
         }
         let free = self.active_size().saturating_sub(self.offset).saturating_sub(ENDS);
-        if record::size(body) <= free as usize {
-            return Ok(Room::Here);
-        }
-        // The last spare is for settling: it is what lets a full hub be emptied.
-        let kept = usize::from(purpose == Purpose::Publish);
-        if self.spares.len() > kept {
-            Ok(Room::Roll)
-        } else if self.disk_full || !self.may_grow() {
-            Err(Error::StorageFull { used: self.disk(), limit: self.storage.size })
-        } else {
-            Err(Error::Busy { retry_after: RETRY_AFTER })
+        let fits = record::size(body) <= free as usize;
+        let grows = !self.disk_full && self.may_grow();
+        // The last empty segment, or what is left of it, is for settling: it is what lets a full hub be emptied.
+        let (here, roll) = match (purpose, self.spares.len()) {
+            (Purpose::Settle, spares) => (true, spares > 0),
+            (Purpose::Publish, 0) => (grows && free > self.active_size() / 2, false),
+            (Purpose::Publish, spares) => (true, spares > 1),
+        };
+        match (fits, here, roll) {
+            (true, true, _) => Ok(Room::Here),
+            (false, _, true) => Ok(Room::Roll),
+            _ if grows => Err(Error::Busy { retry_after: RETRY_AFTER }),
+            _ => Err(Error::StorageFull { used: self.disk(), limit: self.storage.size }),
         }
     }
 
@@ -445,10 +447,15 @@ impl Log {
         self.writing.is_none() && !self.gathering.chunks.is_empty()
     }
 
+    /// Whether a segment is to be made. One for settling is made even beyond the storage's size: without it nothing could be taken out.
+    fn wants_segment(&self) -> bool {
+        let short = self.spares.len() < self.spares_wanted;
+        short && !self.disk_full && (self.may_grow() || self.spares.is_empty())
+    }
+
     /// Whether there is something to be done to the folder.
     pub(crate) fn has_chore(&self) -> bool {
-        let wanted = self.spares.len() < self.spares_wanted && !self.disk_full && self.may_grow();
-        !self.chore_under_way && (wanted || !self.retired.is_empty())
+        !self.chore_under_way && (self.wants_segment() || !self.retired.is_empty())
     }
 
     /// The next thing to be done to the folder.
@@ -461,9 +468,7 @@ impl Log {
         let chore = match self.retired.pop_front() {
             Some(old) if wanted && old.size == self.segment_size => Chore::Recycle { old, epoch },
             Some(old) => Chore::Remove { old },
-            None if wanted && !self.disk_full && self.may_grow() => {
-                Chore::Prepare { epoch, size: self.segment_size }
-            }
+            None if self.wants_segment() => Chore::Prepare { epoch, size: self.segment_size },
             None => return None,
         };
         self.chore_under_way = true;

@@ -7,6 +7,7 @@ use crate::{
     api::TopicConfig,
     error::Error,
     index::{Entry, Place},
+    log::Purpose,
     receipt::Receipt,
     record::{
         Kind,
@@ -48,7 +49,7 @@ impl Engine {
 
     /// Appends an item and applies it.
     fn say(&mut self, now: Timestamp, item: &Item<'_>) -> Result<(), Error> {
-        let place = self.append_item(now, item)?;
+        let place = self.append_item(now, item, Purpose::Settle)?;
         self.state.apply_item(item, self.log.sequence(), now, place);
         Ok(())
     }

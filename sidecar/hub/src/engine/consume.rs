@@ -188,7 +188,7 @@ impl Engine {
     ) -> Result<Receipt<()>, Error> {
         let (sequence, _) = self.flight(handle, delivery)?;
         let subscription = handle.subscription;
-        self.append_item(now, &Item::Settled { subscription, sequence })?;
+        self.append_item(now, &Item::Settled { subscription, sequence }, Purpose::Settle)?;
         self.settled(subscription, sequence);
         self.stats.acknowledged += 1;
         Ok(self.receipt(()))
@@ -231,11 +231,24 @@ impl Engine {
         });
         let due = (!pause.is_zero()).then(|| now.plus(pause));
         if nak.counts {
-            let (subscription, attempts) = (handle.subscription, flight.attempt);
-            self.append_item(now, &Item::Tried { subscription, sequence, attempts })?;
+            self.note_attempt(now, handle.subscription, sequence, flight.attempt)?;
         }
         self.gave_back(handle.subscription, sequence, due, nak.counts);
         Ok(self.receipt(()))
+    }
+
+    /// Writes down how often a message was tried. In a full hub the count lives in memory alone.
+    fn note_attempt(
+        &mut self,
+        now: Timestamp,
+        subscription: u32,
+        sequence: u64,
+        attempts: u32,
+    ) -> Result<(), Error> {
+        match self.append_item(now, &Item::Tried { subscription, sequence, attempts }, Purpose::Publish) {
+            Ok(_) | Err(Error::Busy { .. } | Error::StorageFull { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     fn gave_back(&mut self, subscription: u32, sequence: u64, due: Option<Timestamp>, counts: bool) {
@@ -314,9 +327,8 @@ impl Engine {
             let ended = if flight.attempt > limit {
                 self.give_up(now, subscription, sequence, "its lease ended").map(drop)
             } else {
-                let attempts = flight.attempt;
-                let tried = Item::Tried { subscription, sequence, attempts };
-                self.append_item(now, &tried).map(|_| self.gave_back(subscription, sequence, None, true))
+                let noted = self.note_attempt(now, subscription, sequence, flight.attempt);
+                noted.map(|()| self.gave_back(subscription, sequence, None, true))
             };
             if ended.is_err() {
                 // Nothing can be written now: the lease goes on, and the next tick tries again.
