@@ -87,15 +87,10 @@ async fn session<R: Role>(role: &R, address: &str, tls: &Tls, identity: &mut Ide
     role.connected(true);
     let _connected = Connected(role);
     tracing::info!(operator = address, "session with the operator");
-    let mut last: Option<Instant> = None;
+    // What is seen at the start is worth telling at once.
+    let (mut last, mut dirty) = (None::<Instant>, true);
     loop {
-        let due = last.map_or_else(clock::now, |last| last + PACE.1);
-        let worth = async {
-            role.touched().await;
-            if let Some(last) = last {
-                sleep_until(last + PACE.0).await;
-            }
-        };
+        let due = last.map_or_else(clock::now, |last| last + if dirty { PACE.0 } else { PACE.1 });
         tokio::select! {
             message = incoming.message() => match message.map_err(|status| lost(&status))? {
                 None => return Err(gone()),
@@ -105,8 +100,9 @@ async fn session<R: Role>(role: &R, address: &str, tls: &Tls, identity: &mut Ide
                     requests.send(send(answer)).await.map_err(|_| gone())?;
                 },
             },
-            () = async { tokio::select! { () = worth => {}, () = sleep_until(due) => {} } } => {
-                last = Some(clock::now());
+            () = role.touched(), if !dirty => dirty = true,
+            () = sleep_until(due) => {
+                (last, dirty) = (Some(clock::now()), false);
                 requests.send(send(role.signals())).await.map_err(|_| gone())?;
             }
             () = identity.renewed() => return Ok(()),

@@ -60,7 +60,7 @@ pub struct HubDoor {
     /// The tasks of this process.
     pub tasks: TaskTracker,
     /// Counters, for metrics.
-    pub stats: HubStats,
+    pub stats: Arc<HubStats>,
 }
 
 /// Counters of the hub's door; those of the log are [`kontrol_hub::Stats`].
@@ -90,7 +90,7 @@ impl HubDoor {
             timer: Arc::default(),
             fatal,
             tasks: TaskTracker::new(),
-            stats: HubStats::default(),
+            stats: Arc::default(),
         })
     }
 
@@ -251,16 +251,12 @@ impl Accept for HubDoor {
         let Some(hub) = self.hub.get() else {
             return Err(Error::new(Code::HubUnavailable, "", "the hub has no configuration yet"));
         };
-        let connection = FromSidecar::new(hub.clone(), peer, link.clone(), self.tasks.clone())?;
-        self.stats.connections.inc();
+        let connection = FromSidecar::new(hub.clone(), peer, link.clone(), self.tasks.clone(), Arc::clone(&self.stats))?;
         tracing::debug!(peer = peer.subject, incarnation = peer.incarnation, "a sidecar is connected");
         Ok(connection)
     }
 
     fn ended(&self, peer: Option<&Peer>, ended: &Ended) {
-        if peer.is_some() && !matches!(ended, Ended::Refused(_)) {
-            self.stats.connections.dec();
-        }
         let peer = peer.map_or("unknown", |peer| peer.subject.as_str());
         match ended {
             Ended::Refused(error) => {

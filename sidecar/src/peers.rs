@@ -203,7 +203,13 @@ impl Peers {
                     .flatten()
                     .any(|endpoint| endpoint.instance == instance && endpoint.address == address)
             };
-            self.lock().replicas.retain(|instance, replica| wanted(instance, &replica.address));
+            let mut state = self.lock();
+            state.replicas.retain(|instance, replica| wanted(instance, &replica.address));
+            for endpoint in config.targets.values().flatten() {
+                if let Some(replica) = state.replicas.get(&endpoint.instance) {
+                    replica.ready(endpoint.ready);
+                }
+            }
         }
     }
 

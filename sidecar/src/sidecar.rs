@@ -11,6 +11,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    admin,
     bus::Bus,
     clock,
     config::Store,
@@ -184,11 +185,14 @@ impl Sidecar {
         tasks.spawn(
             doors.map(|ended| ended.unwrap_or_else(|error| tracing::error!(%error, "the gRPC door failed"))),
         );
-        let http = http::serve(service.clone(), listeners.http, drained);
+        let http = http::serve(service.clone(), listeners.http, drained.clone());
         tasks.spawn(
             http.map(|ended| ended.unwrap_or_else(|error| tracing::error!(%error, "the HTTP door failed"))),
         );
-        let _later = listeners.admin;
+        let admin = admin::serve(service.clone(), listeners.admin, drained);
+        tasks.spawn(
+            admin.map(|ended| ended.unwrap_or_else(|error| tracing::error!(%error, "the admin pages failed"))),
+        );
         shutdown.await;
         shared.drain(options.grace);
         drain(&shared, &bus).await;

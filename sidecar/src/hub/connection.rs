@@ -13,7 +13,7 @@ use kontrol_proto::{Message, v1};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{now, refused};
+use super::{HubStats, now, refused};
 use crate::{
     link::{Frame, Inbound, Link, Peer},
     service::Error,
@@ -35,6 +35,7 @@ pub struct FromSidecar {
     tasks: TaskTracker,
     durable: mpsc::UnboundedSender<Waiting>,
     consumers: HashMap<u64, Subscribed>,
+    stats: Arc<HubStats>,
 }
 
 /// What is answered when it is durable; in the order of the log, so that one sync's answers leave together.
@@ -56,12 +57,19 @@ impl Drop for Subscribed {
 }
 
 impl FromSidecar {
-    pub(super) fn new(hub: Hub, peer: &Peer, link: Link, tasks: TaskTracker) -> Result<Self, Error> {
+    pub(super) fn new(
+        hub: Hub,
+        peer: &Peer,
+        link: Link,
+        tasks: TaskTracker,
+        stats: Arc<HubStats>,
+    ) -> Result<Self, Error> {
         let subject = peer.subject.as_str();
         let foreign =
             || Error::new(Code::ForeignCertificate, subject, format!("{subject} is no instance of a widget"));
         let (widget, _) = subject.rsplit_once('/').ok_or_else(foreign)?;
         let (namespace, _) = widget.split_once('/').ok_or_else(foreign)?;
+        stats.connections.inc();
         let (durable, waiting) = mpsc::unbounded_channel();
         tasks.spawn(answer(link.clone(), waiting));
         Ok(Self {
@@ -73,6 +81,7 @@ impl FromSidecar {
             tasks,
             durable,
             consumers: HashMap::new(),
+            stats,
         })
     }
 
@@ -93,6 +102,7 @@ impl FromSidecar {
             // The task that answers lives as long as the connection.
             Ok(receipt) => drop(self.durable.send(Waiting::Publish(stream, receipt))),
             Err(error) => {
+                self.stats.refused.inc();
                 let topic = batch.first().map_or("", |record| record.topic);
                 drop(self.link.fail(stream, &refused(topic, &error)));
             }
@@ -162,6 +172,12 @@ impl FromSidecar {
     }
 }
 
+impl Drop for FromSidecar {
+    fn drop(&mut self) {
+        self.stats.connections.dec();
+    }
+}
+
 impl Inbound for FromSidecar {
     fn frame(&mut self, stream: u64, frame: Frame) -> Result<(), Error> {
         match frame {
@@ -183,11 +199,8 @@ impl Inbound for FromSidecar {
     }
 
     fn incarnation(&mut self, incarnation: u64) -> Result<(), Error> {
-        if incarnation != self.who.incarnation {
-            self.who.incarnation = incarnation;
-            // What the old incarnation held goes back at once.
-            self.consumers.clear();
-        }
+        // What the old one held is cancelled by its sidecar, and ended by the fence where it is not.
+        self.who.incarnation = incarnation;
         Ok(())
     }
 }

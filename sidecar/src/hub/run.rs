@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{HubDoor, HubRole};
 use crate::{
-    control,
+    admin, control,
     identity::{self, Identity, Issuer, spiffe},
     link,
     service::Error,
@@ -78,7 +78,6 @@ impl HubProcess {
             join_token_file: options.join_token_file,
         };
         let role = HubRole::new(Arc::clone(&door), address(&peer), address(&admin));
-        let _later = admin;
         door.resume().await?;
         let tasks = door.tasks.clone();
         let until = |future: BoxFuture<'static, ()>| {
@@ -90,6 +89,12 @@ impl HubProcess {
                 }
             });
         };
+        let pages = admin::serve(Arc::clone(&door), admin, std::future::pending());
+        until(
+            pages
+                .map(|ended| ended.unwrap_or_else(|error| tracing::error!(%error, "the admin pages failed")))
+                .boxed(),
+        );
         until(identity::run(issuer, sender).boxed());
         until(control::run(role, options.control, identity.clone()).boxed());
         until(link::server::serve(peer, identity, tasks.clone(), Arc::clone(&door)).boxed());

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -37,6 +37,7 @@ pub(super) struct Replica {
     pub(super) instance: String,
     pub(super) address: String,
     in_flight: AtomicU32,
+    was_ready: AtomicBool,
     breaker: Mutex<(BreakerPolicy, Breaker)>,
     link: tokio::sync::Mutex<()>,
     present: Mutex<Option<PeerLink>>,
@@ -71,6 +72,7 @@ impl State {
             instance: endpoint.instance.clone(),
             address: endpoint.address.clone(),
             in_flight: AtomicU32::new(0),
+            was_ready: AtomicBool::new(endpoint.ready),
             breaker: Mutex::new((policy, Breaker::new(policy))),
             link: tokio::sync::Mutex::default(),
             present: Mutex::default(),
@@ -103,6 +105,14 @@ impl Replica {
             return Ok(());
         }
         breaker.admit(now).map_or_else(|refused| Err(refused.retry_after), |_| Ok(()))
+    }
+
+    /// What the operator says of its readiness. One that is ready anew starts with a clean record.
+    pub(super) fn ready(&self, ready: bool) {
+        if !self.was_ready.swap(ready, Ordering::Relaxed) && ready {
+            let mut breaker = lock(&self.breaker);
+            breaker.1 = Breaker::new(breaker.0);
+        }
     }
 
     /// Uses the present link for no further calls.
@@ -155,7 +165,7 @@ impl Replica {
         let result = self.first(shared, frame, deadline).await;
         match &result {
             Ok(_) => attempt.record(Class::Success),
-            Err(error) => attempt.record(Class::of(error.status)),
+            Err(error) => attempt.record(class(error)),
         }
         result.map(|reply| reply.holding(attempt))
     }
@@ -212,6 +222,11 @@ impl Replica {
                     error
                 }
                 Ended::RefusedByPeer(error) => error,
+                Ended::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                    shared.stats.foreign_certificates.inc();
+                    tracing::warn!(instance = self.instance, address = self.address, code = %Code::ForeignCertificate, %error, "the certificate is not one of this authority");
+                    self.unreachable(error)
+                }
                 ended => self.unreachable(ended),
             }
         })?;
@@ -240,6 +255,14 @@ impl Replica {
             inbound.waiters.end(&error);
         });
         Ok(made)
+    }
+}
+
+/// What an error says of the replica: one that says that it takes no calls at the moment has not failed.
+fn class(error: &Error) -> Class {
+    match error.code {
+        Code::NoReadyReplica | Code::SidecarDraining | Code::StaleIncarnation => Class::Neutral,
+        _ => Class::of(error.status),
     }
 }
 

@@ -1,0 +1,220 @@
+//! The operator's side of identity and control.
+
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+};
+
+use futures::{Stream, StreamExt};
+use kontrol_proto::v1::{self, control_server, identity_server, session_request, session_response};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    task::JoinSet,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
+use tonic::{Request, Response, Status, Streaming, transport::server::Connected};
+
+use super::{authority::Authority, eventually};
+
+pub const TOKEN: &str = "the token of this test";
+
+/// What the operator knows of one subject.
+#[derive(Default)]
+struct Seen {
+    hello: Option<v1::Hello>,
+    config: Option<session_response::Message>,
+    applied: Vec<v1::Applied>,
+    signals: Option<v1::Signals>,
+    hub_signals: Option<v1::HubSignals>,
+    session: Option<mpsc::UnboundedSender<Result<v1::SessionResponse, Status>>>,
+}
+
+#[derive(Clone)]
+struct Handler {
+    authority: Arc<Authority>,
+    seen: Arc<Mutex<HashMap<String, Seen>>>,
+}
+
+/// An operator that is listening.
+pub struct Operator {
+    pub authority: Arc<Authority>,
+    pub address: String,
+    seen: Arc<Mutex<HashMap<String, Seen>>>,
+    _tasks: JoinSet<()>,
+}
+
+impl Operator {
+    pub async fn start() -> Self {
+        let authority = Arc::new(Authority::new());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (chain, key) = authority.issue("operator");
+        let mut tls =
+            rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_protocol_versions(&[&rustls::version::TLS13])
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(chain, key)
+                .unwrap();
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(tls));
+        let incoming = TcpListenerStream::new(listener).then(move |tcp| {
+            let acceptor = acceptor.clone();
+            async move { acceptor.accept(tcp?).await.map(Tls) }
+        });
+        let seen = Arc::default();
+        let handler = Handler { authority: Arc::clone(&authority), seen: Arc::clone(&seen) };
+        let server = tonic::transport::Server::builder()
+            .add_service(identity_server::IdentityServer::new(handler.clone()))
+            .add_service(control_server::ControlServer::new(handler));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { server.serve_with_incoming(incoming).await.unwrap() });
+        Self { authority, address, seen, _tasks: tasks }
+    }
+
+    /// Gives a subject its configuration, now and in each later session.
+    pub fn configure(&self, subject: &str, config: session_response::Message) {
+        let mut seen = self.seen.lock().unwrap();
+        let seen = seen.entry(subject.to_owned()).or_default();
+        seen.config = Some(config.clone());
+        if let Some(session) = &seen.session {
+            drop(session.send(Ok(v1::SessionResponse { message: Some(config) })));
+        }
+    }
+
+    /// Sends something once.
+    pub fn send(&self, subject: &str, message: session_response::Message) {
+        let seen = self.seen.lock().unwrap();
+        let session = seen[subject].session.as_ref().unwrap();
+        session.send(Ok(v1::SessionResponse { message: Some(message) })).unwrap();
+    }
+
+    /// Waits until a subject has said hello with this process id.
+    pub async fn hello(&self, subject: &str, pid: u32) -> v1::Hello {
+        eventually("hello", || async {
+            self.seen.lock().unwrap().get(subject)?.hello.clone().filter(|hello| hello.pid == pid)
+        })
+        .await
+    }
+
+    /// Waits until a configuration is in force.
+    pub async fn applied(&self, subject: &str, version: u64) {
+        eventually("applied", || async {
+            let seen = self.seen.lock().unwrap();
+            seen.get(subject)?.applied.iter().any(|applied| applied.version == version).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits for signals that satisfy a condition.
+    pub async fn signals(&self, subject: &str, matches: impl Fn(&v1::Signals) -> bool) -> v1::Signals {
+        eventually("signals", || async {
+            self.seen.lock().unwrap().get(subject)?.signals.clone().filter(|signals| matches(signals))
+        })
+        .await
+    }
+
+    /// Waits for the hub's signals that satisfy a condition.
+    pub async fn hub_signals(&self, matches: impl Fn(&v1::HubSignals) -> bool) -> v1::HubSignals {
+        eventually("signals of the hub", || async {
+            self.seen.lock().unwrap().get("hub")?.hub_signals.clone().filter(|signals| matches(signals))
+        })
+        .await
+    }
+}
+
+#[tonic::async_trait]
+impl identity_server::Identity for Handler {
+    async fn issue(&self, request: Request<v1::IssueRequest>) -> Result<Response<v1::IssueResponse>, Status> {
+        let request = request.into_inner();
+        if request.join_token != TOKEN {
+            return Err(Status::unauthenticated("the token proves nothing"));
+        }
+        let leaf = self.authority.sign(&request.csr, &request.subject);
+        let authorities = vec![self.authority.certificate.to_vec().into()];
+        Ok(Response::new(v1::IssueResponse { chain: vec![leaf.into()], authorities, not_after: 0 }))
+    }
+}
+
+#[tonic::async_trait]
+impl control_server::Control for Handler {
+    type SessionStream = Pin<Box<dyn Stream<Item = Result<v1::SessionResponse, Status>> + Send>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::SessionRequest>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let mut requests = request.into_inner();
+        let (sender, responses) = mpsc::unbounded_channel();
+        let seen = Arc::clone(&self.seen);
+        #[allow(clippy::disallowed_methods, reason = "a test's operator ends with its runtime")]
+        tokio::spawn(async move {
+            let mut subject = String::new();
+            while let Ok(Some(v1::SessionRequest { message: Some(message) })) = requests.message().await {
+                let mut seen = seen.lock().unwrap();
+                match message {
+                    session_request::Message::Hello(hello) => {
+                        subject.clone_from(&hello.subject);
+                        let seen = seen.entry(subject.clone()).or_default();
+                        if let Some(config) = &seen.config {
+                            drop(sender.send(Ok(v1::SessionResponse { message: Some(config.clone()) })));
+                        }
+                        seen.hello = Some(hello);
+                        seen.session = Some(sender.clone());
+                    }
+                    session_request::Message::Applied(applied) => {
+                        seen.get_mut(&subject).unwrap().applied.push(applied);
+                    }
+                    session_request::Message::Signals(signals) => {
+                        seen.get_mut(&subject).unwrap().signals = Some(signals);
+                    }
+                    session_request::Message::HubSignals(signals) => {
+                        seen.get_mut(&subject).unwrap().hub_signals = Some(signals);
+                    }
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(UnboundedReceiverStream::new(responses))))
+    }
+}
+
+/// A TLS connection, as tonic wants it.
+struct Tls(TlsStream<TcpStream>);
+
+impl Connected for Tls {
+    type ConnectInfo = ();
+    fn connect_info(&self) {}
+}
+
+impl AsyncRead for Tls {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Tls {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}

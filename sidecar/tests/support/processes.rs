@@ -1,0 +1,142 @@
+//! The real binary, as hub and as sidecars.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use hyper_util::rt::TokioIo;
+use kontrol_proto::v1::{self, session_response::Message};
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+
+use super::{Operator, operator::TOKEN, soon};
+
+/// A process that is killed with its handle.
+pub struct Process {
+    child: Child,
+    pub hello: v1::Hello,
+}
+
+impl Process {
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn terminate(&self) {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> std::process::ExitStatus {
+        super::eventually("the process ends", || {
+            let status = self.child.try_wait().unwrap();
+            async move { status }
+        })
+        .await
+    }
+
+    /// A channel to its Unix socket.
+    pub async fn channel(&self) -> Channel {
+        let path = self.hello.socket.clone();
+        let connector = tower::service_fn(move |_: http::Uri| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        });
+        Endpoint::from_static("http://sidecar").connect_with_connector(connector).await.unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// An operator and a folder for everything.
+pub struct World {
+    pub operator: Operator,
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let operator = Operator::start().await;
+        fs::write(folder.path().join("ca.pem"), &operator.authority.pem).unwrap();
+        fs::write(folder.path().join("token"), TOKEN).unwrap();
+        Self { operator, folder }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn command(&self, mode: &str, ca: &Path) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kontrol-sidecar"));
+        command
+            .arg(mode)
+            .args(["--control", &self.operator.address])
+            .arg("--ca-file")
+            .arg(ca)
+            .arg("--join-token-file")
+            .arg(self.path().join("token"))
+            .env("KONTROL_LOG", "warn")
+            .stdin(Stdio::null());
+        command
+    }
+
+    async fn spawn(&self, mut command: Command, subject: &str) -> Process {
+        let child = command.spawn().unwrap();
+        let hello = self.operator.hello(subject, child.id()).await;
+        Process { child, hello }
+    }
+
+    /// Starts a hub on the world's log, with these topics.
+    pub async fn hub(&self, topics: Vec<v1::TopicConfig>) -> Process {
+        self.hub_at(topics, "127.0.0.1:0").await
+    }
+
+    /// The same, at an address.
+    pub async fn hub_at(&self, topics: Vec<v1::TopicConfig>, peer: &str) -> Process {
+        let config = v1::HubConfig {
+            version: 1,
+            topics,
+            fences: Vec::new(),
+            storage_bytes: 256 << 20,
+            segment_bytes: 4 << 20,
+        };
+        self.operator.configure("hub", Message::Hub(config));
+        let mut command = self.command("hub", &self.path().join("ca.pem"));
+        command.arg("--dir").arg(self.path().join("hub")).args(["--peer", peer]);
+        let hub = self.spawn(command, "hub").await;
+        self.operator.applied("hub", 1).await;
+        hub
+    }
+
+    /// Starts a sidecar with a configuration.
+    pub async fn sidecar(&self, instance: &str, config: v1::SidecarConfig) -> Process {
+        let version = config.version;
+        self.operator.configure(instance, Message::Sidecar(config));
+        let process = self.spawn(self.sidecar_command(instance), instance).await;
+        soon("applied", self.operator.applied(instance, version)).await;
+        process
+    }
+
+    /// Starts a sidecar and waits for nothing but its hello.
+    pub async fn sidecar_again(&self, instance: &str) -> Process {
+        self.spawn(self.sidecar_command(instance), instance).await
+    }
+
+    fn sidecar_command(&self, instance: &str) -> Command {
+        let folder: PathBuf = self.path().join(instance.replace('/', "."));
+        let mut command = self.command("run", &self.path().join("ca.pem"));
+        command.args(["--instance", instance]).arg("--socket").arg(folder.join("door.sock"));
+        command.arg("--state-dir").arg(folder);
+        command
+    }
+}
