@@ -14,13 +14,10 @@ use crate::{
 };
 
 impl Planner<'_> {
-    pub(crate) fn actions(&self, status: &Status) -> Vec<Action> {
-        let mut actions = Vec::new();
-        let mut known = 0;
-        if let Some(root) = &status.root {
-            known = self.clear_away(root, &mut actions);
-        }
-        if known < self.instances.len() {
+    /// All that is to do. What observing found to be cleared away comes first.
+    pub(crate) fn actions(&mut self, status: &Status) -> Vec<Action> {
+        let mut actions = std::mem::take(&mut self.cleared);
+        if self.known < self.instances.len() {
             self.clear_away_strangers(status, &mut actions);
         }
         if let Some(root) = &status.root {
@@ -29,31 +26,20 @@ impl Planner<'_> {
         actions
     }
 
-    /// Ends that were taken note of, and processes that no replica has any more. Gives how many instances the tree has a widget for.
-    fn clear_away(&self, node: &Node, actions: &mut Vec<Action>) -> usize {
-        let mut known = 0;
-        for slot in node.children.iter().chain(&node.leaving) {
-            match &slot.inner {
-                Inner::Widget(widget) => {
-                    let seen = self.instances.of(&node.id.name, &slot.key.name);
-                    known += seen.len();
-                    for instance in seen {
-                        let replica = widget.replicas.get(instance.id.ordinal as usize);
-                        let is_current = replica.is_some_and(|replica| {
-                            replica.incarnation == instance.incarnation && replica.is_active()
-                        });
-                        if !is_current || instance.state.is_ended() {
-                            actions.extend(clear(instance, widget.shutdown));
-                        }
-                    }
-                }
-                Inner::Node(below) => known += self.clear_away(below, actions),
+    /// Instances of a widget whose ends were taken note of, and those that no replica has any more.
+    pub(crate) fn clear_away(&mut self, widget: &Widget, seen: &[&Instance]) {
+        self.known += seen.len();
+        for instance in seen {
+            let replica = widget.replicas.get(instance.id.ordinal as usize);
+            let is_current = replica
+                .is_some_and(|replica| replica.incarnation == instance.incarnation && replica.is_active());
+            if !is_current || instance.state.is_ended() {
+                self.cleared.extend(clear(instance, widget.shutdown));
             }
         }
-        known
     }
 
-    /// The same for instances of widgets that the tree does not have.
+    /// Instances of widgets that the tree does not have.
     fn clear_away_strangers(&self, status: &Status, actions: &mut Vec<Action>) {
         for instance in self.instances.iter() {
             let known = status.root.as_deref().is_some_and(|root| has_widget(root, &instance.id.widget));

@@ -61,8 +61,8 @@ impl Planner<'_> {
         let (Some(slot), Some(child)) = (node.children.get_mut(at), desired.child(at)) else { return };
         let (normal, because) = match (slot.phase, slot.verdict()) {
             (SlotPhase::Failed(_), _) => {
-                let because = node.last.as_ref().filter(|last| last.is_failed_start_of(&slot.key));
-                return self.restart(node, desired, at, because.cloned());
+                let because = slot.failed.take();
+                return self.restart(node, desired, at, because);
             }
             (_, Verdict::Ended { started, normal, because, .. }) => (started && normal, because),
             (_, Verdict::Pending | Verdict::Started) => return,
@@ -165,11 +165,5 @@ fn shuts_down(node: &Node, desired: Desired<'_>) -> bool {
                 child.significant() && !ended
             })
         }
-    }
-}
-
-impl Cause {
-    fn is_failed_start_of(&self, key: &Key) -> bool {
-        matches!(&self.event, Event::StartFailed { child, .. } if child == key)
     }
 }

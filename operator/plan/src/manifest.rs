@@ -35,9 +35,24 @@ impl Node {
         self.kind == desired.kind() && self.id == *desired.id()
     }
 
-    /// Where a child is.
-    pub(crate) fn place(&self, key: &Key) -> Option<usize> {
-        self.children.iter().position(|slot| slot.key == *key)
+    /// Where these children are, in order.
+    pub(crate) fn places(&self, keys: &[Key]) -> Vec<usize> {
+        // A scope has the order of the children where the manifest has not changed since: the next key is mostly the next child.
+        let mut places = Vec::with_capacity(keys.len());
+        let mut next = 0;
+        for key in keys {
+            let is = |slot: &Slot| slot.key == *key;
+            let at = match self.children.get(next) {
+                Some(slot) if is(slot) => Some(next),
+                _ => self.children.iter().position(is),
+            };
+            if let Some(at) = at {
+                places.push(at);
+                next = at + 1;
+            }
+        }
+        places.sort_unstable();
+        places
     }
 
     fn is_aligned(&self, desired: Desired<'_>) -> bool {
@@ -115,7 +130,7 @@ impl Planner<'_> {
             }
             DesiredChild::Node(child) => Inner::Node(Box::new(Node::new(Desired(&child.node), self.now))),
         };
-        Slot { key: child.key(), phase: SlotPhase::Waiting, asked: Timestamp::ZERO, inner }
+        Slot { key: child.key(), phase: SlotPhase::Waiting, asked: Timestamp::ZERO, failed: None, inner }
     }
 
     /// Lets widgets that run have the replicas that are wanted.

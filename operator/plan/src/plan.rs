@@ -32,7 +32,15 @@ pub struct Plan {
 pub fn plan(desired: Option<&spec::Node>, observed: &Observed, now: Timestamp) -> Plan {
     let mut status = observed.status.clone();
     let instances = Instances::new(&observed.instances);
-    let mut planner = Planner { observed, instances: &instances, now, events: Vec::new(), wake: None };
+    let mut planner = Planner {
+        observed,
+        instances: &instances,
+        now,
+        events: Vec::new(),
+        wake: None,
+        cleared: Vec::new(),
+        known: 0,
+    };
     let desired = desired.map(Desired);
 
     planner.prepare(&mut status, desired);
@@ -53,6 +61,10 @@ pub(crate) struct Planner<'a> {
     pub(crate) now: Timestamp,
     events: Vec<Event>,
     wake: Option<Timestamp>,
+    /// What observing found to be cleared away.
+    pub(crate) cleared: Vec<Action>,
+    /// How many instances the tree has a widget for.
+    pub(crate) known: usize,
 }
 
 impl<'a> Planner<'a> {
@@ -111,6 +123,7 @@ impl<'a> Planner<'a> {
                     };
                     let spec = child.and_then(crate::desired::DesiredChild::widget);
                     self.observe_widget(widget, &id, epoch, spec, seen);
+                    self.clear_away(widget, seen);
                 }
                 Inner::Node(node) => {
                     self.observe(node, child.and_then(crate::desired::DesiredChild::node));

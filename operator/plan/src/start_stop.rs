@@ -187,7 +187,7 @@ impl Planner<'_> {
         open: &mut Open,
         changed: &mut bool,
     ) -> bool {
-        let places: Vec<usize> = open.scope.iter().filter_map(|key| node.place(key)).collect();
+        let places = node.places(&open.scope);
         if open.stage == Stage::Stopping {
             for &at in places.iter().rev() {
                 let restart = desired.child(at).map(DesiredChild::restart);
@@ -214,9 +214,11 @@ impl Planner<'_> {
                 Progress::Done => {}
                 Progress::Failed(because) => {
                     self.tell_start_failed(node, at, because);
+                    let failed = node.last.clone();
                     if let Some(slot) = node.children.get_mut(at) {
                         slot.begin_stop(self.now);
                         slot.phase = SlotPhase::Failed(self.now);
+                        slot.failed = failed;
                     }
                     return false;
                 }

@@ -110,6 +110,8 @@ pub struct Slot {
     pub phase: SlotPhase,
     /// When the last handled request to restart it was made.
     pub asked: Timestamp,
+    /// What its last failed start during a restart came from, until that is taken up.
+    pub failed: Option<Arc<Cause>>,
     /// The child.
     pub inner: Inner,
 }
