@@ -1,0 +1,29 @@
+//! A simulated world that tries Kontrol's decisions under every kind of failure, replayable by seed.
+//!
+//! ```text
+//!                 observations: late, in order          ┌────────────┐   status: versioned, durable
+//!   Processes ─────────────────────────────────────────► │  Decider   │ ◄──────────────────────────── Store
+//!   (the truth) ◄──────────────────────────────────────  │ plan(...)  │ ────────────────────────────►
+//!                 actions: late, lost, doubled           └────────────┘   written with a precondition
+//!        ▲                                                 crashes between any two steps; an old one may linger
+//!        └─ ends, hangs, slow starts and stops                                  │
+//!                                                                               ▼
+//!                                                       Checks: every write, every start, and the rest at the end
+//! ```
+//!
+//! One seed gives one tree and one history: some tens of seconds in which all of this goes wrong, then calm. The rules are in [`Rule`].
+//! Time is simulated, in microseconds; nothing is drawn but from the seed, and nothing is iterated in an order that could differ, so a
+//! seed gives the same bytes on every machine. [`Mutant`]s are deciders with a mistake, to prove that the rules can find one.
+
+mod check;
+mod decider;
+mod processes;
+mod random;
+mod simulation;
+mod sweep;
+mod tree;
+
+pub use check::{Rule, Violation};
+pub use decider::Mutant;
+pub use simulation::{Outcome, Totals, run};
+pub use sweep::{Summary, sweep};
