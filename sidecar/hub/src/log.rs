@@ -25,6 +25,9 @@ use crate::{
 /// Room that no record may take: for the mark of the commit it starts, and for a last commit of a mark and the seal.
 const ENDS: u32 = 3 * record::HEADER as u32;
 
+/// Segments have a multiple of this many bytes.
+pub(crate) const SIZE_UNIT: u32 = 4096;
+
 /// More bytes than this are never gathered: who publishes faster than the disk takes is told so.
 const GATHER_LIMIT: usize = 32 << 20;
 
@@ -543,8 +546,8 @@ impl Log {
 
 /// The size of segments, checked.
 pub(crate) fn segment_size(storage: &Storage) -> Result<u32, OpenError> {
-    let size = u32::try_from(storage.segment).unwrap_or(u32::MAX) & !0xfff;
-    if size < 4096 || u64::from(size) > 1 << 30 {
+    let size = u32::try_from(storage.segment).unwrap_or(u32::MAX) & !(SIZE_UNIT - 1);
+    if size < SIZE_UNIT || u64::from(size) > 1 << 30 {
         return Err(OpenError::Config("segments must be of 4 KiB to 1 GiB".to_owned()));
     }
     if storage.size / 4 < u64::from(size) {

@@ -12,7 +12,7 @@ use crate::{
     error::OpenError,
     index::Place,
     io::Io,
-    log::Start,
+    log::{self, Start},
     record::{self, Bad, Header, Kind},
     segment::{self, Segment},
     state::State,
@@ -66,6 +66,10 @@ fn open(io: &dyn Io, epoch: u32) -> Result<Segment, OpenError> {
     let opening = || OpenError::io(format!("opening {}", segment::name(epoch)));
     let file = io.open(&segment::name(epoch)).map_err(opening())?;
     let size = u32::try_from(file.size().map_err(opening())?).unwrap_or(u32::MAX);
+    // A segment gets its name when it is whole, so no crash leaves a short one.
+    if size == 0 || !size.is_multiple_of(log::SIZE_UNIT) {
+        return Err(corrupt(epoch, size, "the file was cut off here"));
+    }
     Ok(Segment { epoch, file, size })
 }
 

@@ -246,6 +246,13 @@ impl Disk {
         inode.dirty.clear();
     }
 
+    /// Removes a file, as somebody who tidies up.
+    pub fn remove(&self, name: &str) {
+        let mut inside = self.lock();
+        inside.names.remove(name);
+        inside.durable_names.remove(name);
+    }
+
     /// A disk with the same content and no connection to this one.
     pub fn copy(&self) -> Self {
         let inside = self.lock();
