@@ -251,7 +251,8 @@ impl Accept for HubDoor {
         let Some(hub) = self.hub.get() else {
             return Err(Error::new(Code::HubUnavailable, "", "the hub has no configuration yet"));
         };
-        let connection = FromSidecar::new(hub.clone(), peer, link.clone(), self.tasks.clone(), Arc::clone(&self.stats))?;
+        let connection =
+            FromSidecar::new(hub.clone(), peer, link.clone(), self.tasks.clone(), Arc::clone(&self.stats))?;
         tracing::debug!(peer = peer.subject, incarnation = peer.incarnation, "a sidecar is connected");
         Ok(connection)
     }

@@ -10,6 +10,7 @@
 //! another process is mTLS under the operator's authority and ends with its certificate. One runtime of one thread does it all: nothing
 //! here blocks. The crate refuses to know Kubernetes, and to decide about restarts or replicas: it tells what it sees.
 
+pub mod admin;
 pub mod bus;
 pub mod clock;
 pub mod cloudevents;
@@ -23,6 +24,7 @@ pub mod http;
 pub mod hub;
 pub mod identity;
 pub mod link;
+pub mod metrics;
 pub mod peers;
 pub mod service;
 pub mod serving;

@@ -25,6 +25,7 @@ pub use message::{Delivery, Event, Outcome, Published, Subscription, Subscriptio
 
 use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
+use kontrol_core::id::WidgetId;
 use kontrol_proto::v1;
 use tokio::{sync::watch, time::Instant};
 
@@ -32,6 +33,7 @@ use crate::{
     bus::{self, Bus},
     clock,
     health::Health,
+    metrics::Timings,
     peers::Peers,
     serving::Serving,
     shared::{Shared, Stats},
@@ -85,7 +87,16 @@ impl Service {
         event: Event,
         deadline: Option<Instant>,
     ) -> impl Future<Output = Result<Published, Error>> + Send + 'static {
-        bus::publish_owned(Arc::clone(&self.bus), topic.to_owned(), event, self.deadline(deadline))
+        let (shared, begun) = (Arc::clone(&self.shared), clock::now());
+        let declared = shared.peek().produces.iter().find(|declared| *declared == topic).cloned();
+        let publish =
+            bus::publish_owned(Arc::clone(&self.bus), topic.to_owned(), event, self.deadline(deadline));
+        async move {
+            let result = publish.await;
+            let failed = result.as_ref().err().map(|error| error.code);
+            shared.timings.publish(declared.as_deref(), clock::now() - begun, failed);
+            result
+        }
     }
 
     /// Opens a durable subscription that the widget declares under `consumes`; an empty name means the one declared for the topic.
@@ -101,7 +112,14 @@ impl Service {
     /// Calls another widget. Resolves with the first chunk of the reply, or with the error that came instead; before the first chunk the
     /// call may have been tried on several replicas, after it nothing is retried. Dropping the future or the stream cancels the call.
     pub async fn call(&self, call: Call) -> Result<ReplyStream, Error> {
-        self.peers.call(call).await
+        let begun = clock::now();
+        let target =
+            WidgetId::resolve(&call.target, &self.shared.instance.widget).ok().map(|id| id.to_string());
+        let declared = target.filter(|target| self.shared.peek().targets.contains_key(target));
+        let result = self.peers.call(call).await;
+        let failed = result.as_ref().err().map(|error| error.code);
+        self.shared.timings.call(declared.as_deref(), clock::now() - begun, failed);
+        result
     }
 
     /// Opens a session in which the widget answers up to `concurrency` calls at once; 0 stands for 64.
@@ -154,6 +172,11 @@ impl Service {
     /// Counters since the start and gauges, for `/metrics`.
     pub fn stats(&self) -> &Stats {
         &self.shared.stats
+    }
+
+    /// Durations and failures, for `/metrics`.
+    pub fn timings(&self) -> &Timings {
+        &self.shared.timings
     }
 
     /// Whether the sidecar has what it takes to work: a configuration and a certificate.

@@ -14,7 +14,7 @@ use kontrol_proto::v1;
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
-use crate::{clock::Origin, config::Config, identity::Identity};
+use crate::{clock::Origin, config::Config, identity::Identity, metrics::Timings};
 
 /// See the module. Shared by `Arc`.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub struct Shared {
     pub tasks: TaskTracker,
     /// Counters and gauges, for metrics and signals.
     pub stats: Stats,
+    /// Durations, for metrics.
+    pub timings: Timings,
     config: ArcSwap<Config>,
     changed: watch::Sender<u64>,
     incarnation: watch::Sender<u64>,
@@ -52,6 +54,7 @@ impl Shared {
             origin: Origin::new(),
             tasks: TaskTracker::new(),
             stats: Stats::default(),
+            timings: Timings::new(),
             config: ArcSwap::default(),
             changed: watch::Sender::new(0),
             incarnation: watch::Sender::new(0),

@@ -1,0 +1,187 @@
+//! The page of a sidecar.
+
+use kontrol_proto::v1;
+
+use super::page::Page;
+use crate::service::Service;
+
+/// The states of a breaker, as [`v1::EndpointState`] writes them.
+const BREAKER: [&str; 3] = ["closed", "open", "half-open"];
+
+/// What a sidecar counts and sees.
+pub fn of_sidecar(service: &Service) -> String {
+    let mut page = Page::default();
+    let state = service.state();
+    page.build();
+    messages(&mut page, service, &state);
+    calls(&mut page, service);
+    service.timings().write(&mut page);
+    targets(&mut page, &state.targets);
+    connections(&mut page, service, &state);
+    widget(&mut page, &state);
+    page.process();
+    page.text()
+}
+
+fn messages(page: &mut Page, service: &Service, state: &v1::StateResponse) {
+    let stats = service.stats();
+    page.counter(
+        "kontrol_publish_messages_total",
+        "Messages of the widget that are durable.",
+        stats.published.get(),
+    );
+    page.counter(
+        "kontrol_publish_duplicates_total",
+        "Publishes that found their message stored already.",
+        stats.duplicates.get(),
+    );
+    page.counter(
+        "kontrol_route_failures_total",
+        "Route expressions that failed on a message and counted as not matching.",
+        stats.route_errors.get(),
+    );
+    page.counter(
+        "kontrol_delivery_messages_total",
+        "Messages that were delivered to the widget.",
+        stats.delivered.get(),
+    );
+    let outcomes = [("ack", &stats.acked), ("nak", &stats.naked), ("term", &stats.termed)];
+    page.counters(
+        "kontrol_delivery_settled_total",
+        "Deliveries that were settled, by outcome.",
+        outcomes.map(|(outcome, count)| (vec![("outcome", outcome)], count.get() as f64)),
+    );
+    let in_flight = |subscription: &v1::SubscriptionState| f64::from(subscription.in_flight);
+    page.gauges(
+        "kontrol_delivery_in_flight",
+        "Deliveries that are with the widget and not settled.",
+        state.subscriptions.iter().map(|subscription| {
+            let labels = vec![
+                ("topic", subscription.topic.as_str()),
+                ("subscription", subscription.subscription.as_str()),
+            ];
+            (labels, in_flight(subscription))
+        }),
+    );
+}
+
+fn calls(page: &mut Page, service: &Service) {
+    let stats = service.stats();
+    page.counter("kontrol_call_requests_total", "Calls that the widget made.", stats.calls_out.get());
+    page.counter(
+        "kontrol_call_retries_total",
+        "Attempts of calls after their first.",
+        stats.call_retries.get(),
+    );
+    page.gauge(
+        "kontrol_call_in_flight",
+        "Calls that the widget made and whose replies have not ended.",
+        stats.calls_open.get() as f64,
+    );
+    page.counter(
+        "kontrol_serve_requests_total",
+        "Calls that the widget was asked to answer.",
+        stats.calls_in.get(),
+    );
+    page.counter(
+        "kontrol_serve_failures_total",
+        "Calls that the widget was asked to answer and that were refused or failed.",
+        stats.calls_in_errors.get(),
+    );
+    page.gauge(
+        "kontrol_serve_in_flight",
+        "Calls that the widget answers now.",
+        stats.calls_in_flight.get() as f64,
+    );
+}
+
+fn targets(page: &mut Page, targets: &[v1::TargetState]) {
+    page.gauges(
+        "kontrol_target_ready_replicas",
+        "Replicas of a target that are ready.",
+        targets.iter().map(|target| (vec![("target", target.target.as_str())], f64::from(target.ready))),
+    );
+    page.gauges(
+        "kontrol_target_in_flight",
+        "Calls to a target whose replies have not ended.",
+        targets.iter().map(|target| {
+            let in_flight: u32 = target.endpoints.iter().map(|endpoint| endpoint.in_flight).sum();
+            (vec![("target", target.target.as_str())], f64::from(in_flight))
+        }),
+    );
+    let breakers = targets.iter().flat_map(|target| {
+        BREAKER.map(|state| {
+            let there = target.endpoints.iter().filter(|endpoint| endpoint.breaker == state).count();
+            (vec![("target", target.target.as_str()), ("state", state)], there as f64)
+        })
+    });
+    page.gauges(
+        "kontrol_breaker_replicas",
+        "Replicas of a target by the state of their circuit breaker.",
+        breakers,
+    );
+}
+
+fn connections(page: &mut Page, service: &Service, state: &v1::StateResponse) {
+    let stats = service.stats();
+    let refusals = [
+        ("foreign_certificate", &stats.foreign_certificates),
+        ("stale_incarnation", &stats.fenced),
+        ("malformed_frame", &stats.malformed_frames),
+    ];
+    page.counters(
+        "kontrol_link_refusals_total",
+        "Connections of other sidecars that were refused or ended, by reason.",
+        refusals.map(|(reason, count)| (vec![("reason", reason)], count.get() as f64)),
+    );
+    page.gauge("kontrol_hub_connected", "Whether the hub is connected.", flag(state.hub_connected));
+    page.counter(
+        "kontrol_hub_connects_total",
+        "Connections to the hub that were made.",
+        stats.hub_connects.get(),
+    );
+    page.gauge(
+        "kontrol_control_connected",
+        "Whether the operator is connected.",
+        flag(state.control_connected),
+    );
+    page.counter(
+        "kontrol_control_connects_total",
+        "Sessions with the operator that were opened.",
+        stats.control_connects.get(),
+    );
+    page.gauge(
+        "kontrol_certificate_expiry_timestamp_seconds",
+        "When the certificate ends, in seconds since the Unix epoch; 0: there is none yet.",
+        state.certificate_expires as f64,
+    );
+}
+
+fn widget(page: &mut Page, state: &v1::StateResponse) {
+    let states = [
+        ("unknown", v1::Health::Unspecified),
+        ("ready", v1::Health::Ready),
+        ("notReady", v1::Health::NotReady),
+        ("failed", v1::Health::Failed),
+    ];
+    page.gauges(
+        "kontrol_widget_health",
+        "The widget's health: 1 for the state that it is in.",
+        states.map(|(name, health)| (vec![("state", name)], flag(state.health() == health))),
+    );
+    page.gauge(
+        "kontrol_widget_incarnation",
+        "The incarnation of the widget; it grows with each replacement.",
+        state.incarnation as f64,
+    );
+    page.gauge(
+        "kontrol_config_version",
+        "The version of the configuration in force; 0: none yet.",
+        state.config_version as f64,
+    );
+    page.gauge("kontrol_sidecar_draining", "Whether the sidecar drains.", flag(state.draining));
+}
+
+const fn flag(on: bool) -> f64 {
+    if on { 1.0 } else { 0.0 }
+}
