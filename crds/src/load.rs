@@ -21,9 +21,6 @@ mod object;
 mod references;
 mod trees;
 
-#[cfg(test)]
-mod tests;
-
 /// Everything that manifests declare, valid and checked against each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct World {

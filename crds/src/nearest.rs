@@ -4,7 +4,7 @@
 pub(crate) fn hint<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let folded = fold(name);
     let (distance, nearest) = known.iter().map(|known| (distance(&folded, &fold(known)), *known)).min()?;
-    (distance <= 1 + folded.len().min(nearest.len()) / 4).then_some(nearest)
+    (distance <= folded.len().min(nearest.len()) / 3).then_some(nearest)
 }
 
 /// Names for people: `a, b and c`.

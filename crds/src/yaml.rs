@@ -214,7 +214,7 @@ mod tests {
             ("a: 1\n b: 2\n", 2, 3, "mapping values are not allowed in this context"),
             ("a:\n\tb: 1\n", 2, 2, "tabs disallowed within this context (block indentation)"),
             ("- a\nb: 1\n", 2, 1, "while parsing a block collection, did not find expected '-' indicator"),
-            ("a: 1\na: 2\n", 2, 1, "duplicate mapping key: a"),
+            ("a: 1\na: 2\n", 2, 1, "duplicate mapping key `a` is not allowed here"),
         ] {
             assert_eq!(said(text), Err((line, column, message.to_owned())), "{text:?}");
         }

@@ -121,13 +121,20 @@ pub(super) fn read(source: &Source, node: Node, problems: &mut Vec<Problem>) -> 
     }
     let kind = kind(&node, &mut say)?;
     let metadata = node.get("metadata").filter(|metadata| !metadata.is_null());
-    let text = |field| metadata.and_then(|metadata| metadata.get(field)).and_then(Node::text);
+    let field = |field| metadata.and_then(|metadata| metadata.get(field)).filter(|value| !value.is_null());
+    for field_name in ["name", "namespace"] {
+        if let Some(value) = field(field_name).filter(|value| value.text().is_none()) {
+            let path = format!("metadata.{field_name}");
+            for fault in check::check(value, &serde_json::json!({"type": "string"}), &path) {
+                say(&fault.path, fault.code, fault.message);
+            }
+            return None;
+        }
+    }
+    let text = |name| field(name).and_then(Node::text);
     let Some(name) = text("name") else {
-        say(
-            "metadata.name",
-            Code::MissingField,
-            format!("this {} needs a name, such as metadata: {{name: rag}}", kind.as_str()),
-        );
+        let message = format!("this {} needs a name, such as metadata: {{name: rag}}", kind.as_str());
+        say("metadata.name", Code::MissingField, message);
         return None;
     };
     let mut read_name = |field: &str, text| {
@@ -146,11 +153,10 @@ pub(super) fn read(source: &Source, node: Node, problems: &mut Vec<Problem>) -> 
     faults.extend(check_root(&entry.node));
     match entry.node.get("spec").filter(|spec| !spec.is_null()) {
         Some(spec) => faults.extend(check::check(spec, &kind.schema()["properties"]["spec"], "spec")),
-        None if kind == Kind::Topic || kind == Kind::MessageBus => {}
         None => faults.push(Fault {
             path: "spec".to_owned(),
             code: Code::MissingField,
-            message: format!("is missing; it says what the {} is", kind.as_str()),
+            message: "is missing; where every default fits, write spec: {}".to_owned(),
         }),
     }
     if faults.is_empty() {
@@ -233,7 +239,6 @@ fn value(node: &Node) -> Value {
     let mut value = node.to_json();
     if let Some(object) = value.as_object_mut() {
         object.remove("status");
-        object.entry("spec").or_insert_with(|| Value::Object(serde_json::Map::new()));
         let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
         if let Some(metadata) = metadata {
             metadata.retain(|field, _| field == "name" || field == "namespace");

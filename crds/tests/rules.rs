@@ -1,0 +1,182 @@
+//! Every CEL rule, evaluated as the API server does: an example that breaks it, and the conversion that refuses the same.
+
+use std::collections::BTreeSet;
+
+use kontrol_crds::{Source, generated, load};
+use kube_cel::Validator;
+use serde_json::{Value, json};
+
+fn schema(kind: &str) -> Value {
+    let definition =
+        generated::definitions().into_iter().find(|definition| definition["spec"]["names"]["kind"] == kind);
+    definition.unwrap()["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
+}
+
+fn object(kind: &str, name: &str, spec: &Value) -> Value {
+    json!({"apiVersion": "kontrol.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
+}
+
+/// What the API server would say.
+fn broken(object: &Value) -> Vec<String> {
+    let schema = schema(object["kind"].as_str().unwrap());
+    let object = kube_cel::apply_defaults(&schema, object);
+    match Validator::new().validate(&schema, &object, None) {
+        Ok(()) => Vec::new(),
+        Err(errors) => errors.iter().map(|error| error.message.clone()).collect(),
+    }
+}
+
+/// Each with a piece of the message of the one rule that it breaks.
+fn examples() -> Vec<(Value, &'static str)> {
+    let run = json!({"command": ["w"]});
+    let widget = |more: Value| {
+        let mut spec = json!({"process": run});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        spec
+    };
+    let one = |more: Value| object("Widget", "w", &widget(more));
+    let group = |name: &str, widget_name: &str, more: Value, of_group: Value| {
+        let mut template = widget(more);
+        template["name"] = widget_name.into();
+        let mut spec = json!({"widgets": [template]});
+        spec.as_object_mut().unwrap().extend(of_group.as_object().unwrap().clone());
+        object("WidgetGroup", name, &spec)
+    };
+    let plain = |name: &str, widget_name: &str| group(name, widget_name, json!({}), json!({}));
+    let supervisor = |child: Value, shutdown: &str| {
+        object("Supervisor", "s", &json!({"autoShutdown": shutdown, "children": [child]}))
+    };
+    let http = json!({"path": "/x"});
+    let long = "n".repeat(64);
+    vec![
+        (one(json!({"process": {"command": []}})), "command needs a program"),
+        (one(json!({"process": {"command": [""]}})), "command needs a program"),
+        (
+            one(json!({"process": {"command": ["w"], "env": [{"name": "KONTROL_X"}]}})),
+            "given by Kontrol itself",
+        ),
+        (one(json!({"shutdown": {"policy": "Brutal", "grace": "1s"}})), "grace belongs to policy Graceful"),
+        (one(json!({"endpoint": {}, "health": {"report": {}, "http": http}})), "exactly one way"),
+        (one(json!({"health": {}})), "exactly one way"),
+        (one(json!({"health": {"http": http}})), "health.http needs the widget's endpoint"),
+        (one(json!({"consumes": [{"topic": "t", "http": http}]})), "consumes with http needs"),
+        (one(json!({"serves": [{"method": "m", "http": http}]})), "serves with http needs"),
+        (one(json!({"replicas": 2, "endpoint": {"port": 80}})), "cannot listen on one port"),
+        (
+            one(json!({"scaling": {"max": 2, "target": {"inFlight": 1}}, "endpoint": {"port": 80}})),
+            "cannot listen on one port",
+        ),
+        (
+            one(json!({"scaling": {"min": 3, "max": 2, "target": {"inFlight": 1}}})),
+            "min must not be above max",
+        ),
+        (one(json!({"scaling": {"max": 2, "target": {}}})), "at least one target"),
+        (one(json!({"significant": true, "restart": "Never"})), "only in a group with autoShutdown"),
+        (object("Widget", &long, &widget(json!({}))), "name of a widget has at most 63"),
+        (
+            group("g", "w", json!({"significant": true}), json!({"autoShutdown": "AnySignificant"})),
+            "a significant widget needs restart",
+        ),
+        (
+            group("g", "w", json!({"significant": true, "restart": "Never"}), json!({})),
+            "needs the group's autoShutdown",
+        ),
+        (
+            group("g", "w", json!({}), json!({"whenExhausted": {"policy": "Stop", "initial": "1s"}})),
+            "pauses of policy Retry",
+        ),
+        (plain(&"g".repeat(40), &"w".repeat(23)), "<group>-<widget> has at most 63"),
+        (plain(&"g".repeat(62), "w"), "name of a group has at most 61"),
+        (supervisor(json!({}), "Never"), "exactly one of group and supervisor"),
+        (
+            supervisor(json!({"group": "a", "supervisor": "b"}), "Never"),
+            "exactly one of group and supervisor",
+        ),
+        (
+            supervisor(json!({"group": "a", "significant": true}), "AnySignificant"),
+            "a significant child needs restart",
+        ),
+        (
+            supervisor(json!({"group": "a", "significant": true, "restart": "Never"}), "Never"),
+            "needs the supervisor's autoShutdown",
+        ),
+        (supervisor(json!({"supervisor": "s"}), "Never"), "cannot be its own child"),
+        (
+            object("Supervisor", &long, &json!({"children": [{"group": "a"}]})),
+            "name of a supervisor has at most 63",
+        ),
+        (object("MessageBus", &long, &json!({})), "name of a bus has at most 63"),
+        (object("Topic", &long, &json!({})), "name of a topic has at most 63"),
+        (object("Topic", "t", &json!({"deadLetter": {"topic": "t"}})), "its own dead letter topic"),
+        (
+            object("Route", &long, &json!({"from": {"topic": "a"}, "rules": [{"to": [{"topic": "b"}]}]})),
+            "name of a route has at most 63",
+        ),
+        (
+            object("Route", "r", &json!({"from": {"topic": "a"}, "rules": [{"to": [{"topic": "a"}]}]})),
+            "back to the topic that it comes from",
+        ),
+        (
+            object("Route", "r", &json!({"from": {"topic": "a"}, "rules": [{"to": []}]})),
+            "at least one topic that it copies to",
+        ),
+    ]
+}
+
+#[test]
+fn an_example_of_each_rule_is_refused_with_its_message() {
+    for (object, message) in examples() {
+        let said = broken(&object);
+        assert!(said.iter().any(|said| said.contains(message)), "{message}: {said:?}\n{object}");
+    }
+}
+
+#[test]
+fn the_loading_refuses_what_the_rules_refuse() {
+    for (object, message) in examples() {
+        let source = Source { name: "m.json".to_owned(), text: object.to_string() };
+        assert!(load(&[source]).is_err(), "{message}: {object}");
+    }
+}
+
+#[test]
+fn every_rule_has_an_example() {
+    fn collect(schema: &Value, found: &mut BTreeSet<String>) {
+        for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
+            found.insert(
+                rule["message"].as_str().unwrap_or_else(|| panic!("{rule} has no message")).to_owned(),
+            );
+        }
+        for field in schema["properties"].as_object().into_iter().flat_map(|fields| fields.values()) {
+            collect(field, found);
+        }
+        if schema["items"].is_object() {
+            collect(&schema["items"], found);
+        }
+    }
+    let mut rules = BTreeSet::new();
+    for definition in generated::definitions() {
+        collect(&definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"], &mut rules);
+    }
+    let examples = examples();
+    let without: Vec<_> =
+        rules.iter().filter(|rule| !examples.iter().any(|(_, piece)| rule.contains(piece))).collect();
+    assert!(without.is_empty(), "{without:#?}");
+    assert!(rules.len() > 25, "{}", rules.len());
+}
+
+#[test]
+fn a_rule_of_a_widget_holds_within_a_group_as_well() {
+    let template = json!({"name": "w", "process": {"command": ["w"]}, "health": {"http": {"path": "/x"}}});
+    let said = broken(&object("WidgetGroup", "g", &json!({"widgets": [template]})));
+    assert_eq!(said, ["health.http needs the widget's endpoint; add endpoint: {} to get a port as $PORT"]);
+}
+
+#[test]
+fn the_valid_manifest_breaks_no_rule() {
+    let text = include_str!("manifests/pipeline.yaml");
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text).unwrap();
+    for object in documents {
+        assert_eq!(broken(&object), Vec::<String>::new(), "{object}");
+    }
+}
