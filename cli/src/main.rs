@@ -1,1 +1,71 @@
-fn main() {}
+//! `kontrol`: one manifest, on a laptop. See `kontrol --help`.
+
+mod args;
+mod ask;
+mod lint;
+mod render;
+mod up;
+mod view;
+
+use std::{io::Write, process::ExitCode};
+
+use clap::Parser;
+
+use args::{Args, Command};
+
+/// How a command ended; the numbers are documented in `kontrol --help`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Done.
+    Done = 0,
+    /// It failed; what was said says why.
+    Failed = 1,
+    /// The command line or a manifest is wrong.
+    Invalid = 2,
+    /// No `kontrol up` runs in this place.
+    NotRunning = 3,
+    /// Another `kontrol up` runs in this place.
+    AlreadyRunning = 4,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(&args.log))
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&format!("the runtime cannot be started: {error}"));
+            return ExitCode::from(Outcome::Failed as u8);
+        }
+    };
+    let outcome = runtime.block_on(run(args));
+    // Threads that wait for processes or for the disk must not keep the command from ending.
+    runtime.shutdown_background();
+    ExitCode::from(outcome as u8)
+}
+
+async fn run(args: Args) -> Outcome {
+    let place = args.place();
+    match args.command {
+        Command::Up(up) => up::run(&up, &place).await,
+        Command::Lint(lint) => lint::run(&lint),
+        Command::Version => {
+            print(concat!("kontrol ", env!("CARGO_PKG_VERSION")));
+            Outcome::Done
+        }
+        Command::Ask(command) => ask::run(command, &place).await,
+    }
+}
+
+/// A line on stdout. A reader that has gone needs no more.
+pub(crate) fn print(text: &str) {
+    drop(writeln!(std::io::stdout(), "{text}"));
+}
+
+/// A line on stderr.
+pub(crate) fn complain(text: &str) {
+    drop(writeln!(std::io::stderr(), "{text}"));
+}

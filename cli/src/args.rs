@@ -1,0 +1,193 @@
+//! The command line.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+const EXAMPLES: &str = "\
+Examples:
+  kontrol lint pipeline.yaml            say what is wrong with a manifest, without running it
+  kontrol up pipeline.yaml              run it here; Ctrl-C drains it, a second Ctrl-C forces
+  kontrol tree -w                       the supervision tree, live
+  kontrol why rag/llm                   why it was restarted, and who decided how many there are
+  kontrol logs rag/llm -f               what it writes, as it comes
+  kontrol scale rag/vectors 3           replicas, where no scaling decides them
+  kontrol down                          drain from another terminal
+
+Exit codes: 0 done; 1 failed; 2 the command line or a manifest is wrong; 3 no `kontrol up` runs in this place;
+4 another `kontrol up` runs in this place.";
+
+/// Runs components described in YAML under supervision, each with a sidecar, on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "kontrol", version, after_help = EXAMPLES, arg_required_else_help = true)]
+pub(crate) struct Args {
+    /// The state folder. Default: `.kontrol` beside the first manifest for `up`, and in the current folder for the other commands.
+    #[arg(long, global = true, env = "KONTROL_STATE_DIR", value_name = "FOLDER")]
+    state_dir: Option<PathBuf>,
+    /// What kontrol itself logs on stderr: error, warn, info, debug, or a filter such as `kontrol_operator=debug`.
+    #[arg(long, global = true, env = "KONTROL_LOG", default_value = "warn", value_name = "LEVEL")]
+    pub(crate) log: String,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run manifests here, until Ctrl-C or `kontrol down`.
+    #[command(
+        after_help = "The manifests are watched: an edit is followed live, doing the least that is needed; one with mistakes is \
+                            reported, and what runs goes on."
+    )]
+    Up(Up),
+    /// Say what is wrong with manifests, without running them.
+    Lint(Lint),
+    /// Print the version.
+    Version,
+    #[command(flatten)]
+    Ask(Ask),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Up {
+    /// Manifests: files, folders (their *.yaml and *.yml), or `-` for standard input.
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Where kontrol-sidecar and kontrol-shim are. Default: beside this program.
+    #[arg(long, env = "KONTROL_BIN_DIR", value_name = "FOLDER")]
+    pub(crate) bin_dir: Option<PathBuf>,
+    /// Show only decisions, not what the widgets write.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// How decisions and lines are printed.
+    #[arg(short, long, value_enum, default_value_t = Lines::Text)]
+    pub(crate) output: Lines,
+}
+
+/// How lines are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Lines {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Lint {
+    /// Manifests: files, folders, or `-`.
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// How problems are printed.
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
+}
+
+/// What is asked of a running `kontrol up`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Ask {
+    /// Show the supervision tree.
+    Tree {
+        /// Go on showing it as it changes.
+        #[arg(short, long)]
+        watch: bool,
+        /// How it is printed.
+        #[arg(short, long, value_enum, default_value_t = Format::Text)]
+        output: Format,
+    },
+    /// Say why a widget, group or supervisor is as it is: its last end with all that followed, and who decided its replicas.
+    Why {
+        /// widget, group, group/widget or namespace/group/widget.
+        name: String,
+        /// How it is printed.
+        #[arg(short, long, value_enum, default_value_t = Format::Text)]
+        output: Format,
+    },
+    /// Show what a widget or group and its sidecars write; without a name, everything and all decisions.
+    Logs {
+        /// widget, group, group/widget, namespace/group/widget, or `hub`.
+        name: Option<String>,
+        /// Go on with what is written from now on.
+        #[arg(short, long)]
+        follow: bool,
+        /// Lines from the past, for each process.
+        #[arg(short = 'n', long, default_value_t = 100)]
+        tail: u32,
+        /// How lines are printed.
+        #[arg(short, long, value_enum, default_value_t = Lines::Text)]
+        output: Lines,
+    },
+    /// Restart a widget, group or supervisor; counts for no intensity.
+    Restart {
+        /// widget, group, group/widget or namespace/group/widget.
+        name: String,
+    },
+    /// Set the replicas of a widget whose scaling is absent or External, until its manifest says another number.
+    Scale {
+        /// widget, group/widget or namespace/group/widget.
+        name: String,
+        /// How many.
+        replicas: u32,
+    },
+    /// Drain everything in reverse order and end the `kontrol up`.
+    Down {
+        /// Kill instead of asking first.
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// How answers are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
+impl Args {
+    /// The state folder.
+    pub(crate) fn place(&self) -> PathBuf {
+        const NAME: &str = ".kontrol";
+        match (&self.state_dir, &self.command) {
+            (Some(folder), _) => folder.clone(),
+            (None, Command::Up(up)) => {
+                up.paths.first().map_or_else(PathBuf::new, |path| folder_of(path)).join(NAME)
+            }
+            (None, _) => PathBuf::from(NAME),
+        }
+    }
+}
+
+/// The folder that a manifest is in; of standard input, the current one.
+pub(crate) fn folder_of(path: &Path) -> PathBuf {
+    if path.is_dir() {
+        return path.to_owned();
+    }
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn state_lies_beside_the_first_manifest() {
+        let place = |words: &[&str]| Args::parse_from(words.iter().copied()).place();
+        assert_eq!(place(&["kontrol", "up", "some/where/p.yaml"]), PathBuf::from("some/where/.kontrol"));
+        assert_eq!(place(&["kontrol", "up", "p.yaml"]), PathBuf::from("./.kontrol"));
+        assert_eq!(place(&["kontrol", "--state-dir", "/s", "tree"]), PathBuf::from("/s"));
+        assert_eq!(place(&["kontrol", "tree"]), PathBuf::from(".kontrol"));
+    }
+}

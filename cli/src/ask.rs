@@ -1,0 +1,110 @@
+//! Commands that ask a running `kontrol up`.
+
+use std::path::Path;
+
+use kontrol_core::code::Code;
+use kontrol_operator::local::connect_admin;
+use kontrol_proto::v1::{
+    DownRequest, LogLine, LogsRequest, RestartRequest, ScaleRequest, TreeRequest, TreeResponse, WhyRequest,
+    admin_client::AdminClient,
+};
+use tokio_stream::StreamExt;
+use tonic::{Status, transport::Channel};
+
+use crate::{
+    Outcome,
+    args::{Ask, Format, Lines},
+    complain, print, render, view,
+};
+
+/// Moves the cursor to the top and clears what is below, for `tree -w` on a terminal.
+const HOME: &str = "\x1b[H\x1b[J";
+
+pub(crate) async fn run(command: Ask, place: &Path) -> Outcome {
+    let Some(mut client) = connect_admin(place).await else {
+        complain(&format!(
+            "{}: no `kontrol up` runs in {}; start it, or name its state folder with --state-dir",
+            Code::NotRunning,
+            place.display()
+        ));
+        return Outcome::NotRunning;
+    };
+    match answer(&mut client, command).await {
+        Ok(()) => Outcome::Done,
+        Err(refused) => {
+            complain(&said(&refused));
+            Outcome::Failed
+        }
+    }
+}
+
+async fn answer(client: &mut AdminClient<Channel>, command: Ask) -> Result<(), Status> {
+    match command {
+        Ask::Tree { watch: false, output } => {
+            show(client.tree(TreeRequest {}).await?.into_inner(), output, false)
+        }
+        Ask::Tree { watch: true, output } => {
+            let mut trees = client.watch(TreeRequest {}).await?.into_inner();
+            while let Some(tree) = trees.next().await {
+                show(tree?, output, true);
+            }
+        }
+        Ask::Why { name, output } => {
+            let answer = client.why(WhyRequest { name }).await?.into_inner();
+            match output {
+                Format::Text => print(&render::why(&answer)),
+                format => render::structured(format, &view::Why::from(answer)),
+            }
+        }
+        Ask::Logs { name, follow, tail, output } => {
+            let request = LogsRequest { name: name.unwrap_or_default(), follow, tail };
+            let mut lines = client.logs(request).await?.into_inner();
+            while let Some(line) = lines.next().await {
+                log(line?, output);
+            }
+        }
+        Ask::Restart { name } => {
+            let restarted = client.restart(RestartRequest { name }).await?.into_inner();
+            print(&format!("{} is restarted", restarted.target));
+        }
+        Ask::Scale { name, replicas } => {
+            let scaled = client.scale(ScaleRequest { name, replicas }).await?.into_inner();
+            print(&format!("{} scales from {} to {replicas}", scaled.widget, scaled.before));
+        }
+        Ask::Down { force } => {
+            client.down(DownRequest { force }).await?;
+            print("everything has stopped");
+        }
+    }
+    Ok(())
+}
+
+fn show(tree: TreeResponse, output: Format, live: bool) {
+    match output {
+        Format::Text if live && rustix::termios::isatty(std::io::stdout()) => {
+            print(&format!("{HOME}{}", render::tree(&tree)));
+        }
+        Format::Text => print(render::tree(&tree).trim_end()),
+        format => render::structured(format, &view::Tree::from(tree)),
+    }
+}
+
+/// Prints one line.
+pub(crate) fn log(line: LogLine, output: Lines) {
+    match output {
+        Lines::Text => print(&render::line(&line)),
+        Lines::Json => {
+            if let Ok(text) = serde_json::to_string(&view::Line::from(line)) {
+                print(&text);
+            }
+        }
+    }
+}
+
+fn said(refused: &Status) -> String {
+    let problem = <kontrol_proto::v1::Problem as kontrol_proto::Message>::decode(refused.details()).ok();
+    match problem.filter(|problem| !problem.code.is_empty()) {
+        Some(problem) => format!("{}: {}", problem.code, problem.message),
+        None => refused.message().to_owned(),
+    }
+}

@@ -1,0 +1,188 @@
+//! What people read: the tree as a table, decisions and lines with their time.
+
+use jiff::{Timestamp, tz::TimeZone};
+use kontrol_proto::v1;
+use serde::Serialize;
+
+use crate::{args::Format, complain, print};
+
+/// Prints an answer as JSON or YAML.
+pub(crate) fn structured<T: Serialize + ?Sized>(format: Format, value: &T) {
+    let text = match format {
+        Format::Yaml => serde_yaml::to_string(value).map_err(|error| error.to_string()),
+        Format::Json | Format::Text => serde_json::to_string_pretty(value).map_err(|error| error.to_string()),
+    };
+    match text {
+        Ok(text) => print(text.trim_end()),
+        Err(error) => complain(&format!("the answer cannot be printed: {error}")),
+    }
+}
+
+/// The local time of day.
+pub(crate) fn clock(micros: u64) -> String {
+    let micros = i64::try_from(micros).unwrap_or(i64::MAX);
+    Timestamp::from_microsecond(micros)
+        .map(|at| at.to_zoned(TimeZone::system()).strftime("%H:%M:%S").to_string())
+        .unwrap_or_default()
+}
+
+/// One line: a decision, or what a process wrote.
+pub(crate) fn line(line: &v1::LogLine) -> String {
+    let at = clock(line.at_micros);
+    let text = plain(&line.text);
+    match (line.source.as_str(), line.level.as_str()) {
+        ("", "error" | "warn") => format!("{at} ! {text}"),
+        ("", _) => format!("{at} {text}"),
+        (source, "error") => format!("{at} {source} ! {text}"),
+        (source, _) => format!("{at} {source} | {text}"),
+    }
+}
+
+/// What a sidecar logs is JSON for machines; people read its message.
+fn plain(text: &str) -> String {
+    let parsed =
+        text.starts_with('{').then(|| serde_json::from_str::<serde_json::Value>(text).ok()).flatten();
+    let message = parsed.as_ref().and_then(|value| {
+        let fields = value.get("fields").unwrap_or(value);
+        fields.get("message")?.as_str()
+    });
+    message.map_or_else(|| text.to_owned(), str::to_owned)
+}
+
+/// The tree as a table.
+pub(crate) fn tree(tree: &v1::TreeResponse) -> String {
+    let mut rows = Vec::new();
+    for root in &tree.roots {
+        node(root, "", "", &mut rows);
+    }
+    let width =
+        |column: usize| rows.iter().map(|row: &[String; 4]| row[column].chars().count()).max().unwrap_or(0);
+    let widths = [width(0), width(1), width(2)];
+    let mut text = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            line.push_str(cell);
+            if let Some(width) = widths.get(column) {
+                line.push_str(&" ".repeat(width - cell.chars().count() + 2));
+            }
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    if tree.draining {
+        text.push_str("draining\n");
+    }
+    text
+}
+
+fn node(node: &v1::TreeNode, first: &str, rest: &str, rows: &mut Vec<[String; 4]>) {
+    let period = kontrol_core::duration::format(std::time::Duration::from_millis(node.period_ms));
+    let ready = if node.ready { "Ready".to_owned() } else { node.reason.clone() };
+    rows.push([
+        format!("{first}{}", node.name),
+        node.kind.clone(),
+        node.strategy.clone(),
+        format!("{} of {} restarts in {period}  {ready}", node.restarts, node.max_restarts),
+    ]);
+    let count = node.nodes.len() + node.widgets.len();
+    let branch = |index: usize| {
+        if index + 1 == count { ("└─ ", "   ") } else { ("├─ ", "│  ") }
+    };
+    for (index, inner) in node.nodes.iter().enumerate() {
+        let (head, tail) = branch(index);
+        self::node(inner, &format!("{rest}{head}"), &format!("{rest}{tail}"), rows);
+    }
+    for (index, widget) in node.widgets.iter().enumerate() {
+        let (head, _) = branch(node.nodes.len() + index);
+        rows.push(widget_row(widget, &format!("{rest}{head}")));
+    }
+}
+
+fn widget_row(widget: &v1::TreeWidget, head: &str) -> [String; 4] {
+    let count = if widget.max > 0 {
+        format!("{} of {} (max {})", widget.ready, widget.desired, widget.max)
+    } else {
+        format!("{} of {}", widget.ready, widget.desired)
+    };
+    let mut load: Vec<String> = Vec::new();
+    let in_flight: u32 = widget.replicas.iter().filter_map(|replica| replica.in_flight).sum();
+    if in_flight > 0 {
+        load.push(format!("in flight {in_flight}"));
+    }
+    if let Some(queue) = widget.queue.filter(|queue| *queue > 0) {
+        load.push(format!("queue {queue}"));
+    }
+    let all_ready = widget.desired > 0 && widget.ready == widget.desired && widget.phase == "Up";
+    let mut notes = Vec::new();
+    if !all_ready {
+        let states: Vec<&str> = widget
+            .replicas
+            .iter()
+            .map(|replica| replica.state.as_str())
+            .filter(|state| !matches!(*state, "Ready" | "Waiting"))
+            .collect();
+        notes.push(if states.is_empty() { widget.phase.clone() } else { states.join(", ") });
+    }
+    if !widget.scaling.is_empty() {
+        notes.push(widget.scaling.clone());
+    }
+    let endpoints = widget.replicas.iter().filter(|replica| !replica.endpoint.is_empty());
+    notes.extend(endpoints.map(|replica| format!("http://{}", replica.endpoint)));
+    [format!("{head}{}", widget.name), count, load.join(", "), notes.join("  ")]
+}
+
+/// The answer to `why`.
+pub(crate) fn why(answer: &v1::WhyResponse) -> String {
+    let mut text = answer.lines.join("\n");
+    for (depth, cause) in answer.chain.iter().enumerate() {
+        let head = if depth == 0 { "last".to_owned() } else { format!("{}because", "  ".repeat(depth)) };
+        text.push_str(&format!("\n{head}: {} {}", clock(cause.at_micros), cause.text));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_reads_like_a_tree() {
+        let widget = |name: &str, ready| v1::TreeWidget {
+            name: name.into(),
+            phase: "Up".into(),
+            desired: 1,
+            ready,
+            ..v1::TreeWidget::default()
+        };
+        let response = v1::TreeResponse {
+            roots: vec![v1::TreeNode {
+                kind: "group".into(),
+                name: "rag".into(),
+                strategy: "RestForOne".into(),
+                ready: true,
+                max_restarts: 3,
+                period_ms: 30_000,
+                widgets: vec![widget("vectors", 1), widget("llm", 0)],
+                ..v1::TreeNode::default()
+            }],
+            ..v1::TreeResponse::default()
+        };
+        assert_eq!(
+            tree(&response),
+            "rag         group   RestForOne  0 of 3 restarts in 30s  Ready\n\
+             ├─ vectors  1 of 1\n\
+             └─ llm      0 of 1              Up\n"
+        );
+    }
+
+    #[test]
+    fn a_sidecars_line_is_read_by_its_message() {
+        let line = |text: &str| plain(text);
+        assert_eq!(
+            line(r#"{"level":"INFO","fields":{"message":"certificate issued"}}"#),
+            "certificate issued"
+        );
+        assert_eq!(line("{plain"), "{plain");
+    }
+}

@@ -1,0 +1,209 @@
+//! `kontrol up`: runs manifests, follows their edits, and drains on Ctrl-C.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use kontrol_core::code::Code;
+use kontrol_crds::Problem;
+use kontrol_operator::local::{
+    Binaries, Error, Handle, Options, World, folder,
+    logs::{Level, Line},
+};
+use kontrol_proto::v1::LogLine;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::broadcast::{Receiver, error::RecvError},
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
+
+use crate::{
+    Outcome,
+    args::{Lines, Up, folder_of},
+    ask, complain,
+    lint::read,
+    print, render,
+};
+
+/// How often the manifests are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+pub(crate) async fn run(up: &Up, place: &Path) -> Outcome {
+    let desired = match read(&up.paths) {
+        Ok((desired, _)) => desired,
+        Err(problems) => {
+            problems.iter().for_each(|problem| complain(&problem.to_string()));
+            return Outcome::Invalid;
+        }
+    };
+    let opened = async {
+        let binaries = Binaries::find(&bin_dir(up))?;
+        let folder = up.paths.first().map_or_else(|| PathBuf::from("."), |path| folder_of(path));
+        World::open(Options { state: place.to_owned(), folder, binaries, desired }).await
+    };
+    let world = match opened.await {
+        Ok(world) => world,
+        Err(error) => {
+            complain(&format!("{}: {error}", error.code()));
+            let held = matches!(error, Error::Folder(folder::Error::Held { .. }));
+            return if held { Outcome::AlreadyRunning } else { Outcome::Failed };
+        }
+    };
+    let signals =
+        signal(SignalKind::interrupt()).and_then(|first| Ok((first, signal(SignalKind::terminate())?)));
+    let (interrupt, terminate) = match signals {
+        Ok(signals) => signals,
+        Err(error) => {
+            complain(&format!("signals cannot be heard: {error}"));
+            return Outcome::Failed;
+        }
+    };
+    let handle = world.handle();
+    let lines = handle.logs().follow();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(watch_manifests(up.paths.clone(), handle.clone()));
+    tasks.spawn(drain_on_signals(interrupt, terminate, handle.clone()));
+    if up.output == Lines::Text {
+        tasks.spawn(announce(handle.clone()));
+    }
+    let mut printer = JoinSet::new();
+    printer.spawn(show(lines, up.output, up.quiet));
+    drop(handle);
+    let ended = world.run().await;
+    tasks.shutdown().await;
+    // The printer ends when the last line of the world is printed.
+    drop(tokio::time::timeout(Duration::from_secs(1), printer.join_next()).await);
+    match ended {
+        Ok(()) => Outcome::Done,
+        Err(error) => {
+            complain(&format!("{}: {error}", error.code()));
+            Outcome::Failed
+        }
+    }
+}
+
+fn bin_dir(up: &Up) -> PathBuf {
+    let own = || std::env::current_exe().ok().and_then(|path| path.parent().map(Path::to_owned));
+    up.bin_dir.clone().or_else(own).unwrap_or_default()
+}
+
+async fn drain_on_signals(mut interrupt: Signal, mut terminate: Signal, handle: Handle) {
+    let mut force = false;
+    loop {
+        tokio::select! {
+            Some(()) = interrupt.recv() => {}
+            Some(()) = terminate.recv() => {}
+            else => return,
+        }
+        let text = if force { "ends at once" } else { "drains in reverse order; once more to end at once" };
+        handle.say(Level::Info, text.to_owned());
+        handle.drain(force).await;
+        force = true;
+    }
+}
+
+/// Prints the tree whenever everything has become ready.
+async fn announce(handle: Handle) {
+    let mut ready = handle.ready();
+    let mut before = false;
+    while ready.changed().await.is_ok() {
+        let now = *ready.borrow_and_update();
+        if now
+            && !before
+            && let Some(tree) = handle.tree().await
+        {
+            print(render::tree(&tree).trim_end());
+            handle.say(Level::Info, "everything is Ready".to_owned());
+            // Only the first time: later, decisions tell.
+            before = true;
+        }
+    }
+}
+
+async fn show(mut lines: Receiver<Line>, output: Lines, quiet: bool) {
+    loop {
+        match lines.recv().await {
+            Ok(line) if quiet && !line.source.is_empty() => {}
+            // What sidecars say in the ordinary way is in their logs.
+            Ok(line) if companion(&line.source) && line.level < Level::Warn => {}
+            Ok(line) => ask::log(
+                LogLine {
+                    at_micros: line.at.as_micros(),
+                    source: line.source,
+                    stream: line.stream.as_str().to_owned(),
+                    level: line.level.as_str().to_owned(),
+                    text: line.text,
+                },
+                output,
+            ),
+            Err(RecvError::Lagged(missed)) => {
+                complain(&format!("{missed} lines were not shown; see kontrol logs"))
+            }
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+fn companion(source: &str) -> bool {
+    source == "hub" || source.ends_with(" sidecar")
+}
+
+/// Follows edits. The content decides, so that a touched file or one written twice changes nothing.
+async fn watch_manifests(paths: Vec<PathBuf>, handle: Handle) {
+    let paths: Vec<PathBuf> = paths.into_iter().filter(|path| path.as_os_str() != "-").collect();
+    if paths.is_empty() {
+        return;
+    }
+    let mut looks = interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut stamps = stamps_of(&paths);
+    let mut last = read(&paths).ok().map(|(desired, _)| desired);
+    loop {
+        looks.tick().await;
+        let now = stamps_of(&paths);
+        if now == stamps {
+            continue;
+        }
+        stamps = now;
+        match read(&paths) {
+            Ok((desired, _)) if last.as_ref() == Some(&desired) => {}
+            Ok((desired, _)) => {
+                handle.say(Level::Info, "the manifest has changed".to_owned());
+                handle.manifest(desired.clone()).await;
+                last = Some(desired);
+            }
+            Err(problems) => rejected(&handle, &problems),
+        }
+    }
+}
+
+fn rejected(handle: &Handle, problems: &[Problem]) {
+    let list: Vec<String> = problems.iter().map(|problem| format!("\n  {problem}")).collect();
+    let text = format!(
+        "{}: the changed manifest has mistakes; what runs goes on as it was{}",
+        Code::ManifestRejected,
+        list.concat()
+    );
+    handle.say(Level::Error, text);
+}
+
+/// Name, size and time of each manifest: what a change of content changes.
+fn stamps_of(paths: &[PathBuf]) -> Vec<(PathBuf, Option<(u64, std::time::SystemTime)>)> {
+    let stamp = |path: PathBuf| {
+        let metadata = fs::metadata(&path).ok();
+        (path, metadata.and_then(|metadata| Some((metadata.len(), metadata.modified().ok()?))))
+    };
+    let mut stamps = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            let entries = fs::read_dir(path).into_iter().flatten().flatten();
+            stamps.extend(entries.map(|entry| stamp(entry.path())));
+        }
+        stamps.push(stamp(path.clone()));
+    }
+    stamps.sort();
+    stamps
+}

@@ -1,0 +1,191 @@
+//! The answers as they are printed with `-o json` and `-o yaml`: the wire's fields by the names that manifests use.
+
+use std::collections::BTreeMap;
+
+use kontrol_proto::v1;
+use serde::Serialize;
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Tree {
+    pub(crate) ready: bool,
+    draining: bool,
+    pid: u32,
+    hub: Option<String>,
+    roots: Vec<Node>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Node {
+    kind: String,
+    namespace: String,
+    name: String,
+    strategy: String,
+    ready: bool,
+    reason: String,
+    stalled: bool,
+    epoch: u64,
+    restarts: u32,
+    max_restarts: u32,
+    period: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    children: Vec<Node>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    widgets: Vec<Widget>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Widget {
+    name: String,
+    phase: String,
+    desired: u32,
+    ready: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scaling: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue: Option<u64>,
+    replicas: Vec<Replica>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Replica {
+    ordinal: u32,
+    incarnation: u64,
+    epoch: u64,
+    state: String,
+    pid: Option<u32>,
+    since_micros: u64,
+    in_flight: Option<u32>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    load: BTreeMap<String, f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    sidecar: Sidecar,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Sidecar {
+    pid: Option<u32>,
+    http: Option<String>,
+    grpc: Option<String>,
+    admin: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Why {
+    lines: Vec<String>,
+    chain: Vec<Cause>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Cause {
+    at_micros: u64,
+    text: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Line {
+    at_micros: u64,
+    source: String,
+    stream: String,
+    level: String,
+    text: String,
+}
+
+fn some(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+fn nonzero(number: u32) -> Option<u32> {
+    (number > 0).then_some(number)
+}
+
+impl From<v1::TreeResponse> for Tree {
+    fn from(wire: v1::TreeResponse) -> Self {
+        let v1::TreeResponse { roots, ready, draining, pid, hub } = wire;
+        Self { ready, draining, pid, hub: some(hub), roots: roots.into_iter().map(Node::from).collect() }
+    }
+}
+
+impl From<v1::TreeNode> for Node {
+    fn from(wire: v1::TreeNode) -> Self {
+        Self {
+            kind: wire.kind,
+            namespace: wire.namespace,
+            name: wire.name,
+            strategy: wire.strategy,
+            ready: wire.ready,
+            reason: wire.reason,
+            stalled: wire.stalled,
+            epoch: wire.epoch,
+            restarts: wire.restarts,
+            max_restarts: wire.max_restarts,
+            period: kontrol_core::duration::format(std::time::Duration::from_millis(wire.period_ms)),
+            children: wire.nodes.into_iter().map(Node::from).collect(),
+            widgets: wire.widgets.into_iter().map(Widget::from).collect(),
+        }
+    }
+}
+
+impl From<v1::TreeWidget> for Widget {
+    fn from(wire: v1::TreeWidget) -> Self {
+        Self {
+            name: wire.name,
+            phase: wire.phase,
+            desired: wire.desired,
+            ready: wire.ready,
+            max: nonzero(wire.max),
+            scaling: some(wire.scaling),
+            queue: wire.queue,
+            replicas: wire.replicas.into_iter().map(Replica::from).collect(),
+        }
+    }
+}
+
+impl From<v1::TreeReplica> for Replica {
+    fn from(wire: v1::TreeReplica) -> Self {
+        Self {
+            ordinal: wire.ordinal,
+            incarnation: wire.incarnation,
+            epoch: wire.epoch,
+            state: wire.state,
+            pid: nonzero(wire.pid),
+            since_micros: wire.since_micros,
+            in_flight: wire.in_flight,
+            load: wire.load.into_iter().collect(),
+            endpoint: some(wire.endpoint),
+            message: some(wire.message),
+            sidecar: Sidecar {
+                pid: nonzero(wire.sidecar_pid),
+                http: some(wire.sidecar_http),
+                grpc: some(wire.sidecar_grpc),
+                admin: some(wire.sidecar_admin),
+            },
+        }
+    }
+}
+
+impl From<v1::WhyResponse> for Why {
+    fn from(wire: v1::WhyResponse) -> Self {
+        let cause = |cause: v1::WhyCause| Cause { at_micros: cause.at_micros, text: cause.text };
+        Self { lines: wire.lines, chain: wire.chain.into_iter().map(cause).collect() }
+    }
+}
+
+impl From<v1::LogLine> for Line {
+    fn from(wire: v1::LogLine) -> Self {
+        let v1::LogLine { at_micros, source, stream, level, text } = wire;
+        Self { at_micros, source, stream, level, text }
+    }
+}
