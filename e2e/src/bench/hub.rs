@@ -1,14 +1,13 @@
-//! What a durable publish costs, in process and through a sidecar's door.
+//! What a durable publish costs in process.
 
 use std::{
     cell::RefCell,
-    path::{Path, PathBuf},
+    path::Path,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::Context as _;
 use kontrol_core::{
     id::{Name, ObjectId},
     spec,
@@ -19,9 +18,11 @@ use tokio::task::LocalSet;
 
 use super::{
     disk::Bare,
+    quiet::Busy,
     results::Row,
     stats::{Samples, median},
 };
+use crate::world;
 
 const ROUNDS: usize = 5;
 const BODY: [u8; 256] = [0x5a; 256];
@@ -29,15 +30,6 @@ const BODY: [u8; 256] = [0x5a; 256];
 fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::ZERO.plus(since)
-}
-
-/// Where the log of a benchmark lives: on the disk that the project is built on, because `/tmp` may be memory.
-pub(super) fn folder() -> anyhow::Result<tempfile::TempDir> {
-    let target: PathBuf = std::env::current_exe()?.parent().context("the benchmark has no folder")?.into();
-    tempfile::Builder::new()
-        .prefix("bench-")
-        .tempdir_in(target)
-        .context("creating a folder for the benchmark")
 }
 
 fn topic(name: &str) -> anyhow::Result<TopicConfig> {
@@ -111,12 +103,13 @@ async fn load(
 
 /// `hub.publish_1` and `hub.publish_256`, against a bare append and `fdatasync` on the same file system.
 pub(super) fn publish() -> anyhow::Result<Vec<Row>> {
-    let folder = folder()?;
+    let folder = world::folder()?;
     let hub = open(folder.path())?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = super::runtime()?;
     let mut bare = Bare::create(folder.path())?;
     let mut floor = Samples::default();
     let (one, many) = (Rc::new(RefCell::new(Samples::default())), Rc::new(RefCell::new(Samples::default())));
+    let busy = Busy::begin()?;
     let (mut bare_rates, mut rates, mut syncs) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         let started = Instant::now();
@@ -135,13 +128,9 @@ pub(super) fn publish() -> anyhow::Result<Vec<Row>> {
     hub.close()?;
     let floor = floor.row("bare append + fdatasync", "ms", "");
     let (rate, bare_rate) = (median(rates), median(bare_rates));
-    let one = one.borrow().row(
-        "hub.publish_1",
-        "ms",
-        format!("in process, 256 B, one at a time; D50 {:.3} ms, so D50 + {:.3} ms", floor.p50, 0.0),
-    );
-    let note = format!("in process, 256 B, one at a time: D50 + {:.3} ms", one.p50 - floor.p50);
-    let one = Row { note, ..one }.against(&floor);
+    let mut one = one.borrow().row("hub.publish_1", "ms", "").against(&floor);
+    one.note =
+        format!("in process, 256 B, one at a time: D50 + {:.3} ms; {}", one.p50 - floor.p50, busy.end()?);
     let many = many.borrow().row(
         "hub.publish_256",
         "ms",

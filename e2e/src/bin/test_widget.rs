@@ -1,9 +1,12 @@
 //! `kontrol-test-widget`: a small native widget for tests and benchmarks.
 
-use std::{os::unix::net::UnixDatagram, path::PathBuf, time::Duration};
+use std::{os::unix::net::UnixDatagram, path::PathBuf, process::Command, time::Duration};
 
-use clap::Parser;
-use kontrol_e2e::widget;
+use clap::{Parser, ValueEnum};
+use kontrol_e2e::{
+    widget,
+    world::{Notice, What},
+};
 use kontrol_proto::v1::widget_client::WidgetClient;
 use tokio::{
     net::TcpListener,
@@ -19,6 +22,18 @@ struct Args {
     /// Answers calls.
     #[arg(long)]
     serve: bool,
+    /// How often it says that it is ready.
+    #[arg(long, value_enum, default_value_t)]
+    reports: Reports,
+    /// Does not end when it is asked to.
+    #[arg(long)]
+    ignore_term: bool,
+    /// Starts this many children that outlive it unless somebody ends them.
+    #[arg(long, default_value = "0")]
+    leave_children: usize,
+    /// Listens on this loopback port, or fails.
+    #[arg(long, env = "PORT", hide = true)]
+    port: Option<u16>,
     /// Serves the same echo on this loopback address without any sidecar, and prints the address.
     #[arg(long, conflicts_with_all = ["notify", "serve"])]
     direct: Option<String>,
@@ -28,6 +43,17 @@ struct Args {
     name: String,
     #[arg(long, env = "KONTROL_INCARNATION", hide = true, default_value = "0")]
     incarnation: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Reports {
+    /// Each second.
+    #[default]
+    Always,
+    /// Once; the rest is for whoever else knows the door.
+    Once,
+    /// Never.
+    Never,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -48,35 +74,57 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     let mut end = signal(SignalKind::terminate())?;
     // An end with status 1, for whoever wants one.
     let mut fail = signal(SignalKind::user_defined1())?;
+    let _own_port = match args.port {
+        Some(port) => Some(TcpListener::bind(("127.0.0.1", port)).await?),
+        None => None,
+    };
+    for _ in 0..args.leave_children {
+        Command::new("sleep").arg("3600").spawn()?;
+    }
     let socket = args
         .socket
         .clone()
         .ok_or_else(|| anyhow::anyhow!("KONTROL_SIDECAR_SOCKET is not set: run this under kontrol up"))?;
     let channel = widget::door(socket).await?;
     let mut reporter = WidgetClient::new(channel.clone());
-    widget::report_ready(&mut reporter).await?;
-    notify(args, "reported")?;
+    if args.reports != Reports::Never {
+        widget::report_ready(&mut reporter).await?;
+        notify(args, What::Reported)?;
+    }
     let serving =
         async { if args.serve { widget::serve_echo(channel).await } else { std::future::pending().await } };
     let reporting = async {
+        if args.reports != Reports::Always {
+            return std::future::pending().await;
+        }
         let mut each_second = tokio::time::interval(Duration::from_secs(1));
         loop {
             each_second.tick().await;
             widget::report_ready(&mut reporter).await?;
         }
     };
+    let asked = async {
+        loop {
+            end.recv().await;
+            notify(args, What::Stopping)?;
+            if !args.ignore_term {
+                return Ok(());
+            }
+        }
+    };
     tokio::select! {
-        _ = end.recv() => notify(args, "stopping"),
+        ended = asked => ended,
         _ = fail.recv() => anyhow::bail!("asked to fail"),
         ended = serving => ended,
         ended = reporting => { let never: Result<(), tonic::Status> = ended; Ok(never?) }
     }
 }
 
-fn notify(args: &Args, what: &str) -> anyhow::Result<()> {
+fn notify(args: &Args, what: What) -> anyhow::Result<()> {
     if let Some(path) = &args.notify {
-        let text = format!("{what} {} {} {}", args.name, args.incarnation, std::process::id());
-        UnixDatagram::unbound()?.send_to(text.as_bytes(), path)?;
+        let pid = std::process::id();
+        let notice = Notice { what, name: args.name.clone(), incarnation: args.incarnation, pid };
+        UnixDatagram::unbound()?.send_to(notice.to_string().as_bytes(), path)?;
     }
     Ok(())
 }

@@ -1,0 +1,166 @@
+//! A world from its start to its end, as a user of `kontrol up` has it.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
+
+use std::fs;
+
+use kontrol_e2e::world::{
+    self, Manifest, Notices, Signal, What, World, alive, replica_of, signal, until, widget_of,
+};
+use kontrol_proto::v1::{CallRequest, calls_client::CallsClient};
+
+const READY: &str = "health: {report: {}}";
+
+fn three(notices: &Notices) -> Manifest {
+    let path = notices.path().display().to_string();
+    let arguments = ["--notify", path.as_str()];
+    Manifest::group("g", &["strategy: OneForOne"])
+        .widget("a", &arguments, &[READY])
+        .unwrap()
+        .widget("b", &arguments, &[READY])
+        .unwrap()
+        .widget("c", &arguments, &[READY])
+        .unwrap()
+}
+
+/// The names of the next three notices, which are all of this kind.
+async fn three_of(what: What, notices: &Notices) -> Vec<String> {
+    let mut names = Vec::new();
+    for _ in 0..3 {
+        let (notice, _) = notices.next().await.unwrap();
+        assert_eq!(notice.what, what, "{notice}");
+        names.push(notice.name);
+    }
+    names
+}
+
+#[tokio::test]
+async fn a_world_starts_in_order_stops_in_reverse_and_leaves_nothing() {
+    let folder = world::folder().unwrap();
+    let notices = Notices::listen(folder.path()).unwrap();
+    let mut world = World::start(folder, &three(&notices)).unwrap();
+    assert_eq!(three_of(What::Reported, &notices).await, ["a", "b", "c"]);
+    world.ready().await.unwrap();
+    let all = world.processes();
+    assert!(all.len() >= 6, "three widgets and their sidecars: {all:?}");
+    assert!(world.down().await.unwrap().success(), "{}", world.output());
+    assert_eq!(three_of(What::Stopping, &notices).await, ["c", "b", "a"]);
+    let left: Vec<_> = all.iter().filter(|(_, pid)| alive(*pid)).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test]
+async fn an_interrupt_drains_in_reverse_order() {
+    let folder = world::folder().unwrap();
+    let notices = Notices::listen(folder.path()).unwrap();
+    let mut world = World::start(folder, &three(&notices)).unwrap();
+    three_of(What::Reported, &notices).await;
+    world.ready().await.unwrap();
+    signal(world.pid(), Signal::INT).unwrap();
+    assert_eq!(three_of(What::Stopping, &notices).await, ["c", "b", "a"]);
+    world.ended().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_changed_template_restarts_its_widget_alone() {
+    let folder = world::folder().unwrap();
+    let notices = Notices::listen(folder.path()).unwrap();
+    let manifest = three(&notices);
+    let mut world = World::start(folder, &manifest).unwrap();
+    three_of(What::Reported, &notices).await;
+    let before = world.ready().await.unwrap();
+    let text = manifest.to_string().replace("- name: b\n", "- name: b\n    endpoint: {}\n");
+    fs::write(world.folder().join("world.yaml"), text).unwrap();
+    let (stopping, _) = notices.next().await.unwrap();
+    assert_eq!((stopping.what, stopping.name.as_str()), (What::Stopping, "b"));
+    let (reported, _) = notices.next().await.unwrap();
+    assert_eq!((reported.what, reported.name.as_str()), (What::Reported, "b"));
+    let after = world.ready().await.unwrap();
+    for (name, same) in [("a", true), ("b", false), ("c", true)] {
+        let pid = |tree| replica_of(tree, "g", name).unwrap().pid;
+        assert_eq!(pid(&before) == pid(&after), same, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_that_became_wrong_changes_nothing_and_is_said() {
+    let folder = world::folder().unwrap();
+    let notices = Notices::listen(folder.path()).unwrap();
+    let manifest = three(&notices);
+    let mut world = World::start(folder, &manifest).unwrap();
+    three_of(What::Reported, &notices).await;
+    let before = world.ready().await.unwrap();
+    let text = manifest.to_string().replace("OneForOne", "OneForNone");
+    fs::write(world.folder().join("world.yaml"), text).unwrap();
+    until("the mistake is said", async || Ok(world.output().contains("OneForNone").then_some(())))
+        .await
+        .unwrap();
+    let after = world.ready().await.unwrap();
+    for name in ["a", "b", "c"] {
+        let pid = |tree| replica_of(tree, "g", name).unwrap().pid;
+        assert_eq!(pid(&before), pid(&after));
+    }
+}
+
+#[tokio::test]
+async fn users_scale_restart_and_ask_why() {
+    let folder = world::folder().unwrap();
+    let notices = Notices::listen(folder.path()).unwrap();
+    let mut world = World::start(folder, &three(&notices)).unwrap();
+    three_of(What::Reported, &notices).await;
+    world.ready().await.unwrap();
+
+    let scaled = world.kontrol(&["scale", "g/b", "2"]).unwrap();
+    assert!(scaled.status.success(), "{}", String::from_utf8_lossy(&scaled.stderr));
+    let two = |tree: &_| widget_of(tree, "g", "b").is_some_and(|b| b.ready == 2).then_some(());
+    world.wait("two replicas of b are ready", two).await.unwrap();
+    notices.next_of(What::Reported, "b").await.unwrap();
+
+    let restarted = world.kontrol(&["restart", "g/a"]).unwrap();
+    assert!(restarted.status.success(), "{}", String::from_utf8_lossy(&restarted.stderr));
+    let (again, _) = notices.next_of(What::Reported, "a").await.unwrap();
+    assert_eq!(again.incarnation, 2);
+
+    world.ready().await.unwrap();
+    signal(again.pid, Signal::KILL).unwrap();
+    notices.next_of(What::Reported, "a").await.unwrap();
+    world.ready().await.unwrap();
+    let why = world.kontrol(&["why", "g/a"]).unwrap();
+    let why = String::from_utf8_lossy(&why.stdout).into_owned();
+    assert!(why.contains("SIGKILL"), "{why}");
+
+    let tree = world.kontrol(&["tree", "-o", "json"]).unwrap();
+    let tree: serde_json::Value = serde_json::from_slice(&tree.stdout).unwrap();
+    assert!(tree.is_object() || tree.is_array());
+}
+
+#[tokio::test]
+async fn a_sidecar_that_is_killed_comes_back_and_its_widget_stays() {
+    let manifest = Manifest::group("g", &[])
+        .widget("callee", &["--serve"], &["serves: [{method: echo}]"])
+        .unwrap()
+        .widget("caller", &["--reports=once"], &["calls: [{target: callee}]"])
+        .unwrap();
+    let mut world = World::up(&manifest).await.unwrap();
+    let before = replica_of(&world.ready().await.unwrap(), "g", "caller").unwrap().clone();
+    signal(before.sidecar_pid, Signal::KILL).unwrap();
+    let back = world
+        .wait("the sidecar is back", |tree| {
+            let caller = replica_of(tree, "g", "caller")?;
+            let back = caller.sidecar_pid != 0 && caller.sidecar_pid != before.sidecar_pid;
+            (back && tree.ready).then(|| caller.clone())
+        })
+        .await
+        .unwrap();
+    assert_eq!((back.pid, back.incarnation), (before.pid, before.incarnation));
+    let call = CallRequest {
+        target: "callee".into(),
+        method: "echo".into(),
+        data: "still here".into(),
+        ..CallRequest::default()
+    };
+    let reply = until("the new sidecar answers", async || {
+        let Ok(door) = world.door("g", "caller").await else { return Ok(None) };
+        Ok(CallsClient::new(door).call(call.clone()).await.ok())
+    });
+    assert_eq!(reply.await.unwrap().into_inner().data, "still here");
+}
