@@ -117,6 +117,7 @@ impl Processes {
                     revision: *revision,
                     state: InstanceState::Starting,
                     since: now,
+                    message: None,
                 };
                 self.insert(&key, instance);
                 let follows = spec.map_or_else(Vec::new, |spec| life(&key, spec, chaos, now, random));
@@ -132,6 +133,7 @@ impl Processes {
                         revision: kontrol_core::spec::Revision(0),
                         state: InstanceState::Ended(End::NeverRan),
                         since: now,
+                        message: None,
                     };
                     self.insert(&key, instance);
                     return Effect { changed: Some(key), ..Effect::default() };

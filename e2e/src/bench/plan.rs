@@ -72,6 +72,7 @@ fn running(desired: &spec::Node, now: Timestamp) -> anyhow::Result<Observed> {
                 revision,
                 state,
                 since: now,
+                message: None,
             });
         }
     }

@@ -10,7 +10,7 @@ use kontrol_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{End, status::Key};
+use crate::{End, StartError, status::Key};
 
 /// A fact and what led to it, down to the end of a leaf.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +42,8 @@ pub enum Event {
         incarnation: u64,
         /// How.
         end: End,
+        /// What the world said of it; none: the end says all.
+        message: Option<Arc<str>>,
         /// How long it had been up; none: it had not started.
         after: Option<Duration>,
     },
@@ -195,11 +197,17 @@ pub enum Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ended { instance, end, after: Some(after), .. } => {
-                write!(f, "{} ended: {end} after {}", Short(instance), Rounded(*after))
+            Self::Ended { instance, end, message, after: Some(after), .. } => {
+                write!(
+                    f,
+                    "{} ended: {} after {}",
+                    Short(instance),
+                    Told(*end, message.as_deref()),
+                    Rounded(*after)
+                )
             }
-            Self::Ended { instance, end, after: None, .. } => {
-                write!(f, "{} failed to start: {end}", Short(instance))
+            Self::Ended { instance, end, message, after: None, .. } => {
+                write!(f, "{} failed to start: {}", Short(instance), Told(*end, message.as_deref()))
             }
             Self::Runs { instance, incarnation, after } => {
                 let again = if *incarnation > 1 { " again" } else { "" };
@@ -258,6 +266,20 @@ impl fmt::Display for Event {
                     node.name
                 )
             }
+        }
+    }
+}
+
+/// An end with what the world said of it.
+struct Told<'a>(End, Option<&'a str>);
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self(end, None) => end.fmt(f),
+            Self(End::NotStarted(StartError::Other), Some(message)) => f.write_str(message),
+            Self(end @ End::NotStarted(_), Some(message)) => write!(f, "{end}: {message}"),
+            Self(end, Some(message)) => write!(f, "{end} ({message})"),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a world sees: instances, signals, requests, and the status that was written last.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use kontrol_core::{
     id::{InstanceId, Name, ObjectId, WidgetId},
@@ -42,6 +42,8 @@ pub struct Instance {
     pub state: InstanceState,
     /// Since when it is so; of one that ended, when it ended.
     pub since: Timestamp,
+    /// What the world says of its end, for people: above all why it could not be started. None: its state says all.
+    pub message: Option<Arc<str>>,
 }
 
 /// How an instance is.
@@ -105,7 +107,7 @@ pub enum StartError {
     NotExecutable,
     /// The port it was to listen on is taken.
     PortTaken,
-    /// Anything else; the world's log says what.
+    /// Anything else; [`Instance::message`] says what.
     Other,
 }
 

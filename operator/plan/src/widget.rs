@@ -188,6 +188,7 @@ struct ReplicaEnded {
     ordinal: usize,
     at: Timestamp,
     end: End,
+    message: Option<Arc<str>>,
     started: bool,
 }
 
@@ -216,13 +217,14 @@ impl Planner<'_> {
                 }
                 (_, ReplicaPhase::Stopping, _) | (None, _, _) => {}
                 (Some(spec), phase, Some((InstanceState::Ended(end), at))) => {
-                    let (end, started) = match phase {
-                        ReplicaPhase::Failing { end, started } => (end, started),
-                        ReplicaPhase::Up => (end, true),
-                        _ => (end, runs_suffices(spec) && has_run(end)),
+                    let message = || instance.and_then(|instance| instance.message.clone());
+                    let (end, message, started) = match phase {
+                        ReplicaPhase::Failing { end, started } => (end, None, started),
+                        ReplicaPhase::Up => (end, message(), true),
+                        _ => (end, message(), runs_suffices(spec) && has_run(end)),
                     };
-                    let ended = ReplicaEnded { ordinal, at: at.min(self.now), end, started };
-                    self.replica_ended(widget, id(), epoch, spec, &ended);
+                    let ended = ReplicaEnded { ordinal, at: at.min(self.now), end, message, started };
+                    self.replica_ended(widget, id(), epoch, spec, ended);
                 }
                 (Some(spec), ReplicaPhase::Starting, state) => {
                     let state = state.map(|(state, _)| state);
@@ -260,14 +262,15 @@ impl Planner<'_> {
         id: WidgetId,
         epoch: u64,
         spec: &spec::Widget,
-        ended: &ReplicaEnded,
+        ended: ReplicaEnded,
     ) {
-        let &ReplicaEnded { ordinal, at, end, started } = ended;
+        let ReplicaEnded { ordinal, at, end, message, started } = ended;
         let Some(replica) = widget.replicas.get_mut(ordinal) else { return };
         let normal = started && end.is_normal();
         let after = started.then(|| at.since(replica.since));
         let instance = InstanceId { widget: id, ordinal: narrow(ordinal) };
-        let event = Event::Ended { instance: instance.clone(), incarnation: replica.incarnation, end, after };
+        let incarnation = replica.incarnation;
+        let event = Event::Ended { instance: instance.clone(), incarnation, end, message, after };
         let because = self.tell_because(event, None);
         replica.becomes(ReplicaPhase::Down, at);
         widget.last = Some(because.clone());

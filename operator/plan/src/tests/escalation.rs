@@ -2,8 +2,11 @@ use std::time::Duration;
 
 use kontrol_core::spec::{AutoShutdown, Child, Exhausted, Intensity, Node, Restart, RetryPolicy, Strategy};
 
-use super::world::{CRASH, NORMAL, World, child, group, group_of, supervisor, widget};
-use crate::status::{Reason, Why};
+use super::world::{CRASH, NORMAL, REFUSED, World, child, group, group_of, supervisor, widget};
+use crate::{
+    End, InstanceState, StartError,
+    status::{Reason, Why},
+};
 
 const ONCE: Intensity = Intensity { max_restarts: 1, period: Duration::from_secs(30) };
 
@@ -69,6 +72,46 @@ fn the_cause_of_an_escalation_leads_from_the_top_to_the_leaf() {
             "g/a-0 ended: exit code 1 after less than 1 ms"
         ]
     );
+}
+
+#[test]
+fn what_the_world_says_of_a_failed_start_stands_at_the_end_of_the_chain() {
+    let mut world = tree(Restart::Always);
+    world.started.insert("g/a-0".into(), REFUSED);
+    world.messages.insert("g/a-0".into(), "its working folder nowhere/ does not exist".into());
+    crash(&mut world, "g/a-0", 1);
+    let last = world.root().last.clone().unwrap();
+    let chain: Vec<_> = last.chain().map(|cause| cause.event.to_string()).collect();
+    assert_eq!(
+        chain,
+        [
+            "top is started again in 10 s",
+            "top gives up: 4 restarts in 30 s are more than 3",
+            "top/g failed to start",
+            "g/a failed to start",
+            "g/a-0 failed to start: its working folder nowhere/ does not exist",
+        ]
+    );
+    let kept = serde_json::to_string(&world.observed.status).unwrap();
+    assert_eq!(serde_json::from_str::<crate::Status>(&kept).unwrap(), world.observed.status);
+}
+
+#[test]
+fn what_the_world_says_stands_beside_how_it_ended() {
+    for (state, text) in [
+        (
+            InstanceState::Ended(End::NotStarted(StartError::NotFound)),
+            "g/a-0 failed to start: command not found: llm.py",
+        ),
+        (CRASH, "g/a-0 ended: exit code 1 (llm.py) after less than 1 ms"),
+    ] {
+        let mut world = World::new(Node::Group(group_of("g", Strategy::OneForOne, &["a"])));
+        world.started.insert("g/a-0".into(), state);
+        world.messages.insert("g/a-0".into(), "llm.py".into());
+        world.step();
+        world.step();
+        assert_eq!(world.take_lines()[0], text);
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A small world that does at once what it is asked to, and builders for what it is asked to run.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use kontrol_core::{
     id::{InstanceId, ObjectId, WidgetId},
@@ -22,6 +22,8 @@ pub(super) struct World {
     pub(super) now: Timestamp,
     /// The state that an instance has once it is started; by default ready.
     pub(super) started: BTreeMap<String, InstanceState>,
+    /// What is said of the end of an instance.
+    pub(super) messages: BTreeMap<String, Arc<str>>,
     /// All events so far.
     pub(super) events: Vec<Event>,
     /// All actions so far, as `start rag/llm-0 #1`.
@@ -38,6 +40,7 @@ impl World {
             observed: Observed::default(),
             now: Timestamp::from_micros(1_000_000_000_000),
             started: BTreeMap::new(),
+            messages: BTreeMap::new(),
             events: Vec::new(),
             acts: Vec::new(),
             wake: None,
@@ -91,6 +94,7 @@ impl World {
                     revision: *revision,
                     state,
                     since: self.now,
+                    message: self.messages.get(&short(instance)).cloned(),
                 });
             }
             Action::Stop { instance, incarnation, shutdown } => {
@@ -111,6 +115,7 @@ impl World {
                         revision: Revision(0),
                         state: InstanceState::Ended(End::NeverRan),
                         since: self.now,
+                        message: None,
                     });
                 }
             }

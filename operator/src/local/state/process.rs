@@ -68,6 +68,7 @@ impl Process {
             revision: self.revision,
             state: self.state,
             since: self.since,
+            message: None,
         }
     }
 
