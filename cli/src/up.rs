@@ -22,7 +22,7 @@ use tokio::{
 
 use crate::{
     Outcome,
-    args::{Lines, Up, folder_of},
+    args::{Lines, Up},
     ask, complain,
     lint::read,
     print, render,
@@ -41,7 +41,8 @@ pub(crate) async fn run(up: &Up, place: &Path) -> Outcome {
     };
     let opened = async {
         let binaries = Binaries::find(&bin_dir(up))?;
-        let folder = up.paths.first().map_or_else(|| PathBuf::from("."), |path| folder_of(path));
+        // The working folders of widgets are relative to this one, as the paths of the manifests are.
+        let folder = std::path::absolute(".").unwrap_or_else(|_| PathBuf::from("."));
         World::open(Options { state: place.to_owned(), folder, binaries, desired }).await
     };
     let world = match opened.await {
@@ -87,7 +88,9 @@ pub(crate) async fn run(up: &Up, place: &Path) -> Outcome {
 
 fn bin_dir(up: &Up) -> PathBuf {
     let own = || std::env::current_exe().ok().and_then(|path| path.parent().map(Path::to_owned));
-    up.bin_dir.clone().or_else(own).unwrap_or_default()
+    let folder = up.bin_dir.clone().or_else(own).unwrap_or_default();
+    // Processes start in folders of their own, from where a relative path would lead elsewhere.
+    std::path::absolute(&folder).unwrap_or(folder)
 }
 
 async fn drain_on_signals(mut interrupt: Signal, mut terminate: Signal, handle: Handle) {

@@ -120,7 +120,7 @@ impl Binaries {
 pub struct Options {
     /// The state folder.
     pub state: PathBuf,
-    /// Where widgets run that declare no folder.
+    /// Where the relative working folders of widgets start from; absolute.
     pub folder: PathBuf,
     /// The programs to start.
     pub binaries: Binaries,
