@@ -143,7 +143,7 @@ fn the_revision_is_the_hash_of_what_a_replica_was_started_with() {
     ] {
         assert_ne!(widget(other).revision, base, "{other}");
     }
-    assert_eq!(widget("{process: {command: [w]}}").revision.to_string(), "REVISION");
+    assert_eq!(widget("{process: {command: [w]}}").revision.to_string(), "9b13945d132542ae");
 }
 
 #[test]
