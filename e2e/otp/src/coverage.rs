@@ -71,6 +71,23 @@ impl Coverage {
         }
     }
 
+    /// Adds what another one has met, in other cases.
+    pub fn merge(&mut self, other: Self) {
+        fn add<K: Ord>(ours: &mut BTreeMap<K, usize>, theirs: BTreeMap<K, usize>) {
+            for (key, count) in theirs {
+                *ours.entry(key).or_default() += count;
+            }
+        }
+        self.schedules += other.schedules;
+        add(&mut self.combinations, other.combinations);
+        add(&mut self.events, other.events);
+        add(&mut self.depths, other.depths);
+        self.gave_up += other.gave_up;
+        self.shut_down += other.shut_down;
+        self.refused += other.refused;
+        self.roots_ended += other.roots_ended;
+    }
+
     /// The median number of events that were played.
     pub fn median_events(&self) -> usize {
         let mut seen = 0;

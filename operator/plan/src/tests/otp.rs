@@ -1,7 +1,10 @@
-//! The plan against an independent model of Erlang/OTP's `supervisor`, on random trees and schedules.
+//! The plan against an independent model of Erlang/OTP's `supervisor`, on random trees and schedules, and where it differs on purpose.
 
+mod differences;
 pub(super) mod layers;
 pub(super) mod player;
+
+use std::thread;
 
 use kontrol_otp::{Combination, Coverage, Mix, generate_with};
 
@@ -31,31 +34,49 @@ fn difference(seed: u64, coverage: &mut Coverage) -> Option<String> {
     ))
 }
 
-#[test]
-fn the_plan_does_what_otp_does() {
-    let threads = std::thread::available_parallelism().map_or(2, usize::from) as u64;
-    let parts: Vec<(Coverage, Vec<String>)> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads)
-            .map(|first| {
-                scope.spawn(move || {
-                    let mut coverage = Coverage::default();
-                    let mut differences = Vec::new();
-                    for seed in (first..SCHEDULES).step_by(threads as usize) {
-                        differences.extend(difference(seed, &mut coverage));
-                        if differences.len() > 2 {
-                            break;
-                        }
-                    }
-                    (coverage, differences)
-                })
-            })
-            .collect();
-        workers.into_iter().map(|worker| worker.join().unwrap()).collect()
-    });
-    let differences: Vec<_> = parts.iter().flat_map(|(_, differences)| differences).collect();
-    assert!(differences.is_empty(), "{}", differences[0]);
-    let _ = Combination::COUNT;
-    for (coverage, _) in parts {
-        println!("{coverage:?}");
+/// What was met, and the first difference of these seeds.
+fn compare(seeds: impl Iterator<Item = u64>) -> (Coverage, Option<String>) {
+    let mut coverage = Coverage::default();
+    for seed in seeds {
+        if let Some(difference) = difference(seed, &mut coverage) {
+            return (coverage, Some(difference));
+        }
     }
+    (coverage, None)
+}
+
+#[test]
+fn the_plan_does_what_otp_does_on_a_hundred_thousand_random_schedules() {
+    let threads = thread::available_parallelism().map_or(2, usize::from);
+    let mut coverage = Coverage::default();
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..SCHEDULES)
+            .take(threads)
+            .map(|first| scope.spawn(move || compare((first..SCHEDULES).step_by(threads))))
+            .collect();
+        for worker in workers {
+            let (met, difference) = worker.join().unwrap();
+            assert_eq!(difference, None, "{}", difference.as_deref().unwrap_or_default());
+            coverage.merge(met);
+        }
+    });
+    let rarest = coverage.combinations.values().min().copied().unwrap_or_default();
+    println!(
+        "{} schedules equal: {} events in the median, depths {:?}, {} of {} combinations, the rarest in {rarest} schedules, \
+         {} gave up, {} shut down, {} starts refused, {} roots ended",
+        coverage.schedules,
+        coverage.median_events(),
+        coverage.depths,
+        coverage.combinations.len(),
+        Combination::COUNT,
+        coverage.gave_up,
+        coverage.shut_down,
+        coverage.refused,
+        coverage.roots_ended,
+    );
+    assert_eq!(coverage.schedules as u64, SCHEDULES);
+    assert!(coverage.median_events() >= 10);
+    assert!(coverage.depths.keys().all(|&depth| depth >= 2));
+    assert_eq!(coverage.combinations.len(), Combination::COUNT);
+    assert!(rarest >= 500);
 }
