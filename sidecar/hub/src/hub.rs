@@ -34,6 +34,12 @@ struct Shared {
     chores: Condvar,
 }
 
+fn tell(notices: Vec<Notify>) {
+    for notify in notices {
+        notify();
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -56,7 +62,7 @@ impl Shared {
         if chore {
             self.chores.notify_one();
         }
-        notices.iter().for_each(|notify| notify());
+        tell(notices);
         answer
     }
 
@@ -71,7 +77,7 @@ impl Shared {
         if let Some(commit) = commit {
             commit.finish(Ok(()));
         }
-        notices.iter().for_each(|notify| notify());
+        tell(notices);
         true
     }
 
@@ -83,7 +89,7 @@ impl Shared {
         inner.engine.chore_done(&chore, result);
         let notices = inner.engine.take_notices();
         drop(inner);
-        notices.iter().for_each(|notify| notify());
+        tell(notices);
         true
     }
 

@@ -103,7 +103,9 @@ mod tests {
     #[test]
     fn positions_stay_when_the_front_goes() {
         let mut index = Index::default();
-        [3, 5, 9].into_iter().for_each(|sequence| index.push(entry(sequence)));
+        for sequence in [3, 5, 9] {
+            index.push(entry(sequence));
+        }
         index.pop_front();
         assert_eq!(index.at(1), Some(&entry(5)));
         assert_eq!(index.at(0), Some(&entry(5)));

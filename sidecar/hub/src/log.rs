@@ -16,14 +16,19 @@ use kontrol_core::{spec::Storage, time::Timestamp};
 use crate::{
     error::{Error, OpenError},
     index::Place,
-    io::Io,
     receipt::Commit,
     record::{self, Header, Kind},
-    segment::{self, Segment},
+    segment::Segment,
 };
 
+mod chores;
+mod read;
+
+pub(crate) use chores::Chore;
+
 /// Room that no record may take: for the mark of the commit it starts, and for a last commit of a mark and the seal.
-const ENDS: u32 = 3 * record::HEADER as u32;
+const ENDS: u32 = 3 * 32;
+const _: () = assert!(ENDS as usize == 3 * record::HEADER);
 
 /// Segments have a multiple of this many bytes.
 pub(crate) const SIZE_UNIT: u32 = 4096;
@@ -92,49 +97,6 @@ impl Work {
             chunk.segment.file.sync()?;
         }
         Ok(())
-    }
-}
-
-/// Something to be done to the folder, without holding the log. At most one is under way.
-#[derive(Debug)]
-pub(crate) enum Chore {
-    /// Make a segment of zeros.
-    Prepare {
-        /// Its epoch.
-        epoch: u32,
-        /// Its size.
-        size: u32,
-    },
-    /// Make a segment that is not needed any more the next one.
-    Recycle {
-        /// What it was.
-        old: Segment,
-        /// Its next epoch.
-        epoch: u32,
-    },
-    /// Remove a segment that is not needed any more.
-    Remove {
-        /// Which.
-        old: Segment,
-    },
-}
-
-impl Chore {
-    /// Does it. Each step is durable before the next one begins, so that a crash leaves no gap between segments.
-    pub(crate) fn run(&self, io: &dyn Io) -> io::Result<Option<Segment>> {
-        match self {
-            Self::Prepare { epoch, size } => segment::prepare(io, *epoch, *size).map(Some),
-            Self::Recycle { old, epoch } => {
-                io.rename(&segment::name(old.epoch), &segment::name(*epoch))?;
-                io.sync_dir()?;
-                Ok(Some(Segment { epoch: *epoch, ..old.clone() }))
-            }
-            Self::Remove { old } => {
-                io.remove(&segment::name(old.epoch))?;
-                io.sync_dir()?;
-                Ok(None)
-            }
-        }
     }
 }
 
@@ -435,112 +397,9 @@ impl Log {
         writing.into_iter().chain([gathering]).collect()
     }
 
-    /// Whether an empty segment is ready.
-    pub(crate) fn has_spare(&self) -> bool {
-        !self.spares.is_empty()
-    }
-
-    /// Takes over an empty segment.
-    pub(crate) fn add_spare(&mut self, spare: Segment) {
-        self.spares.push_back(spare);
-    }
-
     /// Whether there is a commit to be taken.
     pub(crate) const fn has_work(&self) -> bool {
         self.writing.is_none() && !self.gathering.chunks.is_empty()
-    }
-
-    /// Whether a segment is to be made. One for settling is made even beyond the storage's size: without it nothing could be taken out.
-    fn wants_segment(&self) -> bool {
-        let short = self.spares.len() < self.spares_wanted;
-        short && !self.disk_full && (self.may_grow() || self.spares.is_empty())
-    }
-
-    /// Whether there is something to be done to the folder.
-    pub(crate) fn has_chore(&self) -> bool {
-        !self.chore_under_way && (self.wants_segment() || !self.retired.is_empty())
-    }
-
-    /// The next thing to be done to the folder.
-    pub(crate) fn chore(&mut self) -> Option<Chore> {
-        if self.chore_under_way {
-            return None;
-        }
-        let epoch = self.spares.back().map_or_else(|| self.epoch(), |spare| spare.epoch) + 1;
-        let wanted = self.spares.len() < self.spares_wanted;
-        let chore = match self.retired.pop_front() {
-            Some(old) if wanted && old.size == self.segment_size => Chore::Recycle { old, epoch },
-            Some(old) => Chore::Remove { old },
-            None if self.wants_segment() => Chore::Prepare { epoch, size: self.segment_size },
-            None => return None,
-        };
-        self.chore_under_way = true;
-        Some(chore)
-    }
-
-    /// A chore has ended. A full disk is no failure: publishing is refused until there is room again.
-    pub(crate) fn chore_done(
-        &mut self,
-        chore: &Chore,
-        result: io::Result<Option<Segment>>,
-    ) -> io::Result<()> {
-        self.chore_under_way = false;
-        match result {
-            Ok(made) => {
-                self.disk_full = false;
-                self.spares.extend(made);
-                Ok(())
-            }
-            Err(error) if matches!(chore, Chore::Prepare { .. }) && segment::is_full(&error) => {
-                self.disk_full = true;
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Looks again whether the disk has room.
-    pub(crate) const fn retry_disk(&mut self) {
-        self.disk_full = false;
-    }
-
-    /// Reads a record, from the buffers where it is not written yet.
-    pub(crate) fn read(&self, place: Place) -> io::Result<Vec<u8>> {
-        let writing = self.writing.iter().flat_map(|writing| writing.chunks.iter());
-        for chunk in self.gathering.chunks.iter().chain(writing) {
-            if chunk.segment.epoch == place.epoch
-                && let Some(start) = place.offset.checked_sub(chunk.offset)
-                && let Some(bytes) = chunk.bytes.get(start as usize..(start + place.length) as usize)
-            {
-                return Ok(bytes.to_vec());
-            }
-        }
-        let Some((segment, _)) = self.segment(place.epoch) else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
-        let mut bytes = vec![0; place.length as usize];
-        segment.file.read_at(&mut bytes, u64::from(place.offset))?;
-        Ok(bytes)
-    }
-
-    fn segment(&self, epoch: u32) -> Option<&(Segment, u64)> {
-        let first = self.live.front()?.0.epoch;
-        self.live.get(epoch.checked_sub(first)? as usize)
-    }
-
-    /// Reads every data record of the log again, the newest from the buffers.
-    pub(crate) fn scan(&self, mut each: impl FnMut(&Header, &[u8], Place)) -> Result<(), OpenError> {
-        for (segment, _) in &self.live {
-            let end = if segment.epoch == self.durable_end.0 { self.durable_end.1 } else { segment.size };
-            if segment.epoch <= self.durable_end.0 {
-                segment::scan(segment, end, &mut each)?;
-            }
-        }
-        let writing = self.writing.iter().flat_map(|writing| writing.chunks.iter());
-        for chunk in writing.chain(&self.gathering.chunks) {
-            segment::scan_bytes(&chunk.bytes, chunk.segment.epoch, chunk.offset, &mut each);
-        }
-        Ok(())
     }
 }
 

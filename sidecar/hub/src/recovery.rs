@@ -3,17 +3,20 @@
 //! A record that cannot be read is damage if anything after it proves that it had been durable: a later segment, or a mark. Then the
 //! hub refuses to open. Otherwise it is what a crash left of a commit that nobody was told about, and is cut.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use kontrol_core::time::Timestamp;
 
 use crate::{
     api::{Cut, Recovery},
     error::OpenError,
-    index::Place,
+    index::{Entry, Place},
     io::Io,
     log::{self, Start},
-    record::{self, Bad, Header, Kind},
+    record::{self, Bad, Header, Kind, item::each_message},
     segment::{self, Segment},
     state::State,
 };
@@ -55,6 +58,7 @@ pub(crate) fn recover(
         scrub(first, 0, segment::search(first, 0)?.0.unwrap_or(0))?;
     }
     let mut recovered = replay(live, spares, state)?;
+    complete(&recovered.start, state)?;
     state.settle_down();
     let report = &mut recovered.report;
     report.unsettled = state.topics.values().map(|topic| topic.index.iter().count() as u64).sum();
@@ -185,6 +189,29 @@ fn replay(live: Vec<Segment>, spares: VecDeque<Segment>, state: &mut State) -> R
     let (sequence, time) = (reader.sequence.unwrap_or(1), reader.time);
     let live = live.into_iter().zip(firsts).collect();
     Ok(Recovered { start: Start { live, spares, offset, sequence, time }, sealed, report })
+}
+
+/// Reads the log once more where a subscription was declared after messages that it is to start with.
+fn complete(start: &Start, state: &mut State) -> Result<(), OpenError> {
+    let incomplete = state.topics.iter().filter(|(_, topic)| topic.incomplete);
+    let mut entries: BTreeMap<u32, Vec<Entry>> =
+        incomplete.map(|(number, _)| (*number, Vec::new())).collect();
+    if entries.is_empty() {
+        return Ok(());
+    }
+    for (segment, _) in &start.live {
+        segment::scan(segment, segment.size, &mut |header, body, place| {
+            each_message(header, body, place, |topic, entry| {
+                entries.entry(topic).and_modify(|entries| entries.push(entry));
+            });
+        })?;
+    }
+    for (number, entries) in entries {
+        if let Some(topic) = state.topics.get_mut(&number) {
+            topic.rebuild(entries, |_| true);
+        }
+    }
+    Ok(())
 }
 
 /// Takes in one record after the other.

@@ -56,8 +56,12 @@ pub(crate) fn prepare(io: &dyn Io, epoch: u32, size: u32) -> io::Result<Segment>
             Ok(Segment { epoch, file, size })
         }
         Err(error) => {
-            if is_full(&error) {
-                io.remove(UNFINISHED)?;
+            // A disk that is full may not even have taken the name.
+            if is_full(&error)
+                && let Err(left) = io.remove(UNFINISHED)
+                && left.kind() != io::ErrorKind::NotFound
+            {
+                return Err(left);
             }
             Err(error)
         }
@@ -96,7 +100,7 @@ pub(crate) fn scan(
         match (why, claim) {
             // The window ends within the record.
             (Bad::Short, Ok(claimed)) if more && claimed <= (end - offset) as usize => {
-                want = claimed.max(WINDOW)
+                want = claimed.max(WINDOW);
             }
             (Bad::Short, Err(Bad::Short)) if more => want = WINDOW,
             _ => return Ok(End { offset, why }),

@@ -95,8 +95,12 @@ impl State {
             }
             Item::Settled { subscription, sequence } => {
                 if let Some((topic, at)) = self.subscription(*subscription) {
-                    topic.subscriptions[at].settle(*sequence, &topic.index);
-                    topic.trim();
+                    if topic.incomplete {
+                        topic.subscriptions[at].settle_unseen(*sequence);
+                    } else {
+                        topic.subscriptions[at].settle(*sequence, &topic.index);
+                        topic.trim();
+                    }
                 }
             }
             Item::Tried { subscription, sequence, attempts } => {
@@ -129,7 +133,7 @@ impl State {
             Item::Subscription { subscription, topic, name } => {
                 self.next_subscription = self.next_subscription.max(subscription + 1);
                 if let Some(home) = self.topics.get_mut(topic) {
-                    home.subscriptions.push(Subscription::new(*subscription, (*name).to_owned()));
+                    home.subscribed(Subscription::new(*subscription, (*name).to_owned()));
                     self.homes.insert(*subscription, *topic);
                 }
             }

@@ -22,6 +22,9 @@ use crate::{
     index::{Entry, Index},
 };
 
+mod consumers;
+mod figures;
+
 /// Why a message that was passed by the cursor is not in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Parked {
@@ -190,6 +193,14 @@ impl Subscription {
         self.unpark(sequence, index)
     }
 
+    /// Takes over a settlement while the index misses messages: no floor can be told from it.
+    pub(crate) fn settle_unseen(&mut self, sequence: u64) {
+        if !self.is_settled(sequence) {
+            self.attempts.remove(&sequence);
+            self.settled.insert(sequence);
+        }
+    }
+
     fn raise_floor(&mut self, index: &Index) {
         let mut position = index.above(self.floor);
         while let Some(entry) = index.at(position) {
@@ -342,15 +353,12 @@ impl Subscription {
         if counts {
             self.attempts.insert(sequence, flight.attempt);
         }
-        match due {
-            Some(due) => {
-                self.parked.insert(sequence, Parked::Delayed(due));
-                self.delayed.insert((due, sequence));
-            }
-            None => {
-                self.parked.insert(sequence, Parked::Ready);
-                self.ready.insert(sequence);
-            }
+        if let Some(due) = due {
+            self.parked.insert(sequence, Parked::Delayed(due));
+            self.delayed.insert((due, sequence));
+        } else {
+            self.parked.insert(sequence, Parked::Ready);
+            self.ready.insert(sequence);
         }
     }
 
@@ -398,102 +406,5 @@ impl Subscription {
             .map(|entry| entry.sequence)
             .filter(|sequence| !self.is_settled(*sequence));
         passed.chain(ahead)
-    }
-
-    // Consumers.
-
-    /// Opens a consumer.
-    pub(crate) fn open(&mut self, consumer: u64, who: Who, credits: u64, notify: Notify) {
-        let deliveries = HashMap::new();
-        self.consumers.insert(consumer, Consumer { who, credits, deliveries, notify, notified: false });
-    }
-
-    /// Ends a consumer and gives back what it had in flight, without counting the attempts.
-    pub(crate) fn close(&mut self, consumer: u64) {
-        let Some(gone) = self.consumers.remove(&consumer) else { return };
-        for sequence in gone.deliveries.into_values() {
-            if self
-                .flights
-                .get(&sequence)
-                .is_some_and(|flight| !flight.settling && flight.consumer == consumer)
-            {
-                self.give_back(sequence, None, false);
-            }
-        }
-    }
-
-    /// A consumer asks again: it is notified of what comes after.
-    pub(crate) fn asked(&mut self, consumer: u64) {
-        if let Some(consumer) = self.consumers.get_mut(&consumer) {
-            consumer.notified = false;
-        }
-    }
-
-    /// Collects whom to notify that there is something to deliver.
-    pub(crate) fn notices(&mut self, index: &Index, visible: u64, out: &mut Vec<Notify>) {
-        let fresh = || index.at(self.cursor).is_some_and(|entry| entry.sequence < visible);
-        if self.consumers.is_empty() || (self.ready.is_empty() && !fresh()) {
-            return;
-        }
-        for consumer in self.consumers.values_mut() {
-            if consumer.credits > 0 && !consumer.notified {
-                consumer.notified = true;
-                out.push(consumer.notify.clone());
-            }
-        }
-    }
-
-    /// How to reach one consumer.
-    pub(crate) fn notify_of(&self, consumer: u64) -> Option<Notify> {
-        self.consumers.get(&consumer).map(|consumer| consumer.notify.clone())
-    }
-
-    /// Collects everybody, because the consumers end.
-    pub(crate) fn all_notices(&self, out: &mut Vec<Notify>) {
-        out.extend(self.consumers.values().map(|consumer| consumer.notify.clone()));
-    }
-
-    // Figures.
-
-    /// Messages that are not settled.
-    pub(crate) const fn depth(&self) -> u64 {
-        self.depth
-    }
-
-    /// Messages that are neither settled nor in flight.
-    pub(crate) fn waits(&self) -> u64 {
-        self.depth.saturating_sub(self.in_flight())
-    }
-
-    /// Messages in flight and not settled.
-    pub(crate) fn in_flight(&self) -> u64 {
-        self.flights.len() as u64 - self.settling
-    }
-
-    /// Messages that wait for a retry.
-    pub(crate) fn delayed(&self) -> u64 {
-        self.delayed.len() as u64
-    }
-
-    /// When the oldest message that is not settled was stored.
-    pub(crate) fn oldest(&self, index: &Index) -> Option<Timestamp> {
-        index.from(index.above(self.floor)).next().map(|entry| entry.time)
-    }
-
-    /// Takes a sample of the depth, at most one a second.
-    pub(crate) fn sample(&mut self, now: Timestamp) {
-        if self.samples.back().is_none_or(|(time, _)| now.since(*time).as_millis() >= 1_000) {
-            self.samples.push_back((now, self.depth));
-            if self.samples.len() > 5 {
-                self.samples.pop_front();
-            }
-        }
-    }
-
-    /// Messages by which the depth grew in a second, since the oldest sample.
-    pub(crate) fn growth(&self, now: Timestamp) -> f64 {
-        let Some((time, depth)) = self.samples.front() else { return 0.0 };
-        let seconds = now.since(*time).as_secs_f64();
-        if seconds < 0.1 { 0.0 } else { (self.depth as f64 - *depth as f64) / seconds }
     }
 }

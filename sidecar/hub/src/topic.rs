@@ -26,6 +26,8 @@ pub(crate) struct Topic {
     pub(crate) touched: bool,
     /// New messages of the publish that is being planned.
     pub(crate) planned: u64,
+    /// Whether the index misses messages that the log holds: a subscription came after them. Until [`Topic::rebuild`].
+    pub(crate) incomplete: bool,
 }
 
 impl Topic {
@@ -40,6 +42,7 @@ impl Topic {
             segments: VecDeque::new(),
             touched: false,
             planned: 0,
+            incomplete: false,
         }
     }
 
@@ -63,9 +66,10 @@ impl Topic {
         }
     }
 
-    /// Whether the log holds messages of it.
-    pub(crate) fn has_messages(&self) -> bool {
-        !self.segments.is_empty()
+    /// A subscription was declared; it starts with the oldest message that the log still holds.
+    pub(crate) fn subscribed(&mut self, subscription: Subscription) {
+        self.subscriptions.push(subscription);
+        self.incomplete |= !self.segments.is_empty();
     }
 
     /// Makes the index anew from all messages that the log holds of it.
@@ -76,6 +80,7 @@ impl Topic {
             .map(|subscription| self.index.at(subscription.cursor()).map(|entry| entry.sequence))
             .collect();
         let last = self.index.iter().last().map_or(0, |entry| entry.sequence);
+        self.incomplete = false;
         self.index = Index::default();
         entries.into_iter().for_each(|entry| self.index.push(entry));
         for (subscription, next) in self.subscriptions.iter_mut().zip(looked_at) {

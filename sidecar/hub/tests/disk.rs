@@ -1,4 +1,5 @@
 //! The hub on the disk, with its threads.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
 
 use std::{
     path::Path,

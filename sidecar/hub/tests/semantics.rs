@@ -1,4 +1,5 @@
 //! What a topic promises.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
 
 mod support;
 
@@ -241,8 +242,9 @@ fn an_older_incarnation_is_fenced_off() {
 }
 
 #[test]
-fn a_subscription_that_is_declared_later_starts_with_the_oldest_message_there_is() {
-    let hub = configured(&disk(), &[topic("t", &[])]);
+fn a_subscription_that_is_declared_later_starts_with_the_oldest_message_of_the_log_also_over_a_restart() {
+    let disk = disk();
+    let hub = configured(&disk, &[topic("t", &[])]);
     for id in ["a", "b"] {
         publish(&hub, at(0), message("t", id)).unwrap();
     }
@@ -255,8 +257,17 @@ fn a_subscription_that_is_declared_later_starts_with_the_oldest_message_there_is
     // Not even what is not written yet is missing from the index that is made anew.
     drop(hub.configure(at(1), &[topic("t", &["s", "later"])]).unwrap());
     settle(&hub);
-    assert_eq!(poll(&first, at(1)), ["c"]);
-    assert_eq!(poll(&consumer(&hub, "t", "later"), at(1)), ["b", "c"]);
+    let last = first.poll(at(1), 9).unwrap();
+    assert_eq!(texts(&last), ["c"]);
+    let later = consumer(&hub, "t", "later");
+    assert_eq!(poll(&later, at(1)), ["a", "b", "c"]);
+    drop(first.ack(at(1), last[0].delivery).unwrap());
+    settle(&hub);
+    drop((first, later, hub));
+    disk.crash(Crash::Power);
+    let hub = open(&disk);
+    assert_eq!(poll(&consumer(&hub, "t", "s"), at(1)), ["b"]);
+    assert_eq!(poll(&consumer(&hub, "t", "later"), at(1)), ["a", "b", "c"]);
 }
 
 #[test]

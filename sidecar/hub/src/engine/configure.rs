@@ -6,13 +6,10 @@ use super::Engine;
 use crate::{
     api::TopicConfig,
     error::Error,
-    index::{Entry, Place},
+    index::Place,
     log::Purpose,
     receipt::Receipt,
-    record::{
-        Kind,
-        item::{Item, Items},
-    },
+    record::item::{Item, each_message},
 };
 
 impl Engine {
@@ -94,18 +91,16 @@ impl Engine {
             .map(|(_, name)| name)
             .filter(|name| topic.subscriptions.iter().all(|known| known.name != **name))
             .collect();
-        let has_messages = topic.has_messages();
         for subscription in gone {
             self.end_consumers(subscription);
             self.say(now, &Item::SubscriptionRemoved { subscription })?;
         }
         let first_new = self.state.new_subscription();
-        let any = !fresh.is_empty();
         for name in fresh {
             let subscription = self.state.new_subscription();
             self.say(now, &Item::Subscription { subscription, topic: number, name })?;
         }
-        if any && has_messages {
+        if self.state.topics.get(&number).is_some_and(|topic| topic.incomplete) {
             self.rebuild(number, first_new)?;
         }
         Ok(())
@@ -115,18 +110,11 @@ impl Engine {
     fn rebuild(&mut self, number: u32, first_new: u32) -> Result<(), Error> {
         let mut entries = Vec::new();
         let scanned = self.log.scan(|header, body, place: Place| {
-            let mut sequence = header.sequence;
-            if header.kind != Kind::Data {
-                return;
-            }
-            for item in Items::of(body).flatten() {
-                if let Item::Message { topic, key, .. } = item {
-                    if topic == number {
-                        entries.push(Entry { sequence, time: header.time, key, place });
-                    }
-                    sequence += 1;
+            each_message(header, body, place, |topic, entry| {
+                if topic == number {
+                    entries.push(entry);
                 }
-            }
+            });
         });
         if let Err(error) = scanned {
             self.fail(&error.to_string());

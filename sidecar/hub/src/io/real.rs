@@ -16,7 +16,7 @@ use super::{File, Io};
 const LOCK: &str = "lock";
 
 /// Zeros are written in pieces of this size: large enough to be fast, small enough to stay out of the resident set.
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// A folder on the disk.
 #[derive(Debug)]

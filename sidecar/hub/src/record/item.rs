@@ -1,6 +1,7 @@
 //! What records say.
 
-use super::{u32_at, u64_at};
+use super::{Header, Kind, u32_at, u64_at};
+use crate::index::{Entry, Place};
 
 /// One fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,6 +215,20 @@ impl<'a> Iterator for Items<'a> {
             self.0 = &[];
         }
         Some(item)
+    }
+}
+
+/// Tells of each message in a record: its topic, and what the index keeps of it.
+pub(crate) fn each_message(header: &Header, body: &[u8], place: Place, mut each: impl FnMut(u32, Entry)) {
+    if header.kind != Kind::Data {
+        return;
+    }
+    let mut sequence = header.sequence;
+    for item in Items::of(body).flatten() {
+        if let Item::Message { topic, key, .. } = item {
+            each(topic, Entry { sequence, time: header.time, key, place });
+            sequence += 1;
+        }
     }
 }
 

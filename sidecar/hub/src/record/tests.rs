@@ -56,7 +56,9 @@ fn items_read_back() {
         Item::Numbers { topic: 4, subscription: 5 },
     ];
     let mut body = Vec::new();
-    items.iter().for_each(|item| item.put(&mut body));
+    for item in &items {
+        item.put(&mut body);
+    }
     let bytes = record(&body);
     let (_, body, _) = parse(&bytes, 7, 64).unwrap();
     assert_eq!(Items::of(body).map(Option::unwrap).collect::<Vec<_>>(), items);
@@ -79,7 +81,9 @@ proptest! {
 
     #[test]
     fn nothing_read_from_arbitrary_bytes_goes_wrong(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = parse(&bytes, 7, 64);
+        if let Ok((_, body, length)) = parse(&bytes, 7, 64) {
+            prop_assert!(HEADER + body.len() == length && length <= bytes.len());
+        }
         let _ = Items::of(&bytes).count();
         let _ = extensions(&bytes);
     }

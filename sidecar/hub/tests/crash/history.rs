@@ -2,87 +2,22 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kontrol_core::{
-    id::{Name, ObjectId},
-    spec::{self, Overflow},
-    time::Timestamp,
-};
+use kontrol_core::{spec, time::Timestamp};
 use kontrol_hub::{
-    Config, Consumer, Error, Hub, Nak, OpenError, Publish, Published, Receipt, TopicConfig, Who,
+    Config, Consumer, Error, Hub, Nak, OpenError, Publish, Published, Receipt, Who,
     io::faulty::{Crash, Disk, Fault, Omit, Random},
 };
 
-use crate::model::{Model, Sent, Sub, Told};
+use crate::{
+    model::{Model, Sent, Sub, Told},
+    report::Report,
+    topics::{SUBS, topics},
+};
 
-const LEASE: Duration = Duration::from_secs(1);
-const SUBS: [Sub; 5] = [("plain", "a"), ("plain", "b"), ("keyed", "k"), ("ring", "r"), ("dead", "d")];
+mod answers;
 
-/// What happened in a history.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Report {
-    pub(crate) published: u64,
-    pub(crate) delivered: u64,
-    pub(crate) acknowledged: u64,
-    pub(crate) power: u64,
-    pub(crate) process: u64,
-    pub(crate) broken: u64,
-    pub(crate) full: u64,
-    pub(crate) cuts: u64,
-    pub(crate) dead: u64,
-    pub(crate) dropped: u64,
-    pub(crate) duplicates: u64,
-    pub(crate) rolled: u64,
-}
-
-impl Report {
-    pub(crate) fn add(&mut self, other: &Self) {
-        for (sum, more) in [
-            (&mut self.published, other.published),
-            (&mut self.delivered, other.delivered),
-            (&mut self.acknowledged, other.acknowledged),
-            (&mut self.power, other.power),
-            (&mut self.process, other.process),
-            (&mut self.broken, other.broken),
-            (&mut self.full, other.full),
-            (&mut self.cuts, other.cuts),
-            (&mut self.dead, other.dead),
-            (&mut self.dropped, other.dropped),
-            (&mut self.duplicates, other.duplicates),
-            (&mut self.rolled, other.rolled),
-        ] {
-            *sum += more;
-        }
-    }
-}
-
-fn topics() -> Vec<TopicConfig> {
-    let name = |text: &str| Name::new(text).unwrap();
-    let topic = |text: &str, subscriptions: &[&str]| TopicConfig {
-        topic: spec::Topic {
-            id: ObjectId { namespace: name("default"), name: name(text) },
-            bus: name("default"),
-            retention: spec::Retention::default(),
-            key: None,
-            buffer: spec::Buffer { limit: 40, overflow: Overflow::RejectNew },
-            retry: spec::Retry {
-                limit: 2,
-                backoff: spec::Backoff { initial: Duration::from_millis(50), ..spec::Backoff::default() },
-            },
-            dead_letter: None,
-            dedup_window: Duration::from_mins(1),
-            ack_timeout: LEASE,
-            max_message: 500,
-        },
-        subscriptions: subscriptions.iter().map(|name| (*name).to_owned()).collect(),
-    };
-    let mut keyed = topic("keyed", &["k"]);
-    keyed.topic.key = Some("subject".to_owned());
-    keyed.topic.dead_letter = Some(name("dead"));
-    let mut ring = topic("ring", &["r"]);
-    ring.topic.buffer = spec::Buffer { limit: 5, overflow: Overflow::DropOldest };
-    ring.topic.dead_letter = Some(name("dead"));
-    vec![topic("plain", &["a", "b"]), keyed, ring, topic("dead", &["d"])]
-}
+/// How long a delivery may be held.
+pub(crate) const LEASE: Duration = Duration::from_secs(1);
 
 struct Held {
     sub: Sub,
@@ -190,7 +125,7 @@ impl History {
         let opened = Hub::open_stepped(self.disk.mount(), self.config.clone(), self.now);
         let (hub, recovery) = match opened {
             Ok(opened) => opened,
-            Err(OpenError::Io { doing, error }) if self.disk_was_at_fault(&error) => {
+            Err(OpenError::Io { doing, error }) if Self::disk_was_at_fault(&error) => {
                 self.say(|| format!("no opening: {doing}: {error}"));
                 self.crash();
                 return Ok(None);
@@ -208,7 +143,7 @@ impl History {
         Ok(Some(life))
     }
 
-    fn disk_was_at_fault(&self, error: &std::io::Error) -> bool {
+    fn disk_was_at_fault(error: &std::io::Error) -> bool {
         error.raw_os_error().is_some() || error.to_string() == "the machine is gone"
     }
 
@@ -305,7 +240,7 @@ impl History {
     }
 
     fn send(&mut self, life: &mut Life, messages: Vec<usize>) -> Result<(), String> {
-        let texts: Vec<_> = messages.iter().map(|message| message.to_string()).collect();
+        let texts: Vec<_> = messages.iter().map(ToString::to_string).collect();
         let events: Vec<_> =
             texts.iter().map(|text| format!("{text:.<width$}", width = 20 + text.len() * 40)).collect();
         let keys: Vec<_> = messages
@@ -462,87 +397,5 @@ impl History {
     fn step(&mut self, life: &mut Life) -> Result<(), String> {
         life.hub.step();
         self.answers(life)
-    }
-
-    /// Hears what became of what was published and settled.
-    fn answers(&mut self, life: &mut Life) -> Result<(), String> {
-        let mut waiting = Vec::new();
-        for (mut receipt, messages) in life.publishing.drain(..) {
-            match receipt.try_take() {
-                None => waiting.push((receipt, messages)),
-                Some(Err(_)) => {
-                    // Uncertain: it may be stored, and may have dropped something.
-                    for message in
-                        messages.iter().filter(|message| self.model.sent[**message].topic == "ring")
-                    {
-                        let _ = message;
-                        *self.model.droppable.entry(("ring", "r")).or_default() += 1;
-                    }
-                }
-                Some(Ok(stored)) => {
-                    self.report.published += 1;
-                    for (message, published) in messages.into_iter().zip(stored) {
-                        self.report.duplicates += u64::from(published.duplicate);
-                        self.report.dropped += published.dropped;
-                        *self.model.droppable.entry(("ring", "r")).or_default() += published.dropped;
-                        if published.duplicate || self.model.sequence(message).is_none() {
-                            self.model.stored(message, published.sequence)?;
-                        } else {
-                            return Err(format!("message {message} was stored again: its id was forgotten"));
-                        }
-                    }
-                }
-            }
-        }
-        life.publishing = waiting;
-        let mut waiting = Vec::new();
-        for mut settling in life.settling.drain(..) {
-            match settling.receipt.try_take() {
-                None => waiting.push(settling),
-                Some(Err(_)) => {}
-                Some(Ok(())) => {
-                    self.report.acknowledged += 1;
-                    self.model.settled(settling.sub, settling.place, settling.given_up);
-                }
-            }
-        }
-        life.settling = waiting;
-        Ok(())
-    }
-
-    /// Takes everything out: a consumer of each subscription acknowledges all it gets.
-    fn drain(&mut self, life: &mut Life) -> Result<(), String> {
-        for round in 0.. {
-            self.now = self.now.plus(Duration::from_secs(2));
-            life.hub.tick(self.now);
-            drop(life.hub.configure(self.now, &topics()));
-            for sub in SUBS {
-                let who = Who { instance: "default/g/drain/0".to_owned(), incarnation: 1 };
-                if let Ok(consumer) = life.hub.subscribe("default", sub.0, sub.1, who, 1_000, Arc::new(|| ()))
-                {
-                    life.consumers.push((sub, consumer, Vec::new()));
-                }
-            }
-            for _ in 0..life.consumers.len() * 3 {
-                self.poll(life)?;
-            }
-            for _ in 0..2_000 {
-                self.settle(life, true)?;
-            }
-            while life.hub.step() {}
-            while life.hub.step_folder() {}
-            self.answers(life)?;
-            if let Some(failure) = life.hub.failure() {
-                return Err(format!("failed while draining: {failure}"));
-            }
-            let left: u64 = life.hub.signals(self.now).iter().map(|signal| signal.depth).sum();
-            if left == 0 && life.hub.signals(self.now).len() == SUBS.len() {
-                break;
-            }
-            if round > 200 {
-                return Err(format!("{left} messages never come out: {:?}", life.hub.signals(self.now)));
-            }
-        }
-        Ok(())
     }
 }
