@@ -182,7 +182,8 @@ impl World {
     /// The trees as they are now.
     pub async fn tree(&mut self) -> anyhow::Result<TreeResponse> {
         let mut admin = self.admin().await?;
-        Ok(admin.tree(TreeRequest {}).await?.into_inner())
+        let answer = tokio::time::timeout(DEADLINE, admin.tree(TreeRequest {})).await;
+        Ok(answer.context("kontrol up does not say what its trees are")??.into_inner())
     }
 
     /// Waits until everything that is wanted is ready.
@@ -231,7 +232,8 @@ impl World {
     /// Drains the world as `kontrol down` does, and waits until `kontrol up` has ended.
     pub async fn down(&mut self) -> anyhow::Result<ExitStatus> {
         let mut admin = self.admin().await?;
-        admin.down(DownRequest { force: false }).await?;
+        let answer = tokio::time::timeout(DEADLINE, admin.down(DownRequest { force: false })).await;
+        answer.with_context(|| format!("kontrol up does not drain; it wrote:\n{}", self.output()))??;
         self.ended().await
     }
 

@@ -101,7 +101,7 @@ async fn a_hung_widget_is_restarted() {
     let folder = world::folder().unwrap();
     let notices = Notices::listen(folder.path()).unwrap();
     let path = notices.path().display().to_string();
-    let rules = ["health: {report: {}, timeout: 2s}", "shutdown: {policy: Brutal}"];
+    let rules = ["health: {report: {}, timeout: 3s, interval: 1s}", "shutdown: {policy: Brutal}"];
     let manifest = Manifest::group("g", &[]).widget("w", &["--notify", &path], &rules).unwrap();
     let mut world = World::start(folder, &manifest).unwrap();
     world.ready().await.unwrap();

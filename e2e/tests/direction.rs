@@ -26,12 +26,19 @@ const MUST_NOT_REACH: [(&str, &[&str]); 5] = [
     ("kontrol-sidecar", &["kube", "kube-core", "k8s-openapi"]),
 ];
 
+/// The platform that this is built on: crates for others need not be here.
+fn host() -> String {
+    let output = std::process::Command::new("rustc").arg("-vV").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().find_map(|line| line.strip_prefix("host: ")).unwrap().to_owned()
+}
+
 /// Every package that each workspace member reaches by normal dependencies.
 fn reached() -> BTreeMap<String, BTreeSet<String>> {
     let metadata = MetadataCommand::new()
         .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
         .features(CargoOpt::AllFeatures)
-        .other_options(vec!["--locked".to_owned(), "--offline".to_owned()])
+        .other_options(vec!["--locked".to_owned(), format!("--filter-platform={}", host())])
         .exec()
         .unwrap();
     let names: BTreeMap<&PackageId, &str> =

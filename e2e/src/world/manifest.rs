@@ -46,10 +46,8 @@ impl Manifest {
     pub fn topic(mut self, name: &str, rules: &[&str]) -> Self {
         let begin = "---\napiVersion: kontrol.dev/v1alpha1\nkind: Topic\nmetadata:";
         lines(&mut self.topics, 0, &[&format!("{begin} {{name: {name}}}")]);
-        if !rules.is_empty() {
-            lines(&mut self.topics, 0, &["spec:"]);
-            lines(&mut self.topics, 2, rules);
-        }
+        lines(&mut self.topics, 0, &[if rules.is_empty() { "spec: {}" } else { "spec:" }]);
+        lines(&mut self.topics, 2, rules);
         self
     }
 }
