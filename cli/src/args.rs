@@ -21,7 +21,8 @@ Exit codes: 0 done; 1 failed; 2 the command line or a manifest is wrong; 3 no `k
 #[derive(Debug, Parser)]
 #[command(name = "kontrol", version, after_help = EXAMPLES, arg_required_else_help = true)]
 pub(crate) struct Args {
-    /// The state folder. Default: `.kontrol` beside the first manifest for `up`, and in the current folder for the other commands.
+    /// The state folder. Default for `up`: `.kontrol` beside the first manifest. For the other commands: `.kontrol` in the current
+    /// folder, or that of the only `kontrol up` of this user that runs.
     #[arg(long, global = true, env = "KONTROL_STATE_DIR", value_name = "FOLDER")]
     state_dir: Option<PathBuf>,
     /// What kontrol itself logs on stderr: error, warn, info, debug, or a filter such as `kontrol_operator=debug`.
@@ -40,6 +41,7 @@ pub(crate) enum Command {
     )]
     Up(Up),
     /// Say what is wrong with manifests, without running them.
+    #[command(after_help = "Ends with 0 where nothing is wrong, and with 2 otherwise.")]
     Lint(Lint),
     /// Print the version.
     Version,
@@ -102,7 +104,10 @@ pub(crate) enum Ask {
         #[arg(short, long, value_enum, default_value_t = Format::Text)]
         output: Format,
     },
-    /// Show what a widget or group and its sidecars write; without a name, everything and all decisions.
+    /// Show what a widget or group writes; without a name, everything and all decisions.
+    #[command(
+        after_help = "Of sidecars and the hub only warnings are shown, unless their lines are asked for."
+    )]
     Logs {
         /// widget, group, group/widget, namespace/group/widget, or `hub`.
         name: Option<String>,
@@ -112,6 +117,9 @@ pub(crate) enum Ask {
         /// Lines from the past, for each process.
         #[arg(short = 'n', long, default_value_t = 100)]
         tail: u32,
+        /// Show all that sidecars and the hub write as well.
+        #[arg(short, long)]
+        sidecars: bool,
         /// How lines are printed.
         #[arg(short, long, value_enum, default_value_t = Lines::Text)]
         output: Lines,
@@ -148,7 +156,12 @@ pub(crate) enum Format {
 }
 
 impl Args {
-    /// The state folder.
+    /// Whether the state folder was named.
+    pub(crate) fn names_place(&self) -> bool {
+        self.state_dir.is_some()
+    }
+
+    /// The state folder, as far as the command line tells.
     pub(crate) fn place(&self) -> PathBuf {
         const NAME: &str = ".kontrol";
         match (&self.state_dir, &self.command) {

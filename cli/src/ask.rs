@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use kontrol_core::code::Code;
-use kontrol_operator::local::connect_admin;
+use kontrol_operator::local::{connect_admin, running};
 use kontrol_proto::v1::{
     DownRequest, LogLine, LogsRequest, RestartRequest, ScaleRequest, TreeRequest, TreeResponse, WhyRequest,
     admin_client::AdminClient,
@@ -20,14 +20,13 @@ use crate::{
 /// Moves the cursor to the top and clears what is below, for `tree -w` on a terminal.
 const HOME: &str = "\x1b[H\x1b[J";
 
-pub(crate) async fn run(command: Ask, place: &Path) -> Outcome {
-    let Some(mut client) = connect_admin(place).await else {
-        complain(&format!(
-            "{}: no `kontrol up` runs in {}; start it, or name its state folder with --state-dir",
-            Code::NotRunning,
-            place.display()
-        ));
-        return Outcome::NotRunning;
+pub(crate) async fn run(command: Ask, place: &Path, named: bool) -> Outcome {
+    let mut client = match reach(place, named).await {
+        Ok(client) => client,
+        Err(text) => {
+            complain(&format!("{}: {text}", Code::NotRunning));
+            return Outcome::NotRunning;
+        }
     };
     match answer(&mut client, command).await {
         Ok(()) => Outcome::Done,
@@ -38,10 +37,34 @@ pub(crate) async fn run(command: Ask, place: &Path) -> Outcome {
     }
 }
 
+/// The world of this state folder; where none was named and none runs in the default one, the only one that runs.
+async fn reach(place: &Path, named: bool) -> Result<AdminClient<Channel>, String> {
+    if let Some(client) = connect_admin(place).await {
+        return Ok(client);
+    }
+    if named {
+        return Err(format!("no `kontrol up` runs in {}", place.display()));
+    }
+    let running = running().await;
+    if let [only] = running.as_slice()
+        && let Some(client) = connect_admin(only).await
+    {
+        return Ok(client);
+    }
+    if running.is_empty() {
+        return Err(
+            "no `kontrol up` runs here; start it, or name its state folder with --state-dir".to_owned()
+        );
+    }
+    let list: Vec<String> =
+        running.iter().map(|place| format!("\n  --state-dir {}", place.display())).collect();
+    Err(format!("no `kontrol up` runs here, but several do elsewhere; name one:{}", list.concat()))
+}
+
 async fn answer(client: &mut AdminClient<Channel>, command: Ask) -> Result<(), Status> {
     match command {
         Ask::Tree { watch: false, output } => {
-            show(client.tree(TreeRequest {}).await?.into_inner(), output, false)
+            show(client.tree(TreeRequest {}).await?.into_inner(), output, false);
         }
         Ask::Tree { watch: true, output } => {
             let mut trees = client.watch(TreeRequest {}).await?.into_inner();
@@ -56,20 +79,28 @@ async fn answer(client: &mut AdminClient<Channel>, command: Ask) -> Result<(), S
                 format => render::structured(format, &view::Why::from(answer)),
             }
         }
-        Ask::Logs { name, follow, tail, output } => {
+        Ask::Logs { name, follow, tail, sidecars, output } => {
+            let all = sidecars || name.as_deref() == Some("hub");
             let request = LogsRequest { name: name.unwrap_or_default(), follow, tail };
             let mut lines = client.logs(request).await?.into_inner();
             while let Some(line) = lines.next().await {
-                log(line?, output);
+                let line = line?;
+                if all || !is_routine(&line) {
+                    log(line, output);
+                }
             }
         }
         Ask::Restart { name } => {
             let restarted = client.restart(RestartRequest { name }).await?.into_inner();
-            print(&format!("{} is restarted", restarted.target));
+            print(&format!("{} is being restarted", restarted.target));
         }
         Ask::Scale { name, replicas } => {
             let scaled = client.scale(ScaleRequest { name, replicas }).await?.into_inner();
-            print(&format!("{} scales from {} to {replicas}", scaled.widget, scaled.before));
+            let text = match scaled.before {
+                before if before == replicas => format!("{} has {replicas} already", scaled.widget),
+                before => format!("{} is scaled from {before} to {replicas}", scaled.widget),
+            };
+            print(&text);
         }
         Ask::Down { force } => {
             client.down(DownRequest { force }).await?;
@@ -87,6 +118,12 @@ fn show(tree: TreeResponse, output: Format, live: bool) {
         Format::Text => print(render::tree(&tree).trim_end()),
         format => render::structured(format, &view::Tree::from(tree)),
     }
+}
+
+/// Whether a line is what sidecars and the hub say in the ordinary way.
+pub(crate) fn is_routine(line: &LogLine) -> bool {
+    let companion = line.source == "hub" || line.source.ends_with(" sidecar");
+    companion && matches!(line.level.as_str(), "info" | "debug")
 }
 
 /// Prints one line.

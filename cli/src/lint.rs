@@ -14,14 +14,8 @@ use crate::{
 
 pub(crate) fn run(lint: &Lint) -> Outcome {
     match read(&lint.paths) {
-        Ok((desired, _)) => {
-            let widgets = desired.widgets().count();
-            let text = format!(
-                "ok: {} trees, {widgets} widgets, {} topics, {} routes",
-                desired.trees.len(),
-                desired.topics.len(),
-                desired.routes.len()
-            );
+        Ok(desired) => {
+            let text = format!("ok: {}", summary(&desired));
             match lint.output {
                 Format::Text => print(&text),
                 format => render::structured::<[Row; 0]>(format, &[]),
@@ -41,9 +35,18 @@ pub(crate) fn run(lint: &Lint) -> Outcome {
     }
 }
 
+/// How much is declared: `1 tree, 4 widgets, 3 topics, 1 route`.
+pub(crate) fn summary(desired: &Desired) -> String {
+    let count = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+    let mut parts = vec![count(desired.trees.len(), "tree"), count(desired.widgets().count(), "widget")];
+    let rest = [(desired.topics.len(), "topic"), (desired.routes.len(), "route")];
+    parts.extend(rest.into_iter().filter(|(number, _)| *number > 0).map(|(number, one)| count(number, one)));
+    parts.join(", ")
+}
+
 /// Reads everything; what is wrong is all in the error.
-pub(crate) fn read(paths: &[PathBuf]) -> Result<(Desired, Vec<Source>), Vec<Problem>> {
-    let mut sources = Vec::new();
+pub(crate) fn read(paths: &[PathBuf]) -> Result<Desired, Vec<Problem>> {
+    let mut sources: Vec<Source> = Vec::new();
     let mut problems = Vec::new();
     for path in paths {
         match kontrol_crds::manifest::read_path(Path::new(path)) {
@@ -55,7 +58,7 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<(Desired, Vec<Source>), Vec<Prob
         return Err(problems);
     }
     let World { trees, buses, topics, routes } = kontrol_crds::load(&sources)?;
-    Ok((Desired { trees, buses, topics, routes }, sources))
+    Ok(Desired { trees, buses, topics, routes })
 }
 
 #[derive(Serialize)]

@@ -48,7 +48,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Outcome {
-    let place = args.place();
+    let (place, named) = (args.place(), args.names_place());
     match args.command {
         Command::Up(up) => up::run(&up, &place).await,
         Command::Lint(lint) => lint::run(&lint),
@@ -56,7 +56,7 @@ async fn run(args: Args) -> Outcome {
             print(concat!("kontrol ", env!("CARGO_PKG_VERSION")));
             Outcome::Done
         }
-        Command::Ask(command) => ask::run(command, &place).await,
+        Command::Ask(command) => ask::run(command, &place, named).await,
     }
 }
 

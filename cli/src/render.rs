@@ -113,16 +113,12 @@ fn widget_row(widget: &v1::TreeWidget, head: &str) -> [String; 4] {
     if let Some(queue) = widget.queue.filter(|queue| *queue > 0) {
         load.push(format!("queue {queue}"));
     }
-    let all_ready = widget.desired > 0 && widget.ready == widget.desired && widget.phase == "Up";
     let mut notes = Vec::new();
-    if !all_ready {
-        let states: Vec<&str> = widget
-            .replicas
-            .iter()
-            .map(|replica| replica.state.as_str())
-            .filter(|state| !matches!(*state, "Ready" | "Waiting"))
-            .collect();
-        notes.push(if states.is_empty() { widget.phase.clone() } else { states.join(", ") });
+    if !all_ready(widget) {
+        notes.push(how_it_is(widget));
+        let said =
+            widget.replicas.iter().find(|replica| replica.state != "Ready" && !replica.message.is_empty());
+        notes.extend(said.map(|replica| replica.message.clone()));
     }
     if !widget.scaling.is_empty() {
         notes.push(widget.scaling.clone());
@@ -132,14 +128,37 @@ fn widget_row(widget: &v1::TreeWidget, head: &str) -> [String; 4] {
     [format!("{head}{}", widget.name), count, load.join(", "), notes.join("  ")]
 }
 
+fn all_ready(widget: &v1::TreeWidget) -> bool {
+    widget.ready == widget.desired && widget.phase == "Up"
+}
+
+/// The states of the replicas that are not ready, or how the widget stands with its group.
+fn how_it_is(widget: &v1::TreeWidget) -> String {
+    let mut states: Vec<&str> = widget.replicas.iter().map(|replica| replica.state.as_str()).collect();
+    states.retain(|state| !matches!(*state, "Ready" | "Waiting"));
+    states.dedup();
+    if states.is_empty() || widget.phase == "Ended" { widget.phase.clone() } else { states.join(", ") }
+}
+
+/// What is not ready, and how it is: `rag/llm (Starting)`.
+pub(crate) fn missing(tree: &v1::TreeResponse) -> Vec<String> {
+    fn below(node: &v1::TreeNode, found: &mut Vec<String>) {
+        let widgets = node.widgets.iter().filter(|widget| !all_ready(widget) && widget.phase != "Ended");
+        found.extend(widgets.map(|widget| format!("{}/{} ({})", node.name, widget.name, how_it_is(widget))));
+        node.nodes.iter().for_each(|node| below(node, found));
+    }
+    let mut found = Vec::new();
+    tree.roots.iter().for_each(|root| below(root, &mut found));
+    found
+}
+
 /// The answer to `why`.
 pub(crate) fn why(answer: &v1::WhyResponse) -> String {
-    let mut text = answer.lines.join("\n");
-    for (depth, cause) in answer.chain.iter().enumerate() {
+    let chain = answer.chain.iter().enumerate().map(|(depth, cause)| {
         let head = if depth == 0 { "last".to_owned() } else { format!("{}because", "  ".repeat(depth)) };
-        text.push_str(&format!("\n{head}: {} {}", clock(cause.at_micros), cause.text));
-    }
-    text
+        format!("{head}: {} {}", clock(cause.at_micros), cause.text)
+    });
+    answer.lines.iter().cloned().chain(chain).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

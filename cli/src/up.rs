@@ -1,7 +1,7 @@
 //! `kontrol up`: runs manifests, follows their edits, and drains on Ctrl-C.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -17,28 +17,33 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::broadcast::{Receiver, error::RecvError},
     task::JoinSet,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, timeout},
 };
 
 use crate::{
     Outcome,
     args::{Lines, Up},
     ask, complain,
-    lint::read,
+    lint::{read, summary},
     print, render,
 };
 
 /// How often the manifests are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long everything may take to become ready before it is said what is missing, and again after each such time.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(up: &Up, place: &Path) -> Outcome {
     let desired = match read(&up.paths) {
-        Ok((desired, _)) => desired,
+        Ok(desired) => desired,
         Err(problems) => {
-            problems.iter().for_each(|problem| complain(&problem.to_string()));
+            for problem in &problems {
+                complain(&problem.to_string());
+            }
             return Outcome::Invalid;
         }
     };
+    let declared = summary(&desired);
     let opened = async {
         let binaries = Binaries::find(&bin_dir(up))?;
         // The working folders of widgets are relative to this one, as the paths of the manifests are.
@@ -53,20 +58,21 @@ pub(crate) async fn run(up: &Up, place: &Path) -> Outcome {
             return if held { Outcome::AlreadyRunning } else { Outcome::Failed };
         }
     };
-    let signals =
-        signal(SignalKind::interrupt()).and_then(|first| Ok((first, signal(SignalKind::terminate())?)));
-    let (interrupt, terminate) = match signals {
+    let signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => {
             complain(&format!("signals cannot be heard: {error}"));
             return Outcome::Failed;
         }
     };
+    if up.output == Lines::Text {
+        print(&format!("kontrol {}: {declared}; state in {}", env!("CARGO_PKG_VERSION"), place.display()));
+    }
     let handle = world.handle();
     let lines = handle.logs().follow();
     let mut tasks = JoinSet::new();
     tasks.spawn(watch_manifests(up.paths.clone(), handle.clone()));
-    tasks.spawn(drain_on_signals(interrupt, terminate, handle.clone()));
+    tasks.spawn(drain_on_signals(signals, handle.clone()));
     if up.output == Lines::Text {
         tasks.spawn(announce(handle.clone()));
     }
@@ -93,65 +99,87 @@ fn bin_dir(up: &Up) -> PathBuf {
     std::path::absolute(&folder).unwrap_or(folder)
 }
 
-async fn drain_on_signals(mut interrupt: Signal, mut terminate: Signal, handle: Handle) {
+/// What asks a command to end: Ctrl-C, a supervisor of its own, and a terminal that is closed.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
+}
+
+async fn drain_on_signals(mut signals: Signals, handle: Handle) {
     let mut force = false;
     loop {
-        tokio::select! {
-            Some(()) = interrupt.recv() => {}
-            Some(()) = terminate.recv() => {}
-            else => return,
-        }
-        let text = if force { "ends at once" } else { "drains in reverse order; once more to end at once" };
+        signals.next().await;
+        let text = if force {
+            "everything is killed at once"
+        } else {
+            "everything is stopped in reverse order; Ctrl-C once more kills it at once"
+        };
         handle.say(Level::Info, text.to_owned());
         handle.drain(force).await;
         force = true;
     }
 }
 
-/// Prints the tree whenever everything has become ready.
+/// Prints the tree when everything has become ready; before, says from time to time what it waits for.
 async fn announce(handle: Handle) {
     let mut ready = handle.ready();
-    let mut before = false;
-    while ready.changed().await.is_ok() {
-        let now = *ready.borrow_and_update();
-        if now
-            && !before
-            && let Some(tree) = handle.tree().await
-        {
-            print(render::tree(&tree).trim_end());
-            handle.say(Level::Info, "everything is Ready".to_owned());
-            // Only the first time: later, decisions tell.
-            before = true;
+    let mut said = String::new();
+    while !*ready.borrow_and_update() {
+        match timeout(PATIENCE, ready.changed()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return,
+            Err(_) => {
+                let Some(tree) = handle.tree().await.filter(|tree| !tree.draining) else { return };
+                let missing = render::missing(&tree).join(", ");
+                if missing != said {
+                    handle.say(Level::Info, format!("not ready yet: {missing}"));
+                    said = missing;
+                }
+            }
         }
+    }
+    if let Some(tree) = handle.tree().await {
+        let text = "everything is Ready; in another terminal: kontrol tree -w, why NAME, logs NAME -f; Ctrl-C here stops it";
+        handle.say(Level::Info, text.to_owned());
+        print(render::tree(&tree).trim_end());
     }
 }
 
 async fn show(mut lines: Receiver<Line>, output: Lines, quiet: bool) {
     loop {
         match lines.recv().await {
-            Ok(line) if quiet && !line.source.is_empty() => {}
-            // What sidecars say in the ordinary way is in their logs.
-            Ok(line) if companion(&line.source) && line.level < Level::Warn => {}
-            Ok(line) => ask::log(
-                LogLine {
-                    at_micros: line.at.as_micros(),
-                    source: line.source,
-                    stream: line.stream.as_str().to_owned(),
-                    level: line.level.as_str().to_owned(),
-                    text: line.text,
-                },
-                output,
-            ),
+            Ok(line) => {
+                let line = LogLine::from(line);
+                let wanted = !quiet || line.source.is_empty();
+                if wanted && !ask::is_routine(&line) {
+                    ask::log(line, output);
+                }
+            }
             Err(RecvError::Lagged(missed)) => {
-                complain(&format!("{missed} lines were not shown; see kontrol logs"))
+                complain(&format!("{missed} lines were not shown; see kontrol logs"));
             }
             Err(RecvError::Closed) => return,
         }
     }
-}
-
-fn companion(source: &str) -> bool {
-    source == "hub" || source.ends_with(" sidecar")
 }
 
 /// Follows edits. The content decides, so that a touched file or one written twice changes nothing.
@@ -163,7 +191,7 @@ async fn watch_manifests(paths: Vec<PathBuf>, handle: Handle) {
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut stamps = stamps_of(&paths);
-    let mut last = read(&paths).ok().map(|(desired, _)| desired);
+    let mut last = read(&paths).ok();
     loop {
         looks.tick().await;
         let now = stamps_of(&paths);
@@ -172,8 +200,8 @@ async fn watch_manifests(paths: Vec<PathBuf>, handle: Handle) {
         }
         stamps = now;
         match read(&paths) {
-            Ok((desired, _)) if last.as_ref() == Some(&desired) => {}
-            Ok((desired, _)) => {
+            Ok(desired) if last.as_ref() == Some(&desired) => {}
+            Ok(desired) => {
                 handle.say(Level::Info, "the manifest has changed".to_owned());
                 handle.manifest(desired.clone()).await;
                 last = Some(desired);

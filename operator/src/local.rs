@@ -18,8 +18,10 @@ pub mod ledger;
 pub mod logs;
 mod process;
 pub mod state;
+mod user;
 mod world;
 
 pub use admin::connect as connect_admin;
 pub use desired::Desired;
+pub use user::running;
 pub use world::{Binaries, Error, Handle, Options, World};

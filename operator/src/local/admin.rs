@@ -34,9 +34,9 @@ use tonic::{
 
 use super::{
     logs::{Line, Logs},
-    process::socket_path,
     state::{Named, State, short},
-    world::{Error, Message, private_parent},
+    user::{private_parent, socket_path},
+    world::{Error, Message},
 };
 use crate::control::status;
 
@@ -196,14 +196,18 @@ impl Admin for Service {
         let (sender, receiver) = mpsc::channel(1);
         let (mailbox, mut changes, stop) = (self.mailbox.clone(), self.changes.clone(), self.stop.clone());
         let watching = async move {
+            let mut told = None;
             loop {
                 let (reply, answer) = oneshot::channel();
                 if mailbox.send(Message::Ask(Ask::Tree(reply))).await.is_err() {
                     return;
                 }
                 let Ok(tree) = answer.await else { return };
-                if sender.send(Ok(tree)).await.is_err() {
-                    return;
+                if told.as_ref() != Some(&tree) {
+                    told = Some(tree.clone());
+                    if sender.send(Ok(tree)).await.is_err() {
+                        return;
+                    }
                 }
                 sleep(WATCH_EVERY).await;
                 if changes.changed().await.is_err() {
@@ -231,7 +235,7 @@ impl Admin for Service {
         let mut past = tokio::task::spawn_blocking(read).await.map_err(ending)?;
         past.sort_by_key(|line| line.at);
         let mut last = past.last().map(|line| line.at);
-        let past = tokio_stream::iter(past.into_iter().map(|line| Ok(wire(line))));
+        let past = tokio_stream::iter(past.into_iter().map(|line| Ok(line.into())));
         let Some(followed) = followed else { return Ok(Response::new(Box::pin(past))) };
         let (sender, receiver) = mpsc::channel(64);
         let stop = self.stop.clone();
@@ -248,7 +252,7 @@ impl Admin for Service {
                     continue;
                 }
                 last = None;
-                if sender.send(Ok(wire(line))).await.is_err() {
+                if sender.send(Ok(line.into())).await.is_err() {
                     return;
                 }
             }
@@ -276,12 +280,14 @@ impl Admin for Service {
     }
 }
 
-fn wire(line: Line) -> LogLine {
-    LogLine {
-        at_micros: line.at.as_micros(),
-        source: line.source,
-        stream: line.stream.as_str().to_owned(),
-        level: line.level.as_str().to_owned(),
-        text: line.text,
+impl From<Line> for LogLine {
+    fn from(line: Line) -> Self {
+        Self {
+            at_micros: line.at.as_micros(),
+            source: line.source,
+            stream: line.stream.as_str().to_owned(),
+            level: line.level.as_str().to_owned(),
+            text: line.text,
+        }
     }
 }

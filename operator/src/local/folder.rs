@@ -169,6 +169,16 @@ impl Folder {
         self.root.join("processes.json")
     }
 
+    /// Removes what sidecars kept. Nobody may be running in here any more.
+    pub fn clear_run(&self) -> Result<(), Error> {
+        let path = self.root.join("run");
+        let clear = || {
+            fs::remove_dir_all(&path)?;
+            fs::DirBuilder::new().mode(0o700).create(&path)
+        };
+        clear().map_err(|source| Error::Unusable { path: path.clone(), source })
+    }
+
     fn status(&self) -> PathBuf {
         self.root.join("status.json")
     }

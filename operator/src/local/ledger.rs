@@ -42,6 +42,8 @@ struct Record {
 pub struct Ledger {
     path: PathBuf,
     record: Record,
+    /// Whether the file says something else.
+    changed: bool,
 }
 
 /// What an earlier world left.
@@ -68,29 +70,30 @@ impl Ledger {
             leftovers.recorded = earlier.processes.len();
             leftovers.ended = earlier.processes.into_values().filter(end).collect();
         }
-        let ledger = Self { path, record: Record { boot, processes: BTreeMap::new() } };
+        let ledger = Self { path, record: Record { boot, processes: BTreeMap::new() }, changed: false };
         ledger.write()?;
         Ok((ledger, leftovers))
     }
 
-    /// Records a process. One that has ended already is not recorded.
+    /// Records a process, with the next [`Ledger::keep`]. One that has ended already is not recorded.
     pub fn started(&mut self, key: &str, name: &str, pid: u32) {
         if let Some(start) = start_time(pid) {
             let entry = Entry { name: name.to_owned(), pid, start };
             self.record.processes.insert(key.to_owned(), entry);
-            self.keep();
+            self.changed = true;
         }
     }
 
-    /// Strikes out a process that is gone.
+    /// Strikes out a process that is gone, with the next [`Ledger::keep`].
     pub fn ended(&mut self, key: &str) {
-        if self.record.processes.remove(key).is_some() {
-            self.keep();
-        }
+        self.changed |= self.record.processes.remove(key).is_some();
     }
 
-    fn keep(&self) {
-        if let Err(error) = self.write() {
+    /// Writes what has changed.
+    pub fn keep(&mut self) {
+        if std::mem::take(&mut self.changed)
+            && let Err(error) = self.write()
+        {
             tracing::warn!(path = %self.path.display(), %error, "the record of processes could not be written");
         }
     }
@@ -159,6 +162,7 @@ mod tests {
         ledger.started("b", "rag/vectors-0", gone.id());
         gone.kill().unwrap();
         gone.wait().unwrap();
+        ledger.keep();
         drop(ledger);
 
         let (_, leftovers) = Ledger::open(path.clone()).unwrap();

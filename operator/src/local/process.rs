@@ -1,6 +1,6 @@
 //! One shim and what it runs: its events in, orders out, its output to the logs.
 
-use std::{net::TcpListener, path::PathBuf, sync::Arc};
+use std::{net::TcpListener, sync::Arc};
 
 use kontrol_plan::StartError;
 use kontrol_shim::{Event, FailedKind, Launch, Order};
@@ -125,12 +125,18 @@ impl Task {
     fn check(&self) -> Result<(), Report> {
         let failed = |error, reason| Err(Report::Failed { error, reason });
         if !self.launch.folder.is_dir() {
-            let reason = format!("its working folder {} does not exist", self.launch.folder.display());
-            return failed(StartError::Other, reason);
+            let folder = self.launch.folder.display();
+            return failed(StartError::Other, format!("its working folder {folder} does not exist"));
         }
-        match self.port.map(|port| (port, TcpListener::bind(("127.0.0.1", port)))) {
-            Some((port, Err(error))) => failed(StartError::PortTaken, format!("port {port}: {error}")),
-            Some((_, Ok(_))) | None => Ok(()),
+        let Some(port) = self.port else { return Ok(()) };
+        match TcpListener::bind(("127.0.0.1", port)) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                failed(StartError::PortTaken, format!("another process listens on 127.0.0.1:{port}"))
+            }
+            Err(error) => {
+                failed(StartError::Other, format!("it could not listen on 127.0.0.1:{port}: {error}"))
+            }
         }
     }
 
@@ -149,18 +155,4 @@ fn failed(kind: FailedKind, reason: String) -> Report {
         FailedKind::Refused => StartError::Other,
     };
     Report::Failed { error, reason }
-}
-
-/// The path of a socket: where it is wanted, or where the system's limit of about 100 bytes for such paths allows it.
-pub(super) fn socket_path(wanted: PathBuf) -> PathBuf {
-    const LIMIT: usize = 100;
-    if wanted.as_os_str().len() <= LIMIT {
-        return wanted;
-    }
-    let text = wanted.as_os_str().as_encoded_bytes();
-    let hash = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let user = rustix::process::getuid().as_raw();
-    std::env::temp_dir().join(format!("kontrol-{user}")).join(format!("{hash:016x}.sock"))
 }

@@ -17,6 +17,9 @@
 mod act;
 mod companion;
 mod configure;
+mod message;
+mod names;
+mod observe;
 mod process;
 mod take;
 #[cfg(test)]
@@ -26,177 +29,32 @@ mod why;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ffi::OsString,
-    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
 use kontrol_core::{
     id::{InstanceId, WidgetId},
-    spec::Limits,
     time::Timestamp,
 };
 use kontrol_plan::{
-    Action, Event, Observed, RestartRequest, RestartTarget, StartError, Status,
-    signals::{QueueSignals, ReplicaSignals, WidgetSignals},
+    RestartRequest, Status,
     status::{Inner, Node},
 };
 use kontrol_proto::v1;
-use kontrol_shim::Order;
 
 use super::{
     desired::{self, Desired, tree_key},
     folder::Written,
-    logs::Level,
 };
-use crate::control::{self, Session};
 use companion::Companion;
+pub use message::{Addresses, Command, Decision, Effect, Input, Key, Report, WidgetCommand};
+pub(crate) use message::{short, told};
+pub use names::Named;
 use process::Process;
-pub use why::Named;
 
 /// How long the hub may take before widgets are started without it.
 const HUB_PATIENCE: Duration = Duration::from_secs(5);
-
-/// One process that the world runs.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Key {
-    /// A widget's, with its incarnation.
-    Widget(InstanceId, u64),
-    /// A sidecar's, with the number of its start.
-    Sidecar(InstanceId, u64),
-    /// The hub's, with the number of its start.
-    Hub(u64),
-}
-
-impl Key {
-    /// What its log lines are marked with.
-    pub fn source(&self) -> String {
-        match self {
-            Self::Widget(instance, _) => short(instance),
-            Self::Sidecar(instance, _) => format!("{} sidecar", short(instance)),
-            Self::Hub(_) => "hub".to_owned(),
-        }
-    }
-}
-
-/// `group/widget-ordinal`.
-pub(crate) fn short(instance: &InstanceId) -> String {
-    format!("{}/{}-{}", instance.widget.group, instance.widget.widget, instance.ordinal)
-}
-
-/// What a shim reports, or what happened instead.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Report {
-    /// The process runs.
-    Started {
-        /// Its process id.
-        pid: u32,
-    },
-    /// It could not be started.
-    Failed {
-        /// For the plan.
-        error: StartError,
-        /// For people.
-        reason: String,
-    },
-    /// It has ended.
-    Ended {
-        /// The exit code, where it exited.
-        code: Option<i32>,
-        /// The signal, where one ended it.
-        signal: Option<i32>,
-        /// Processes that it left behind and that were killed.
-        left: u32,
-    },
-    /// The shim ended without a word; the process and its group have been killed.
-    Lost,
-}
-
-/// What happens to a world.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// The manifests say this now.
-    Manifest(Desired),
-    /// About a process.
-    Process(Key, Report),
-    /// From a sidecar or the hub.
-    Control(control::Event),
-    /// A user wants something restarted.
-    Restart(RestartTarget),
-    /// A user wants this number of replicas.
-    Scale(WidgetId, u32),
-    /// Everything is to stop in reverse order; forced: at once.
-    Drain {
-        /// Whether to kill instead of asking first.
-        force: bool,
-    },
-}
-
-/// What to do.
-#[derive(Clone, Debug)]
-pub enum Effect {
-    /// Start a process.
-    Launch(Key, Command),
-    /// Tell a process's shim.
-    Order(Key, Order),
-    /// Tell a sidecar or the hub.
-    Tell(Session, v1::session_response::Message),
-    /// Tell people.
-    Say(Level, String),
-}
-
-/// What to start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// A widget.
-    Widget(WidgetCommand),
-    /// A sidecar of an instance, listening where it listened before.
-    Sidecar(InstanceId, Option<Addresses>),
-    /// The hub, listening where it listened before.
-    Hub(Option<Addresses>),
-}
-
-/// How a widget's process is started.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WidgetCommand {
-    /// The program and its arguments.
-    pub command: Vec<OsString>,
-    /// The folder it starts in; none: that of the manifest.
-    pub folder: Option<PathBuf>,
-    /// Additions to the environment.
-    pub environment: BTreeMap<OsString, OsString>,
-    /// What the system keeps it within.
-    pub limits: Limits,
-    /// The port that must be free for it.
-    pub port: Option<u16>,
-}
-
-/// Where a sidecar or the hub listens, `host:port`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Addresses {
-    /// For sidecars.
-    pub peer: String,
-    /// gRPC for the widget.
-    pub grpc: String,
-    /// HTTP for the widget.
-    pub http: String,
-    /// Metrics and health.
-    pub admin: String,
-    /// The Unix socket for the widget.
-    pub socket: String,
-}
-
-/// What was decided, to be written before it is acted on.
-#[derive(Debug, Default)]
-pub struct Decision {
-    /// Whether what is written has to change.
-    pub write: bool,
-    /// What to do then.
-    pub actions: Vec<Action>,
-    /// What happened, for people.
-    pub events: Vec<Event>,
-}
 
 /// One replica's place: its sidecar, and the process that runs or ran last.
 #[derive(Debug)]
@@ -236,6 +94,8 @@ pub struct State {
     requests: Vec<RestartRequest>,
     drain: Option<Drain>,
     began: Timestamp,
+    /// Whether it was said that every sidecar is up.
+    sidecars_told: bool,
     free_port: fn() -> Option<u16>,
     plan_wake: Option<Timestamp>,
 }
@@ -256,6 +116,7 @@ impl State {
             requests: Vec::new(),
             drain: None,
             began: now,
+            sidecars_told: false,
             free_port,
             plan_wake: None,
         }
@@ -376,49 +237,6 @@ impl State {
         self.slots.values().map(|slot| slot.fence).max().unwrap_or(0).max(self.written.floor)
     }
 
-    fn observe(&self, key: &str, status: Status) -> Observed {
-        let slots = || self.slots.iter().filter(|(_, slot)| slot.tree == key);
-        let mut signals: BTreeMap<WidgetId, WidgetSignals> = BTreeMap::new();
-        for (instance, slot) in slots() {
-            let Some(process) = slot.process.as_ref().filter(|process| process.runs()) else { continue };
-            let replicas = &mut signals.entry(instance.widget.clone()).or_default().replicas;
-            replicas.extend(slot.replica_signals(instance.ordinal, process.incarnation));
-        }
-        for widget in self.desired.widgets() {
-            if let Some(queue) = self.queue_of(widget) {
-                signals.entry(widget.id.clone()).or_default().queue = Some(queue);
-            }
-        }
-        Observed {
-            status,
-            instances: slots().filter_map(|(id, slot)| Some(slot.process.as_ref()?.observed(id))).collect(),
-            signals,
-            restarts: self.requests.clone(),
-            generation: Some(self.generation),
-        }
-    }
-
-    /// The widget's subscriptions together; unknown as long as one of them is.
-    fn queue_of(&self, widget: &kontrol_core::spec::Widget) -> Option<QueueSignals> {
-        let namespace = widget.id.namespace.to_string();
-        let known = widget
-            .consumes
-            .iter()
-            .map(|consume| {
-                let key = (namespace.clone(), consume.topic.to_string(), consume.subscription.to_string());
-                self.queues.get(&key)
-            })
-            .collect::<Option<Vec<_>>>()?;
-        known.into_iter().fold(None, |sum: Option<QueueSignals>, (at, queue)| {
-            let sum = sum.unwrap_or(QueueSignals { depth: 0, growth: 0, at: *at });
-            Some(QueueSignals {
-                depth: sum.depth.saturating_add(queue.depth.saturating_mul(1000)),
-                growth: sum.growth.saturating_add(signed_thousandths(queue.growth)),
-                at: sum.at.min(*at),
-            })
-        })
-    }
-
     fn needs_hub(&self) -> bool {
         match self.drain {
             None => !self.desired.topics.is_empty(),
@@ -475,31 +293,4 @@ impl Slot {
             version: 0,
         }
     }
-
-    fn replica_signals(&self, ordinal: u32, incarnation: u64) -> Option<ReplicaSignals> {
-        let (at, signals) =
-            self.signals.as_ref().filter(|(_, signals)| signals.incarnation == incarnation)?;
-        let reported = signals.load.iter().filter(|(_, value)| value.is_finite());
-        Some(ReplicaSignals {
-            ordinal,
-            incarnation,
-            in_flight: Some(u64::from(signals.in_flight) * 1000),
-            reported: reported.map(|(name, value)| (name.clone(), thousandths(*value))).collect(),
-            at: *at,
-        })
-    }
-}
-
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "saturates, and is never negative"
-)]
-fn thousandths(value: f64) -> u64 {
-    (value.max(0.0) * 1000.0).round() as u64
-}
-
-#[allow(clippy::cast_possible_truncation, reason = "saturates; no number is 0")]
-fn signed_thousandths(value: f64) -> i64 {
-    (value * 1000.0).round() as i64
 }

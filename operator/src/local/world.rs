@@ -1,17 +1,19 @@
 //! The one task that owns the world: it takes messages, decides, writes, and only then acts.
 
+mod error;
+mod handle;
+mod programs;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fs, io,
-    os::unix::fs::DirBuilderExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use kontrol_core::{code::Code, id::InstanceId, time::Timestamp};
-use kontrol_plan::{End, Event};
-use kontrol_shim::{Launch, Order};
+use kontrol_core::{code::Code, time::Timestamp};
+use kontrol_shim::Order;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
@@ -24,15 +26,18 @@ use super::{
     admin::{self, Ask},
     folder::{self, Folder},
     launcher::Launcher,
-    ledger::Ledger,
+    ledger::{Ledger, Leftovers},
     logs::{Level, Logs},
-    process::{Task, socket_path},
-    state::{Addresses, Command, Effect, Input, Key, Report, State, WidgetCommand},
+    process::Task,
+    state::{Command, Effect, Input, Key, Report, State, told},
+    user::{Listed, socket_path},
 };
-use crate::{
-    authority::{self, Authority, HUB, write_secret},
-    clock, control,
-};
+use crate::{authority::Authority, clock, control};
+pub use error::Error;
+pub use handle::Handle;
+pub(super) use handle::Message;
+pub use programs::Binaries;
+use programs::Programs;
 
 /// Messages that may wait for the world.
 const MAILBOX: usize = 4096;
@@ -42,78 +47,6 @@ const BATCH: usize = 256;
 const ROUNDS: usize = 10_000;
 /// The pause before a status that could not be written is written again.
 const REWRITE: Duration = Duration::from_millis(500);
-/// From SIGTERM to SIGKILL for sidecars and the hub.
-const COMPANION_GRACE: Duration = Duration::from_secs(10);
-
-/// Why a world cannot begin or go on.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The state folder.
-    #[error(transparent)]
-    Folder(#[from] folder::Error),
-    /// The authority.
-    #[error(transparent)]
-    Authority(#[from] authority::Error),
-    /// The control server.
-    #[error(transparent)]
-    Control(#[from] control::Error),
-    /// The command line's socket.
-    #[error("the control socket {} cannot be used: {source}", path.display())]
-    Socket {
-        /// The socket.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// A binary is missing.
-    #[error("{name} is not in {}: install kontrol, kontrol-sidecar and kontrol-shim in one folder, or set KONTROL_BIN_DIR", folder.display())]
-    Binary {
-        /// Which.
-        name: &'static str,
-        /// Where it was looked for.
-        folder: PathBuf,
-    },
-    /// The system refuses threads.
-    #[error("a thread cannot be started: {0}")]
-    Thread(#[source] io::Error),
-}
-
-impl Error {
-    /// The stable code.
-    pub fn code(&self) -> Code {
-        match self {
-            Self::Folder(error) => error.code(),
-            Self::Authority(error) => error.code(),
-            Self::Control(error) => error.code(),
-            Self::Socket { .. } => Code::ListenFailed,
-            Self::Binary { .. } => Code::BinaryNotFound,
-            Self::Thread(_) => Code::StateFolderUnusable,
-        }
-    }
-}
-
-/// The programs that a world starts.
-#[derive(Clone, Debug)]
-pub struct Binaries {
-    shim: PathBuf,
-    sidecar: PathBuf,
-}
-
-impl Binaries {
-    /// Finds them in a folder.
-    pub fn find(folder: &Path) -> Result<Self, Error> {
-        let find = |name: &'static str| {
-            let path = folder.join(name);
-            if path.is_file() { Ok(path) } else { Err(Error::Binary { name, folder: folder.to_owned() }) }
-        };
-        Ok(Self { shim: find("kontrol-shim")?, sidecar: find("kontrol-sidecar")? })
-    }
-
-    /// A shim and a sidecar from different places.
-    pub fn new(shim: PathBuf, sidecar: PathBuf) -> Self {
-        Self { shim, sidecar }
-    }
-}
 
 /// What a world is begun with.
 #[derive(Debug)]
@@ -128,76 +61,22 @@ pub struct Options {
     pub desired: Desired,
 }
 
-/// What reaches the world.
-pub(super) enum Message {
-    Input(Box<Input>),
-    Launched(Key, u32),
-    Report(Key, Report),
-    Ask(Ask),
-}
-
-/// The way to a world. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Handle {
-    mailbox: mpsc::Sender<Message>,
-    logs: Arc<Logs>,
-    ready: watch::Receiver<bool>,
-}
-
-impl Handle {
-    /// The manifests have changed.
-    pub async fn manifest(&self, desired: Desired) {
-        self.input(Input::Manifest(desired)).await;
-    }
-
-    /// Everything is to stop in reverse order; forced: at once.
-    pub async fn drain(&self, force: bool) {
-        self.input(Input::Drain { force }).await;
-    }
-
-    /// What is written and decided.
-    pub fn logs(&self) -> &Logs {
-        &self.logs
-    }
-
-    /// Whether everything that is wanted is ready.
-    pub fn ready(&self) -> watch::Receiver<bool> {
-        self.ready.clone()
-    }
-
-    /// Adds a line of its own to the decisions.
-    pub fn say(&self, level: Level, text: String) {
-        self.logs.event(clock::now(), level, text);
-    }
-
-    /// The tree as it is; none: the world has ended.
-    pub async fn tree(&self) -> Option<kontrol_proto::v1::TreeResponse> {
-        let (reply, answer) = oneshot::channel();
-        self.mailbox.send(Message::Ask(Ask::Tree(reply))).await.ok()?;
-        answer.await.ok()
-    }
-
-    async fn input(&self, input: Input) {
-        drop(self.mailbox.send(Message::Input(Box::new(input))).await);
-    }
-}
-
 /// A world.
 pub struct World {
     folder: Arc<Folder>,
-    default_folder: PathBuf,
-    binaries: Binaries,
+    programs: Programs,
     state: State,
     authority: Arc<Authority>,
     subjects: Arc<Mutex<BTreeSet<String>>>,
     ledger: Ledger,
     launcher: Launcher,
     logs: Arc<Logs>,
+    /// What was found when the world was opened, told to those who listen when it begins to run.
+    notices: Vec<String>,
     mailbox: (mpsc::Sender<Message>, mpsc::Receiver<Message>),
     orders: BTreeMap<Key, mpsc::UnboundedSender<Order>>,
     tasks: JoinSet<()>,
     server: Option<control::Server>,
-    control: String,
     /// Whether the status in memory is not yet on disk.
     unwritten: bool,
     retry_write: Option<Timestamp>,
@@ -221,44 +100,39 @@ impl World {
         let path = folder.processes();
         let (ledger, leftovers) =
             Ledger::open(path.clone()).map_err(|source| folder::Error::Unusable { path, source })?;
-        if leftovers.recorded > 0 {
-            let ended = leftovers.ended.iter().map(|entry| format!("{} (pid {})", entry.name, entry.pid));
-            let ended: Vec<String> = ended.collect();
-            let what = match ended.len() {
-                0 => "nothing of it still ran".to_owned(),
-                _ => format!("these still ran and were ended: {}", ended.join(", ")),
-            };
-            let text = format!(
-                "{}: an earlier kontrol ended without stopping its processes; {what}",
-                Code::Leftovers
-            );
-            logs.event(now, Level::Warn, text);
-        }
+        // What sidecars of an earlier world kept speaks of incarnations of that world.
+        folder.clear_run()?;
+        let mut notices: Vec<String> = ended_leftovers(&leftovers).into_iter().collect();
         let earlier = folder.read(now)?;
         if let Some((aside, reason)) = earlier.set_aside {
-            let text = format!(
+            notices.push(format!(
                 "{}: the written status cannot be read ({reason}); it was set aside as {}, and restart windows start empty",
                 Code::StatusUnreadable,
                 aside.display()
-            );
-            logs.event(now, Level::Warn, text);
+            ));
         }
         let authority = Arc::new(Authority::open(&folder.ca(), now)?);
         let server = control::Server::bind().await?;
         let mut state = State::new(earlier.written, now, free_port);
         state.take(Input::Manifest(options.desired), now);
-        Ok(Self {
+        let programs = Programs {
+            binaries: options.binaries,
+            origin: options.folder,
+            folder: Arc::clone(&folder),
+            authority: Arc::clone(&authority),
             control: server.address().to_string(),
+        };
+        Ok(Self {
             server: Some(server),
             folder,
-            default_folder: options.folder,
-            binaries: options.binaries,
+            programs,
             state,
             authority,
             subjects: Arc::default(),
             ledger,
             launcher: Launcher::new().map_err(Error::Thread)?,
             logs,
+            notices,
             mailbox: mpsc::channel(MAILBOX),
             orders: BTreeMap::new(),
             tasks: JoinSet::new(),
@@ -303,6 +177,12 @@ impl World {
             admin.await;
             Ok(())
         });
+        // A world that is in no list is found by the name of its state folder.
+        let _listed = Listed::enter(self.folder.root())
+            .inspect_err(|error| tracing::debug!(%error, "the world is not listed"));
+        for notice in std::mem::take(&mut self.notices) {
+            self.logs.event(clock::now(), Level::Warn, notice);
+        }
         let mut due = true;
         while !self.state.gone() {
             if due {
@@ -320,6 +200,7 @@ impl World {
                     for message in batch {
                         due |= self.hear(message);
                     }
+                    self.ledger.keep();
                 }
                 Some(event) = heard.recv() => self.take(Input::Control(event)),
                 Some(_) = self.tasks.join_next(), if !self.tasks.is_empty() => due = false,
@@ -354,13 +235,12 @@ impl World {
                 return false;
             }
             Message::Report(key, report) => {
-                match &report {
-                    Report::Started { pid } => self.ledger.started(&format!("{key:?}"), &key.source(), *pid),
-                    _ => {
-                        self.ledger.ended(&format!("{key:?}"));
-                        self.ledger.ended(&format!("{key:?} shim"));
-                        self.orders.remove(&key);
-                    }
+                if let Report::Started { pid } = &report {
+                    self.ledger.started(&format!("{key:?}"), &key.source(), *pid);
+                } else {
+                    self.ledger.ended(&format!("{key:?}"));
+                    self.ledger.ended(&format!("{key:?} shim"));
+                    self.orders.remove(&key);
                 }
                 self.take(Input::Process(key, report));
             }
@@ -415,7 +295,8 @@ impl World {
             let now = clock::now();
             let decision = self.state.decide(now);
             for event in &decision.events {
-                self.logs.event(now, level_of(event), event.to_string());
+                let (level, text) = told(event);
+                self.logs.event(now, level, text);
             }
             self.unwritten |= decision.write;
             if self.unwritten && !self.write(now).await {
@@ -478,16 +359,9 @@ impl World {
     }
 
     fn launch(&mut self, key: Key, command: Command) {
-        let (launch, port) = match command {
-            Command::Widget(widget) => self.widget(widget),
-            Command::Sidecar(instance, addresses) => match self.sidecar(&instance, addresses) {
-                Ok(launch) => (launch, None),
-                Err(error) => return self.failed(key, &error),
-            },
-            Command::Hub(addresses) => match self.hub(addresses) {
-                Ok(launch) => (launch, None),
-                Err(error) => return self.failed(key, &error),
-            },
+        let (launch, port) = match self.programs.launch(command) {
+            Ok(launch) => launch,
+            Err(error) => return self.failed(key, &error),
         };
         let (orders, given) = mpsc::unbounded_channel();
         self.orders.insert(key.clone(), orders);
@@ -507,89 +381,6 @@ impl World {
         let report = Report::Failed { error: kontrol_plan::StartError::Other, reason };
         self.tasks.spawn(async move { drop(mailbox.send(Message::Report(key, report)).await) });
     }
-
-    fn widget(&self, widget: WidgetCommand) -> (Launch, Option<u16>) {
-        let mut options = kontrol_shim::Options::new(widget.command);
-        options.limits =
-            kontrol_shim::Limits { memory: widget.limits.memory, open_files: widget.limits.open_files };
-        let folder = widget
-            .folder
-            .map_or_else(|| self.default_folder.clone(), |folder| self.default_folder.join(folder));
-        let launch =
-            Launch { shim: self.binaries.shim.clone(), options, environment: widget.environment, folder };
-        (launch, widget.port)
-    }
-
-    fn sidecar(&self, instance: &InstanceId, addresses: Option<Addresses>) -> io::Result<Launch> {
-        let id = &instance.widget;
-        let name = format!("{}.{}.{}.{}", id.namespace, id.group, id.widget, instance.ordinal);
-        let folder = self.folder.run(&name);
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        let subject = instance.to_string();
-        let token = folder.join("token");
-        write_secret(&token, self.authority.token(&subject).as_bytes())?;
-        let socket = socket_path(folder.join("socket"));
-        private_parent(&socket)?;
-        let at = addresses.unwrap_or_default();
-        let arguments = [
-            ("--instance", subject),
-            ("--socket", text(&socket)),
-            ("--grpc", or_free(at.grpc)),
-            ("--http", or_free(at.http)),
-            ("--peer", or_free(at.peer)),
-            ("--admin", or_free(at.admin)),
-            ("--state-dir", text(&folder)),
-            ("--join-token-file", text(&token)),
-        ];
-        Ok(self.companion("run", &arguments))
-    }
-
-    fn hub(&self, addresses: Option<Addresses>) -> io::Result<Launch> {
-        let folder = self.folder.hub();
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        let token = self.folder.root().join("run").join("hub.token");
-        write_secret(&token, self.authority.token(HUB).as_bytes())?;
-        let at = addresses.unwrap_or_default();
-        let arguments = [
-            ("--dir", text(&folder)),
-            ("--peer", or_free(at.peer)),
-            ("--admin", or_free(at.admin)),
-            ("--join-token-file", text(&token)),
-        ];
-        Ok(self.companion("hub", &arguments))
-    }
-
-    fn companion(&self, mode: &str, arguments: &[(&str, String)]) -> Launch {
-        let mut command = vec![self.binaries.sidecar.clone().into_os_string(), mode.into()];
-        for (name, value) in arguments {
-            command.extend([(*name).into(), value.into()]);
-        }
-        command.extend(["--control".into(), self.control.clone().into()]);
-        command.extend(["--ca-file".into(), self.authority.ca_file().as_os_str().to_owned()]);
-        let mut options = kontrol_shim::Options::new(command);
-        options.grace = COMPANION_GRACE;
-        Launch {
-            shim: self.binaries.shim.clone(),
-            options,
-            environment: BTreeMap::new(),
-            folder: self.folder.root().to_owned(),
-        }
-    }
-}
-
-fn text(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
-}
-
-fn or_free(address: String) -> String {
-    if address.is_empty() { "127.0.0.1:0".to_owned() } else { address }
-}
-
-pub(super) fn private_parent(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(parent) => fs::DirBuilder::new().recursive(true).mode(0o700).create(parent),
-        None => Ok(()),
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -601,15 +392,15 @@ fn free_port() -> Option<u16> {
     Some(listener.local_addr().ok()?.port())
 }
 
-fn level_of(event: &Event) -> Level {
-    match event {
-        Event::Ended { end: End::Exited(0), .. } => Level::Info,
-        Event::GaveUp { .. } | Event::StaysStopped { .. } | Event::NotStarted { .. } => Level::Error,
-        Event::Ended { .. }
-        | Event::ReplicasExhausted { .. }
-        | Event::StartFailed { .. }
-        | Event::Retries { .. }
-        | Event::TookOver { .. } => Level::Warn,
-        _ => Level::Info,
-    }
+/// What is to be said of what an earlier world left.
+fn ended_leftovers(leftovers: &Leftovers) -> Option<String> {
+    let ended: Vec<String> =
+        leftovers.ended.iter().map(|entry| format!("{} (pid {})", entry.name, entry.pid)).collect();
+    let what = match ended.as_slice() {
+        [] => "nothing of it runs any more".to_owned(),
+        ended => format!("ended what still ran: {}", ended.join(", ")),
+    };
+    let text =
+        format!("{}: an earlier kontrol ended without stopping its processes; {what}", Code::Leftovers);
+    (leftovers.recorded > 0).then_some(text)
 }

@@ -7,6 +7,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::{net::UnixStream, process::CommandExt},
     },
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -73,14 +74,20 @@ fn start(options: &Options) -> Result<Child, Event> {
     command.args(arguments).stdin(Stdio::null()).process_group(0);
     sys::prepare(&mut command, options.limits);
     command.spawn().map_err(|error| {
-        let program = program.to_string_lossy();
+        let (path, program) = (Path::new(program), program.to_string_lossy());
+        let by_path = path.components().count() > 1;
         let (reason, kind) = match error.kind() {
-            io::ErrorKind::NotFound => (format!("no such program: {program}"), FailedKind::NotFound),
+            io::ErrorKind::NotFound if by_path && path.exists() => (
+                format!("the interpreter that the first line of {program} names does not exist"),
+                FailedKind::NotFound,
+            ),
+            io::ErrorKind::NotFound if by_path => (format!("{program} does not exist"), FailedKind::NotFound),
+            io::ErrorKind::NotFound => (format!("{program} is not in PATH"), FailedKind::NotFound),
             io::ErrorKind::PermissionDenied => {
-                (format!("{program} may not be executed: permission denied"), FailedKind::NotExecutable)
+                (format!("{program} has no execute permission"), FailedKind::NotExecutable)
             }
             _ if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) => {
-                (format!("{program} is no program: exec format error"), FailedKind::NotExecutable)
+                (format!("{program} is neither a program nor a script"), FailedKind::NotExecutable)
             }
             _ => (format!("{program} could not be started: {error}"), FailedKind::Refused),
         };

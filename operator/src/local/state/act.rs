@@ -10,11 +10,8 @@ use kontrol_core::{
 use kontrol_plan::{Action, End, StartError};
 use kontrol_shim::Order;
 
-use super::{Command, Drain, Effect, HUB_PATIENCE, Key, Process, Slot, State, WidgetCommand, short};
-use crate::local::{
-    desired::{groups, tree_key},
-    logs::Level,
-};
+use super::{Command, Drain, Effect, HUB_PATIENCE, Key, Process, Slot, State, WidgetCommand};
+use crate::local::desired::{groups, tree_key};
 
 impl State {
     /// Turns actions, whose decision is written, into effects.
@@ -24,7 +21,7 @@ impl State {
             match action {
                 Action::Start { instance, incarnation, epoch, revision } => {
                     let process = Process::new(incarnation, epoch, revision, now);
-                    effects.extend(self.start(&instance, process, now));
+                    self.start(&instance, process, now);
                 }
                 Action::Stop { instance, incarnation, shutdown } => {
                     effects.extend(self.stop(&instance, incarnation, shutdown, now));
@@ -121,31 +118,31 @@ impl State {
         self.desired.trees.iter().find(holds).map(tree_key).unwrap_or_default()
     }
 
-    fn start(&mut self, instance: &InstanceId, mut process: Process, now: Timestamp) -> Vec<Effect> {
+    fn start(&mut self, instance: &InstanceId, mut process: Process, now: Timestamp) {
         let tree = self.tree_of(instance);
         let widget = self.desired.widget(&instance.widget);
         let slot = self.slots.entry(instance.clone()).or_insert_with(|| Slot::new(tree.clone()));
         if slot.process.as_ref().is_some_and(|running| running.incarnation >= process.incarnation) {
-            return Vec::new();
+            return;
         }
         if !tree.is_empty() {
             slot.tree = tree;
         }
         slot.signals = None;
-        let mut effects = Vec::new();
         match widget.filter(|widget| widget.process.is_some()) {
             Some(widget) => {
                 process = process.with_health(widget.health.is_some());
                 slot.port = port_of(widget.endpoint, slot.port, self.free_port);
             }
             None => {
-                process.failed(StartError::Other, now);
-                let text = format!("{}: there is no way to run it in this world", short(instance));
-                effects.push(Effect::Say(Level::Error, text));
+                process.failed(
+                    StartError::Other,
+                    "its manifest gives it no `process`, so it cannot run here",
+                    now,
+                );
             }
         }
         slot.process = Some(process);
-        effects
     }
 
     fn stop(
@@ -168,7 +165,7 @@ impl State {
         }
         let key = Key::Widget(instance.clone(), incarnation);
         let first = !process.is_stopping();
-        process.stop(now);
+        process.stop(shutdown, now);
         match shutdown {
             Shutdown::Brutal => vec![Effect::Order(key, Order::Kill)],
             _ if self.drain == Some(Drain::Forced) => vec![Effect::Order(key, Order::Kill)],

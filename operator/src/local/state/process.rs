@@ -1,8 +1,12 @@
 //! One process of a replica: from the decision to start it to the plan's taking note of its end.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use kontrol_core::{id::InstanceId, spec::Revision, time::Timestamp};
+use kontrol_core::{
+    id::InstanceId,
+    spec::{Revision, Shutdown},
+    time::Timestamp,
+};
 use kontrol_plan::{End, Instance, InstanceState, StartError};
 use kontrol_proto::v1::{self, Health};
 
@@ -30,14 +34,16 @@ pub(super) struct Process {
     pub(super) epoch: u64,
     pub(super) revision: Revision,
     phase: Phase,
-    /// Whether it was asked to stop.
-    stopping: bool,
+    /// How it is being stopped.
+    stopping: Option<Shutdown>,
     /// Whether health beyond its running is declared.
     declares_health: bool,
     /// Whether its health was good once.
     was_ready: bool,
     state: InstanceState,
     since: Timestamp,
+    /// What is to be said of its end beside how it ended.
+    message: Option<Arc<str>>,
 }
 
 impl Process {
@@ -47,11 +53,12 @@ impl Process {
             epoch,
             revision,
             phase: Phase::Configuring { launch_by: None },
-            stopping: false,
+            stopping: None,
             declares_health: false,
             was_ready: false,
             state: InstanceState::Starting,
             since: now,
+            message: None,
         }
     }
 
@@ -68,7 +75,7 @@ impl Process {
             revision: self.revision,
             state: self.state,
             since: self.since,
-            message: None,
+            message: self.message.clone(),
         }
     }
 
@@ -96,7 +103,12 @@ impl Process {
     }
 
     pub(super) fn is_stopping(&self) -> bool {
-        self.stopping
+        self.stopping.is_some()
+    }
+
+    /// Whether it is killed without being asked.
+    pub(super) fn is_brutal(&self) -> bool {
+        self.stopping == Some(Shutdown::Brutal)
     }
 
     pub(super) fn is_configuring(&self) -> bool {
@@ -138,11 +150,18 @@ impl Process {
     pub(super) fn started(&mut self, pid: u32, now: Timestamp) {
         self.phase = Phase::Running { pid };
         let runs = if self.declares_health { InstanceState::Running } else { InstanceState::Ready };
-        self.becomes(if self.stopping { InstanceState::Stopping } else { runs }, now);
+        self.becomes(if self.is_stopping() { InstanceState::Stopping } else { runs }, now);
     }
 
-    pub(super) fn failed(&mut self, error: StartError, now: Timestamp) {
+    pub(super) fn failed(&mut self, error: StartError, reason: &str, now: Timestamp) {
+        self.message = Some(reason.into());
         self.ended(End::NotStarted(error), now);
+    }
+
+    /// It was lost, for this reason.
+    pub(super) fn lost(&mut self, reason: &str, now: Timestamp) {
+        self.message = Some(reason.into());
+        self.ended(End::Lost, now);
     }
 
     pub(super) fn ended(&mut self, end: End, now: Timestamp) {
@@ -152,15 +171,19 @@ impl Process {
         }
     }
 
-    /// It was asked to stop.
-    pub(super) fn stop(&mut self, now: Timestamp) {
-        self.stopping = true;
+    /// It is stopped.
+    pub(super) fn stop(&mut self, shutdown: Shutdown, now: Timestamp) {
+        self.stopping = Some(shutdown);
         self.becomes(InstanceState::Stopping, now);
     }
 
     /// What its sidecar says. Silence before the first good word is a start that is not over yet: its own time-out rules that.
     pub(super) fn hears(&mut self, signals: &v1::Signals, now: Timestamp) {
-        if !self.runs() || self.stopping || signals.incarnation != self.incarnation || !self.declares_health {
+        if !self.runs()
+            || self.is_stopping()
+            || signals.incarnation != self.incarnation
+            || !self.declares_health
+        {
             return;
         }
         let silent = signals.hung && self.was_ready;

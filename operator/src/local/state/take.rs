@@ -92,48 +92,54 @@ impl State {
             return Vec::new();
         };
         let name = short(instance);
-        let say = |level, code: Code, text: String| vec![Effect::Say(level, format!("{code}: {text}"))];
+        let say = |level, text: String| vec![Effect::Say(level, text)];
         match report {
             Report::Started { pid } => {
                 process.started(pid, now);
                 Vec::new()
             }
             Report::Failed { error, reason } => {
-                process.failed(error, now);
-                let code = match error {
-                    kontrol_plan::StartError::NotFound => Code::CommandNotFound,
-                    kontrol_plan::StartError::NotExecutable => Code::CommandNotExecutable,
-                    kontrol_plan::StartError::PortTaken => Code::PortTaken,
-                    kontrol_plan::StartError::Other => Code::StartFailed,
-                };
-                say(Level::Error, code, format!("{name}: {reason}"))
+                process.failed(error, &reason, now);
+                Vec::new()
             }
             Report::Ended { code, signal, left } => {
-                let killed = process.is_stopping() && signal == Some(9);
+                let asked = process.is_stopping().then(|| now.since(process.since()));
+                let killed = signal == Some(9);
                 let end = match (code, signal) {
                     (Some(code), _) => End::Exited(code),
                     (None, Some(signal)) => End::Signalled(signal),
                     (None, None) => End::Lost,
                 };
                 process.ended(end, now);
-                let mut effects = Vec::new();
-                if left > 0 {
-                    let text = format!("{name} left {left} child processes behind, which were killed");
-                    effects.extend(say(Level::Warn, Code::LeftProcesses, text));
+                match asked {
+                    Some(_) if killed && self.drain == Some(Drain::Forced) => {
+                        say(Level::Info, format!("{name} was killed"))
+                    }
+                    Some(_) if killed && process.is_brutal() => {
+                        say(Level::Info, format!("{name} was killed, as its shutdown policy says"))
+                    }
+                    Some(after) if killed => {
+                        let (code, millis) = (Code::StopTimedOut, after.as_millis());
+                        let text = format!(
+                            "{code}: {name} did not end within {millis} ms of SIGTERM and was killed"
+                        );
+                        say(Level::Warn, text)
+                    }
+                    Some(after) => {
+                        say(Level::Info, format!("{name} has stopped after {} ms", after.as_millis()))
+                    }
+                    None if left > 0 => {
+                        let children = if left == 1 { "child process" } else { "child processes" };
+                        let code = Code::LeftProcesses;
+                        let text = format!("{code}: {name} left {left} {children} behind, which were killed");
+                        say(Level::Warn, text)
+                    }
+                    None => Vec::new(),
                 }
-                if killed && self.drain != Some(Drain::Forced) {
-                    let text = format!("{name} did not end on SIGTERM and was killed");
-                    effects.extend(say(Level::Warn, Code::StopTimedOut, text));
-                }
-                effects
             }
             Report::Lost => {
-                process.ended(End::Lost, now);
-                say(
-                    Level::Error,
-                    Code::StartFailed,
-                    format!("{name}: its shim ended; what was left of it was killed"),
-                )
+                process.lost("its shim ended, and what was left of it was killed", now);
+                Vec::new()
             }
         }
     }
@@ -141,16 +147,18 @@ impl State {
     fn control(&mut self, event: Event, now: Timestamp) -> Vec<Effect> {
         match event {
             Event::Opened { id, hello, session } if hello.subject == HUB => {
+                let first = !self.hub.ever_up();
                 self.hub.opened(id, session, &hello);
                 self.hub_sent = None;
-                Vec::new()
+                let text = || format!("the hub is up at {}", hello.peer);
+                first.then(|| Effect::Say(Level::Info, text())).into_iter().collect()
             }
             Event::Opened { id, hello, session } => {
                 if let Some(slot) = slot_of(&mut self.slots, &hello.subject) {
                     slot.sidecar.opened(id, session, &hello);
                     slot.sent = None;
                 }
-                Vec::new()
+                self.all_sidecars_are_up().into_iter().collect()
             }
             Event::Closed { id, subject } if subject == HUB => {
                 if self.hub.closed(id) {
@@ -191,6 +199,19 @@ impl State {
                 Vec::new()
             }
         }
+    }
+
+    /// Told once: that of every replica the sidecar is there.
+    fn all_sidecars_are_up(&mut self) -> Option<Effect> {
+        if self.sidecars_told || !self.slots.values().all(|slot| slot.sidecar.ever_up()) {
+            return None;
+        }
+        self.sidecars_told = true;
+        let text = match self.slots.len() {
+            1 => "the sidecar is up".to_owned(),
+            count => format!("all {count} sidecars are up"),
+        };
+        Some(Effect::Say(Level::Info, text))
     }
 
     fn applied(&mut self, instance: &InstanceId, applied: &v1::Applied) {

@@ -7,11 +7,11 @@ use kontrol_core::{
 };
 use kontrol_plan::{
     InstanceState,
-    status::{Inner, Kind, Node, Slot as Child},
+    status::{Inner, Kind, Node, Slot as Child, Widget},
 };
 use kontrol_proto::v1;
 
-use super::State;
+use super::{State, told};
 use crate::local::desired::tree_key;
 
 impl State {
@@ -97,12 +97,12 @@ impl State {
             ready: status.map_or(0, |status| u32::try_from(status.ready()).unwrap_or(u32::MAX)),
             max: widget.scaling.as_ref().map_or(0, |scaling| scaling.max),
             scaling: scaling.map(|scaling| scaling.reason.to_string()).unwrap_or_default(),
-            replicas: self.tree_replicas(&widget.id),
+            replicas: self.tree_replicas(&widget.id, status),
             queue: self.queue_of(widget).map(|queue| queue.depth / 1000),
         }
     }
 
-    pub(super) fn tree_replicas(&self, widget: &WidgetId) -> Vec<v1::TreeReplica> {
+    fn tree_replicas(&self, widget: &WidgetId, status: Option<&Widget>) -> Vec<v1::TreeReplica> {
         let of = |(instance, _): &(&InstanceId, _)| instance.widget == *widget;
         self.slots
             .iter()
@@ -111,6 +111,12 @@ impl State {
                 let process = slot.process.as_ref();
                 let signals = slot.signals.as_ref().map(|(_, signals)| signals);
                 let sidecar = slot.sidecar.addresses().cloned().unwrap_or_default();
+                // Of one that does not run, its last end says more than it did itself.
+                let runs = process.is_some_and(|process| !process.is_ended());
+                let message = match status.and_then(|status| status.last.as_deref()).filter(|_| !runs) {
+                    Some(last) => told(&last.event).1,
+                    None => signals.map(|signals| signals.message.clone()).unwrap_or_default(),
+                };
                 v1::TreeReplica {
                     ordinal: instance.ordinal,
                     incarnation: process.map_or(slot.fence, |process| process.incarnation),
@@ -121,7 +127,7 @@ impl State {
                     in_flight: signals.map(|signals| signals.in_flight),
                     load: signals.map(|signals| signals.load.clone()).unwrap_or_default(),
                     endpoint: slot.port.map(|port| format!("127.0.0.1:{port}")).unwrap_or_default(),
-                    message: signals.map(|signals| signals.message.clone()).unwrap_or_default(),
+                    message,
                     sidecar_http: sidecar.http,
                     sidecar_grpc: sidecar.grpc,
                     sidecar_admin: sidecar.admin,

@@ -1,92 +1,24 @@
-//! Names as people write them, and the answer to "why is it so?".
+//! The answer to "why is it so?": what something is and waits for, and what led to it.
+
+use std::time::Duration;
 
 use kontrol_core::{
-    id::{Name, ObjectId, WidgetId},
+    duration,
+    id::{ObjectId, WidgetId},
     spec::{self, ScalingClass},
     time::Timestamp,
 };
 use kontrol_plan::{
-    RestartTarget,
+    InstanceState, Status,
     event::Cause,
-    status::{Inner, Node, Slot as Child, Widget},
+    status::{Inner, Node, NodePhase, Reason, Slot as Child, SlotPhase, Widget},
 };
 use kontrol_proto::v1;
 
-use super::State;
-use crate::local::desired::{groups, replicas_rule};
-
-/// What a name means here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Named {
-    /// A widget.
-    Widget(WidgetId),
-    /// A group.
-    Group(ObjectId),
-    /// A supervisor.
-    Supervisor(ObjectId),
-}
-
-impl Named {
-    /// What to restart.
-    pub fn restart(self) -> RestartTarget {
-        match self {
-            Self::Widget(id) => RestartTarget::Widget(id),
-            Self::Group(id) => RestartTarget::Group(id),
-            Self::Supervisor(id) => RestartTarget::Supervisor(id),
-        }
-    }
-
-    /// `widget default/rag/llm`.
-    pub fn describe(&self) -> String {
-        match self {
-            Self::Widget(id) => format!("widget {id}"),
-            Self::Group(id) => format!("group {id}"),
-            Self::Supervisor(id) => format!("supervisor {id}"),
-        }
-    }
-}
+use super::{Named, State, told};
+use crate::local::{desired::replicas_rule, folder::Written};
 
 impl State {
-    /// Everything that a name may mean. One part: a group or supervisor, else any widget of that name; two: `group/widget` or
-    /// `namespace/name`; three: `namespace/group/widget`. A trailing `-<ordinal>` or `/<ordinal>` of a replica is passed over.
-    pub fn named(&self, name: &str) -> Vec<Named> {
-        let exact = self.find(name);
-        if !exact.is_empty() {
-            return exact;
-        }
-        let shorter = name.rsplit_once(['-', '/']).filter(|(_, last)| last.parse::<u32>().is_ok());
-        shorter.map(|(shorter, _)| self.find(shorter)).unwrap_or_default()
-    }
-
-    fn find(&self, name: &str) -> Vec<Named> {
-        let parts: Vec<&str> = name.split('/').collect();
-        let nodes = || self.desired.trees.iter().flat_map(all_nodes);
-        let widgets = |matches: &dyn Fn(&WidgetId) -> bool| {
-            let found = self.desired.widgets().filter(|widget| matches(&widget.id));
-            found.map(|widget| Named::Widget(widget.id.clone())).collect::<Vec<_>>()
-        };
-        match parts[..] {
-            [name] => {
-                let found: Vec<Named> = nodes().filter(|node| is(&node.id().name, name)).map(named).collect();
-                if found.is_empty() { widgets(&|id| is(&id.widget, name)) } else { found }
-            }
-            [first, second] => {
-                let found = widgets(&|id| is(&id.group, first) && is(&id.widget, second));
-                if found.is_empty() {
-                    let matches =
-                        |node: &&spec::Node| is(&node.id().namespace, first) && is(&node.id().name, second);
-                    nodes().filter(matches).map(named).collect()
-                } else {
-                    found
-                }
-            }
-            [namespace, group, widget] => {
-                widgets(&|id| is(&id.namespace, namespace) && is(&id.group, group) && is(&id.widget, widget))
-            }
-            _ => Vec::new(),
-        }
-    }
-
     /// Why it is as it is.
     pub fn why(&self, named: &Named, now: Timestamp) -> v1::WhyResponse {
         match named {
@@ -96,23 +28,27 @@ impl State {
     }
 
     fn why_node(&self, id: &ObjectId, now: Timestamp) -> v1::WhyResponse {
-        let Some(status) = self.statuses().find_map(|root| find_node(root, id)) else {
+        let Some((root, status)) = self.status_of(id) else {
             return answer(vec![format!("{} has not been started yet", id.name)], None);
         };
-        let conditions = &status.conditions;
-        let mut lines = vec![format!(
-            "{}: {} ({})",
-            id.name,
-            if conditions.ready.status { "Ready" } else { "not Ready" },
-            conditions.ready.reason.as_str(),
-        )];
-        if conditions.stalled.status {
-            lines.push(format!("stands still: {}", conditions.stalled.reason.as_str()));
+        let mut lines = vec![match halted(root, now) {
+            _ if status.conditions.ready.status => format!("{} is Ready", id.name),
+            Some(halted) => format!("{} is not Ready: {halted}", id.name),
+            None => format!("{} is not Ready: {}", id.name, in_words(status.conditions.ready.reason)),
+        }];
+        let mut intensity = None;
+        match self.desired.node(id) {
+            Some(spec::Node::Group(group)) => {
+                intensity = Some(group.intensity);
+                for widget in &group.widgets {
+                    let ready = child(status, widget).map_or(0, |(_, widget)| widget.ready());
+                    let desired = child(status, widget).map_or(widget.replicas, |(_, widget)| widget.desired);
+                    lines.push(format!("{}: {ready} of {desired} ready", widget.id.widget));
+                }
+            }
+            Some(spec::Node::Supervisor(supervisor)) => intensity = Some(supervisor.intensity),
+            None => {}
         }
-        let intensity = self.desired.node(id).map(|node| match node {
-            spec::Node::Group(group) => group.intensity,
-            spec::Node::Supervisor(supervisor) => supervisor.intensity,
-        });
         if let Some(intensity) = intensity {
             let window = now.minus(intensity.period);
             let counted = status.restarts.iter().filter(|at| **at >= window).count();
@@ -120,7 +56,7 @@ impl State {
                 "epoch {}, {counted} of {} restarts in {}",
                 status.epoch,
                 intensity.max_restarts,
-                kontrol_core::duration::format(intensity.period)
+                duration::format(intensity.period)
             ));
         }
         answer(lines, status.last.as_deref())
@@ -128,21 +64,27 @@ impl State {
 
     fn why_widget(&self, id: &WidgetId, now: Timestamp) -> v1::WhyResponse {
         let object = ObjectId { namespace: id.namespace.clone(), name: id.group.clone() };
-        let group = self.statuses().find_map(|root| find_node(root, &object));
-        let widget = group.and_then(|group| {
-            group.children.iter().find(|slot| slot.key.name == id.widget).and_then(widget_of)
+        let found = self.status_of(&object).and_then(|(root, group)| {
+            let (slot, widget) = child(group, self.desired.widget(id)?)?;
+            Some((root, group, slot, widget))
         });
-        let (Some(group), Some(widget)) = (group, widget) else {
+        let Some((root, group, slot, widget)) = found else {
             return answer(vec![format!("{}/{} has not been started yet", id.group, id.widget)], None);
         };
         let mut lines = vec![self.replicas_line(id, widget)];
-        for replica in self.tree_replicas(id) {
-            let seconds = now.since(Timestamp::from_micros(replica.since_micros)).as_secs();
-            let note =
-                if replica.message.is_empty() { String::new() } else { format!(": {}", replica.message) };
+        lines.extend(waits(root, group, slot, now).map(|why| format!("it does not run: {why}")));
+        for (instance, place) in self.slots.iter().filter(|(instance, _)| instance.widget == *id) {
+            let Some(process) = &place.process else { continue };
+            let said = place.signals.as_ref().map(|(_, signals)| signals.message.as_str());
+            let said = said.filter(|said| !said.is_empty());
             lines.push(format!(
-                "replica {}: {} for {seconds} s, incarnation {}, epoch {}{note}",
-                replica.ordinal, replica.state, replica.incarnation, replica.epoch
+                "replica {}: {} for {}, incarnation {}, epoch {}{}",
+                instance.ordinal,
+                state_in_words(process.state()),
+                whole(now.since(process.since())),
+                process.incarnation,
+                process.epoch,
+                said.map(|said| format!(": {said}")).unwrap_or_default()
             ));
         }
         let concerns = group.last.as_deref().filter(|last| {
@@ -157,62 +99,27 @@ impl State {
             1 => "1 replica".to_owned(),
             count => format!("{count} replicas"),
         };
-        match (&status.scaling, self.desired.widget(id)) {
-            (Some(scaling), _) => format!("{count}: {}", scaling.reason),
-            (None, Some(widget)) if replicas_rule(widget) => {
-                let external =
-                    widget.scaling.as_ref().is_some_and(|scaling| scaling.class == ScalingClass::External);
-                let class = if external { " (scaling is External)" } else { "" };
-                format!("{count}: as spec.replicas says{class}")
+        let Some(widget) = self.desired.widget(id).filter(|widget| replicas_rule(widget)) else {
+            let reason = status.scaling.as_ref().map(|scaling| format!(": {}", scaling.reason));
+            return format!("{count}{}", reason.unwrap_or_default());
+        };
+        let external = widget.scaling.as_ref().is_some_and(|scaling| scaling.class == ScalingClass::External);
+        let class = if external { "; its scaling is External" } else { "" };
+        match self.written.scaled.get(&Written::scaled_key(id)) {
+            Some(scaled) => {
+                format!("{count}: set by `kontrol scale` (its manifest says {}{class})", scaled.manifest)
             }
-            _ => count,
+            None => format!("{count}: as its manifest says (spec.replicas{class})"),
         }
     }
 
-    fn statuses(&self) -> impl Iterator<Item = &Node> {
-        self.written.trees.values().filter_map(|status| status.root.as_deref())
+    /// The status of an object, and that of its tree.
+    fn status_of(&self, id: &ObjectId) -> Option<(&Status, &Node)> {
+        self.written.trees.values().find_map(|status| {
+            let node = find_node(status.root.as_deref()?, id)?;
+            Some((status, node))
+        })
     }
-
-    /// Whether `kontrol scale` may set its replicas, and if not, why.
-    pub fn may_scale(&self, id: &WidgetId) -> Result<(), String> {
-        match self.desired.widget(id) {
-            Some(widget) if replicas_rule(widget) => Ok(()),
-            Some(_) => Err(format!(
-                "the replicas of {id} are decided by its scaling (class Kontrol): change scaling.min and scaling.max in the manifest, \
-                 or set scaling.class to External"
-            )),
-            None => Err(format!("there is no widget {id}")),
-        }
-    }
-
-    /// Every name that `named` finds, for the message when it finds none.
-    pub fn names(&self) -> Vec<String> {
-        let groups = self.desired.trees.iter().flat_map(groups);
-        groups
-            .flat_map(|group| {
-                group.widgets.iter().map(|widget| format!("{}/{}", group.id.name, widget.id.widget))
-            })
-            .collect()
-    }
-}
-
-fn is(name: &Name, text: &str) -> bool {
-    name.as_str() == text
-}
-
-fn named(node: &spec::Node) -> Named {
-    match node {
-        spec::Node::Group(group) => Named::Group(group.id.clone()),
-        spec::Node::Supervisor(supervisor) => Named::Supervisor(supervisor.id.clone()),
-    }
-}
-
-fn all_nodes(node: &spec::Node) -> Vec<&spec::Node> {
-    let mut nodes = vec![node];
-    if let spec::Node::Supervisor(supervisor) = node {
-        nodes.extend(supervisor.children.iter().flat_map(|child| all_nodes(&child.node)));
-    }
-    nodes
 }
 
 fn find_node<'a>(node: &'a Node, id: &ObjectId) -> Option<&'a Node> {
@@ -225,11 +132,73 @@ fn find_node<'a>(node: &'a Node, id: &ObjectId) -> Option<&'a Node> {
     })
 }
 
-fn widget_of(slot: &Child) -> Option<&Widget> {
+/// A widget's place in its group.
+fn child<'a>(group: &'a Node, widget: &spec::Widget) -> Option<(&'a Child, &'a Widget)> {
+    let slot = group.children.iter().find(|slot| slot.key.name == widget.id.widget)?;
     match &slot.inner {
-        Inner::Widget(widget) => Some(widget),
+        Inner::Widget(widget) => Some((slot, widget)),
         Inner::Node(_) => None,
     }
+}
+
+/// Why a whole tree stands still.
+fn halted(root: &Status, now: Timestamp) -> Option<String> {
+    let exhausted = root.exhausted?;
+    let down = root.root.as_ref().is_none_or(|node| matches!(node.phase, NodePhase::Down(_)));
+    match exhausted.until {
+        _ if !down => None,
+        Some(until) => Some(format!("it is started again in {}", whole(until.since(now)))),
+        None => Some("it stays stopped until its manifest changes or `kontrol restart` is called".to_owned()),
+    }
+}
+
+/// What a widget that does not run waits for.
+fn waits(root: &Status, group: &Node, slot: &Child, now: Timestamp) -> Option<String> {
+    match slot.phase {
+        SlotPhase::Ended | SlotPhase::Forgotten => {
+            Some("it has ended, and its restart type leaves it so".to_owned())
+        }
+        SlotPhase::Waiting => {
+            halted(root, now).map(|halted| format!("{}: {halted}", group.id.name)).or_else(|| {
+                let before = group.children.iter().take_while(|other| other.key != slot.key);
+                let first = before.into_iter().find(|other| other.phase != SlotPhase::Up);
+                let first = first.map(|other| format!("{} has to be started before it", other.key));
+                Some(first.unwrap_or_else(|| {
+                    format!("{}: {}", group.id.name, in_words(group.conditions.ready.reason))
+                }))
+            })
+        }
+        _ => None,
+    }
+}
+
+fn in_words(reason: Reason) -> &'static str {
+    match reason {
+        Reason::AllReady | Reason::Settled => "nothing is under way",
+        Reason::NotReady => "a replica is not ready",
+        Reason::Starting => "it is being started",
+        Reason::Restarting => "it is being restarted",
+        Reason::Changing => "it follows its manifest",
+        Reason::Stopping => "it is being stopped",
+        Reason::BackingOff => "it pauses before it is started again",
+        Reason::Exhausted => "it stays stopped",
+        Reason::ShutDown => "it shut down when its significant child had ended",
+        Reason::Stopped => "it is not to run",
+        Reason::Waiting => "it waits to be started",
+    }
+}
+
+fn state_in_words(state: InstanceState) -> String {
+    match state {
+        InstanceState::Ended(end) => format!("ended ({end})"),
+        InstanceState::NotReady => "not Ready".to_owned(),
+        state => format!("{state:?}"),
+    }
+}
+
+/// In whole seconds.
+fn whole(duration: Duration) -> String {
+    duration::format(Duration::from_secs(duration.as_secs()))
 }
 
 fn answer(lines: Vec<String>, last: Option<&Cause>) -> v1::WhyResponse {
@@ -237,7 +206,7 @@ fn answer(lines: Vec<String>, last: Option<&Cause>) -> v1::WhyResponse {
     v1::WhyResponse {
         lines,
         chain: chain
-            .map(|cause| v1::WhyCause { at_micros: cause.at.as_micros(), text: cause.event.to_string() })
+            .map(|cause| v1::WhyCause { at_micros: cause.at.as_micros(), text: told(&cause.event).1 })
             .collect(),
     }
 }

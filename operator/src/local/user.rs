@@ -1,0 +1,140 @@
+//! What belongs to the user rather than to one state folder: sockets whose own place has too long a path, and the list of the worlds
+//! that run, by which the command line finds the only one.
+//!
+//! ```text
+//!   <temporary folder>/kontrol-<uid>/     0700, of this user, or not used
+//!       <hash of the wanted path>.sock
+//!       worlds/<hash of the state folder>   holds the path of the state folder
+//! ```
+
+use std::{
+    fs, io,
+    os::unix::{
+        ffi::{OsStrExt, OsStringExt},
+        fs::{DirBuilderExt, MetadataExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use super::connect_admin;
+
+/// The system's limit for the path of a socket is about this many bytes.
+const SOCKET_PATH_LIMIT: usize = 100;
+
+/// The path of a socket: where it is wanted, or in the user's folder where that path is too long.
+pub(super) fn socket_path(wanted: PathBuf) -> PathBuf {
+    if wanted.as_os_str().len() <= SOCKET_PATH_LIMIT {
+        return wanted;
+    }
+    folder().join(format!("{:016x}.sock", hash(&wanted)))
+}
+
+/// Makes the folder that a socket is to be in, for this user alone.
+pub(super) fn private_parent(socket: &Path) -> io::Result<()> {
+    match socket.parent() {
+        Some(parent) if parent == folder() => private(parent),
+        Some(parent) => fs::DirBuilder::new().recursive(true).mode(0o700).create(parent),
+        None => Ok(()),
+    }
+}
+
+/// A world's entry in the list of those that run; struck out when it is dropped.
+#[derive(Debug)]
+pub(super) struct Listed(PathBuf);
+
+impl Listed {
+    /// Enters the world of a state folder.
+    pub(super) fn enter(state: &Path) -> io::Result<Self> {
+        private(&folder())?;
+        let worlds = folder().join("worlds");
+        private(&worlds)?;
+        let entry = worlds.join(format!("{:016x}", hash(state)));
+        fs::write(&entry, state.as_os_str().as_bytes())?;
+        Ok(Self(entry))
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        // An entry that stays is struck out by the next who reads it.
+        drop(fs::remove_file(&self.0));
+    }
+}
+
+/// The state folders of this user's worlds that answer. Entries that crashes left are struck out.
+pub async fn running() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    if private(&folder()).is_err() {
+        return found;
+    }
+    for entry in fs::read_dir(folder().join("worlds")).into_iter().flatten().flatten() {
+        let Ok(path) = fs::read(entry.path()) else { continue };
+        let state = PathBuf::from(std::ffi::OsString::from_vec(path));
+        if connect_admin(&state).await.is_some() {
+            found.push(state);
+        } else {
+            drop(fs::remove_file(entry.path()));
+        }
+    }
+    found.sort();
+    found
+}
+
+fn folder() -> PathBuf {
+    std::env::temp_dir().join(format!("kontrol-{}", rustix::process::getuid().as_raw()))
+}
+
+/// Makes a folder for this user alone; one that others could have a hand in is refused.
+fn private(folder: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let found = fs::symlink_metadata(folder)?;
+    let own =
+        found.is_dir() && found.uid() == rustix::process::getuid().as_raw() && found.mode() & 0o777 == 0o700;
+    if own {
+        Ok(())
+    } else {
+        let text = format!("{} belongs to somebody else or is open to others", folder.display());
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+    }
+}
+
+/// FNV-1a: the same for everybody who names the same path, in every version.
+fn hash(path: &Path) -> u64 {
+    path.as_os_str()
+        .as_encoded_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_with_too_long_a_path_lies_in_the_users_folder() {
+        let short = PathBuf::from("/s/control.sock");
+        assert_eq!(socket_path(short.clone()), short);
+        let long = PathBuf::from("/x".repeat(60)).join("control.sock");
+        let instead = socket_path(long.clone());
+        assert!(instead.starts_with(folder()) && instead.as_os_str().len() < SOCKET_PATH_LIMIT);
+        assert_eq!(socket_path(long), instead);
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_in_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let place = tempfile::tempdir().unwrap();
+        let open = place.path().join("open");
+        private(&open).unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(private(&open).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+    }
+
+    #[tokio::test]
+    async fn a_world_that_does_not_answer_is_struck_out() {
+        let place = tempfile::tempdir().unwrap();
+        let listed = Listed::enter(place.path()).unwrap();
+        assert!(!running().await.contains(&place.path().to_owned()));
+        assert!(!listed.0.exists());
+    }
+}
