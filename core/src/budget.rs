@@ -25,12 +25,12 @@ pub struct Budget {
 
 impl Budget {
     /// Retries that are allowed each second whatever the number of calls.
-    pub const RESERVE_PER_SECOND: u32 = 1;
+    const RESERVE_PER_SECOND: u64 = 1;
 
     /// A budget of `percent` retries in a hundred calls, beside the reserve; it starts with one second of reserve.
     /// At 0 percent there are no retries at all, not even the reserve.
     pub fn new(percent: u32, now: Timestamp) -> Self {
-        let reserve_per_second = if percent == 0 { 0 } else { u64::from(Self::RESERVE_PER_SECOND) };
+        let reserve_per_second = if percent == 0 { 0 } else { Self::RESERVE_PER_SECOND };
         Self {
             percent: u64::from(percent),
             reserve_per_second,
@@ -60,25 +60,12 @@ impl Budget {
     }
 
     fn refill(&mut self, now: Timestamp) {
-        let due = now.since(self.refilled).as_millis() * u128::from(self.reserve_per_second * TOKEN) / 1_000;
-        if due == 0 {
-            return;
-        }
+        let Some(each) = 1_000_000_u64.checked_div(self.reserve_per_second * TOKEN) else { return };
+        let passed = u64::try_from(now.since(self.refilled).as_micros()).unwrap_or(u64::MAX);
         // The reserve alone never saves up more than one second of itself.
         let room = (self.reserve_per_second * TOKEN).saturating_sub(self.tokens);
-        self.fill(u64::try_from(due).unwrap_or(u64::MAX).min(room));
-        self.refilled = now;
-    }
-
-    /// The time after which a retry will be granted if no call pays in before; zero where one is granted now, none where never.
-    pub fn next_retry(&self, now: Timestamp) -> Option<Duration> {
-        let missing = TOKEN.saturating_sub(self.tokens);
-        if missing == 0 {
-            return Some(Duration::ZERO);
-        }
-        let per_second = self.reserve_per_second * TOKEN;
-        let wait = Duration::from_millis((missing * 1_000).checked_div(per_second)?);
-        Some(wait.saturating_sub(now.since(self.refilled)))
+        self.fill((passed / each).min(room));
+        self.refilled = self.refilled.max(now.minus(Duration::from_micros(passed % each)));
     }
 }
 
@@ -109,9 +96,16 @@ mod tests {
         let mut budget = Budget::new(20, at(0));
         assert!(budget.retry(at(0)));
         assert!(!budget.retry(at(500)));
-        assert_eq!(budget.next_retry(at(500)), Some(Duration::from_millis(500)));
         assert!(budget.retry(at(1_000)));
         assert_eq!(granted(&mut budget, at(60_000)), 1);
+    }
+
+    #[test]
+    fn asking_often_does_not_slow_the_reserve_down() {
+        let mut budget = Budget::new(20, at(0));
+        assert!(budget.retry(at(0)));
+        let granted = (1..=500).find(|step| budget.retry(at(step * 19)));
+        assert_eq!(granted, Some(53), "19 ms apart: the first after a second");
     }
 
     #[test]
@@ -128,6 +122,5 @@ mod tests {
         let mut budget = Budget::new(0, at(0));
         budget.call();
         assert!(!budget.retry(at(100_000)));
-        assert_eq!(budget.next_retry(at(0)), None);
     }
 }

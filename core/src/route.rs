@@ -24,7 +24,7 @@
 //! # Bounds
 //!
 //! A route runs for every message, on the thread that serves them all, so its cost has to be linear in the message. An expression is at most
-//! [`MAX_LENGTH`] characters and [`MAX_NODES`] nodes, and a macro that iterates may not stand inside of another one. What is refused
+//! [`MAX_LENGTH`] characters and 1,000 nodes, and a macro that iterates may not stand inside of another one. What is refused
 //! is refused when it is compiled, never at the message.
 //!
 //! # Failure
@@ -43,10 +43,11 @@ mod scope;
 #[cfg(test)]
 mod tests;
 
-pub use check::{MAX_LENGTH, MAX_NODES};
-pub use expression::{Error, Expression, Failed};
+pub use check::MAX_LENGTH;
+pub use expression::{Error, Failed};
 pub use scope::Event;
 
+use expression::Expression;
 use scope::Scope;
 
 /// Where in a route an expression stands.

@@ -21,7 +21,7 @@ const BUCKETS: u8 = 10;
 /// A sum over the last `span`, in ten buckets: what is forgotten is forgotten a tenth of the span at a time, so that the memory is
 /// bounded whatever the rate. The sum covers at least nine tenths of the span and at most all of it.
 #[derive(Clone, Debug)]
-pub struct Sum {
+pub(crate) struct Sum {
     bucket: u64,
     newest: u64,
     counts: [u64; BUCKETS as usize],
@@ -29,26 +29,26 @@ pub struct Sum {
 
 impl Sum {
     /// An empty window; a span below ten microseconds counts as ten.
-    pub fn new(span: Duration) -> Self {
+    pub(crate) fn new(span: Duration) -> Self {
         let span = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
         Self { bucket: (span / u64::from(BUCKETS)).max(1), newest: 0, counts: [0; BUCKETS as usize] }
     }
 
     /// Adds `amount` at `now`.
-    pub fn add(&mut self, now: Timestamp, amount: u64) {
+    pub(crate) fn add(&mut self, now: Timestamp, amount: u64) {
         self.advance(now);
         let slot = slot(self.newest);
         self.counts[slot] = self.counts[slot].saturating_add(amount);
     }
 
     /// What was added within the span before `now`.
-    pub fn total(&mut self, now: Timestamp) -> u64 {
+    pub(crate) fn total(&mut self, now: Timestamp) -> u64 {
         self.advance(now);
         self.counts.iter().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
     /// Forgets everything.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.counts = [0; BUCKETS as usize];
     }
 

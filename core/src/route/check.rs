@@ -13,7 +13,7 @@ mod nesting;
 pub const MAX_LENGTH: usize = 1_024;
 
 /// The most nodes of an expression's tree, macros expanded.
-pub const MAX_NODES: usize = 1_000;
+const MAX_NODES: usize = 1_000;
 
 /// The deepest nesting of an expression's tree: evaluation and destruction recurse as deep.
 const MAX_DEPTH: usize = 40;

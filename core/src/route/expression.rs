@@ -31,14 +31,14 @@ pub enum Failed {
 
 /// A compiled condition.
 #[derive(Debug)]
-pub struct Expression {
+pub(super) struct Expression {
     program: Program,
     reads_data: bool,
 }
 
 impl Expression {
     /// Compiles and checks a condition; the bounds are those of the module.
-    pub fn compile(text: &str) -> Result<Self, Error> {
+    pub(super) fn compile(text: &str) -> Result<Self, Error> {
         check::length(text)?;
         // The parser is generated code of somebody else, and the text is anybody's: should it panic, that is one more refused text.
         let parsed = catch_unwind(AssertUnwindSafe(|| Program::compile(text)));
@@ -72,7 +72,11 @@ fn first(text: &str, errors: &cel::ParseErrors) -> Error {
         return check::at(text, 0, "this is no CEL expression".to_owned());
     };
     let position = |number: isize| usize::try_from(number).unwrap_or(1).max(1);
-    Error { line: position(error.pos.0), column: position(error.pos.1), message: shorten(&error.msg) }
+    let mut message = shorten(error.msg.trim_start_matches("Syntax error: "));
+    if message.starts_with("token recognition error at: '=") {
+        "there is no operator =; write == to compare".clone_into(&mut message);
+    }
+    Error { line: position(error.pos.0), column: position(error.pos.1), message }
 }
 
 /// Messages of the library may hold whole values of a message.

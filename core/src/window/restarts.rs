@@ -38,9 +38,4 @@ impl Restarts {
     pub fn clear(&mut self) {
         self.0.clear();
     }
-
-    /// When the oldest is forgotten if nothing else happens: the first microsecond after its period.
-    pub fn next_change(&self, intensity: Intensity) -> Option<Timestamp> {
-        self.0.front().map(|at| at.plus(intensity.period).plus(std::time::Duration::from_micros(1)))
-    }
 }

@@ -90,7 +90,30 @@ fn a_restart_in_the_future_counts_as_now() {
     let mut restarts = Restarts::default();
     assert!(restarts.count(intensity, at(90_000)));
     restarts.forget(intensity, at(0));
-    assert_eq!(restarts.next_change(intensity), Some(Timestamp::from_micros(1_000_001)));
+    restarts.forget(intensity, at(1_000));
+    assert_eq!(restarts.len(), 1);
     restarts.forget(intensity, at(1_001));
     assert!(restarts.is_empty());
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn a_sum_covers_nine_tenths_of_its_span_and_no_more_than_all_of_it(
+        steps in proptest::collection::vec((0_u64..300, 0_u64..9), 1..100)
+    ) {
+        let mut sum = Sum::new(SECOND);
+        let (mut now, mut added) = (0, Vec::new());
+        for (step, amount) in steps {
+            now += step;
+            sum.add(at(now), amount);
+            added.push((now, amount));
+            let within = |span: u64| -> u64 {
+                added.iter().filter(|(then, _)| now - then < span).map(|(_, amount)| amount).sum()
+            };
+            let total = sum.total(at(now));
+            proptest::prop_assert!(within(900) <= total && total <= within(1_000), "{total} at {now}");
+        }
+    }
 }
