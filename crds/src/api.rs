@@ -13,7 +13,7 @@ mod route;
 mod scaling;
 mod status;
 mod supervisor;
-mod text;
+pub(crate) mod text;
 mod topic;
 mod widget;
 

@@ -1,28 +1,34 @@
 //! Holds a manifest against the schema of its kind, as the API server would, but with all errors at once, each with its path, and
 //! with the field that was probably meant.
 //!
-//! Formats (`pattern`) and CEL rules are left to the conversions, which say more about them.
+//! CEL rules are left to the conversions, which say more about them; so are formats, unless the value cannot be converted at all.
 
 use std::collections::HashSet;
 
-use kontrol_core::code::Code;
+use kontrol_core::{code::Code, duration, id::Name};
 use serde_json::Value;
 
 use crate::{
+    api::{
+        Amount, Size,
+        text::{AMOUNT, DURATION, LABEL, PATH, SIZE},
+    },
     fault::Fault,
     nearest::{hint, list},
+    quantity,
     yaml::{Kind, Node},
 };
 
-/// All that keeps `node` from being what `schema` describes.
-pub(crate) fn check(node: &Node, schema: &Value, path: &str) -> Vec<Fault> {
-    let mut walk = Walk { faults: Vec::new() };
-    walk.value(node, schema, path);
+/// All that keeps `node` from being what `schema` describes. `formats` says whether texts are held against their format as well.
+pub(crate) fn check(node: &Node, schema: &Value, path: &str, formats: bool) -> Vec<Fault> {
+    let mut walk = Walk { faults: Vec::new(), formats };
+    walk.value(node, schema, path, &example(schema));
     walk.faults
 }
 
 struct Walk {
     faults: Vec<Fault>,
+    formats: bool,
 }
 
 impl Walk {
@@ -30,33 +36,45 @@ impl Walk {
         self.faults.push(Fault { path: path.to_owned(), code, message });
     }
 
-    fn value(&mut self, node: &Node, schema: &Value, path: &str) {
+    /// `example` is what the documentation gives as one of the value; empty where it gives none.
+    fn value(&mut self, node: &Node, schema: &Value, path: &str, example: &str) {
         let number_or_text = schema["x-kubernetes-int-or-string"] == true;
         match (&node.kind, schema["type"].as_str()) {
             (Kind::Map(entries), Some("object")) => self.map(node, entries, schema, path),
-            (Kind::List(items), Some("array")) => self.list(items, schema, path),
+            (Kind::List(items), Some("array")) => self.list(items, schema, path, example),
             (Kind::Scalar(Value::String(text)), Some("string")) => self.text(text, schema, path),
             (Kind::Scalar(Value::Bool(_)), Some("boolean")) => {}
             (Kind::Scalar(Value::Number(number)), Some("integer")) if whole(number).is_some() => {
                 self.number(number, schema, path);
             }
-            (Kind::Scalar(Value::String(_)), None) if number_or_text => {}
+            (Kind::Scalar(Value::String(text)), None) if number_or_text => self.format(text, schema, path),
             (Kind::Scalar(Value::Number(number)), None) if number_or_text && whole(number).is_some() => {
                 self.number(number, schema, path);
             }
             (kind, expected) => {
                 let found = describe(kind);
-                let (expected, way_out) = match expected {
-                    Some("object") => ("fields, such as {name: value}", ""),
-                    Some("array") => ("a list, such as [a, b]", ""),
-                    Some("string") if matches!(kind, Kind::Scalar(_)) => ("a text", "; write it in quotes"),
-                    Some("string") => ("a text", ""),
-                    Some("boolean") => ("true or false", ""),
-                    Some("integer") => ("a whole number", ""),
-                    _ if matches!(kind, Kind::Scalar(Value::Number(_))) => {
-                        ("a whole number from 0 or a text", "; write it in quotes")
+                let such_as = if example.is_empty() { String::new() } else { format!(", such as {example}") };
+                let (expected, way_out) = match (expected, kind) {
+                    (Some("object"), _) => (format!("fields{such_as}"), String::new()),
+                    (Some("array"), _) => (format!("a list{such_as}"), String::new()),
+                    (Some("string"), Kind::Scalar(Value::Number(number)))
+                        if schema["pattern"] == DURATION && whole(number).is_some() =>
+                    {
+                        ("a duration".to_owned(), format!("; give it a unit, such as {number}s"))
                     }
-                    _ => ("a whole number or a text", ""),
+                    (Some("string"), _) if schema["pattern"] == DURATION => {
+                        (format!("a duration{such_as}"), String::new())
+                    }
+                    (Some("string"), Kind::Scalar(Value::Bool(_) | Value::Number(_))) => {
+                        ("a text".to_owned(), "; write it in quotes".to_owned())
+                    }
+                    (Some("string"), _) => (format!("a text{such_as}"), String::new()),
+                    (Some("boolean"), _) => ("true or false".to_owned(), String::new()),
+                    (Some("integer"), _) => ("a whole number".to_owned(), String::new()),
+                    (_, Kind::Scalar(Value::Number(_))) => {
+                        ("a whole number from 0 or a text".to_owned(), "; write it in quotes".to_owned())
+                    }
+                    _ => ("a whole number or a text".to_owned(), String::new()),
                 };
                 self.fault(path, Code::InvalidValue, format!("expected {expected}, found {found}{way_out}"));
             }
@@ -78,7 +96,7 @@ impl Walk {
             let at = join(path, name);
             match properties.get(name) {
                 Some(_) if value.is_null() => {}
-                Some(schema) => self.value(value, schema, &at),
+                Some(schema) => self.value(value, schema, &at, &example(schema)),
                 None => {
                     let known: Vec<&str> = properties.keys().map(String::as_str).collect();
                     let message = match hint(name, &known) {
@@ -99,7 +117,7 @@ impl Walk {
         }
     }
 
-    fn list(&mut self, items: &[Node], schema: &Value, path: &str) {
+    fn list(&mut self, items: &[Node], schema: &Value, path: &str, example: &str) {
         let count = items.len() as u64;
         if let Some(least) = schema["minItems"].as_u64().filter(|least| count < *least) {
             self.fault(path, Code::InvalidValue, format!("needs at least {least} item"));
@@ -108,7 +126,7 @@ impl Walk {
             self.fault(path, Code::InvalidValue, format!("has {count} items; at most {most} are possible"));
         }
         for (index, item) in items.iter().enumerate() {
-            self.value(item, &schema["items"], &format!("{path}[{index}]"));
+            self.value(item, &schema["items"], &format!("{path}[{index}]"), first_item(example));
         }
         let keys: Vec<&str> = schema["x-kubernetes-list-map-keys"]
             .as_array()
@@ -154,11 +172,36 @@ impl Walk {
                 format!("has {length} characters; at most {most} are possible"),
             );
         }
+        self.format(text, schema, path);
+    }
+
+    fn format(&mut self, text: &str, schema: &Value, path: &str) {
+        let Some(pattern) = schema["pattern"].as_str().filter(|_| self.formats) else { return };
+        let (code, wrong) = match pattern {
+            LABEL => (Code::InvalidName, Name::new(text).err().map(|error| error.to_string())),
+            DURATION => (Code::InvalidValue, duration::parse(text).err().map(|error| error.to_string())),
+            SIZE => {
+                let size = quantity::bytes(&Size::Text(text.to_owned()));
+                (Code::InvalidValue, size.err().map(|error| error.to_string()))
+            }
+            AMOUNT => {
+                let amount = quantity::thousandths(&Amount::Text(text.to_owned()));
+                (Code::InvalidValue, amount.err().map(|error| error.to_string()))
+            }
+            PATH => {
+                let wrong = (!is_path(text)).then(|| NO_PATH.to_owned());
+                (Code::InvalidValue, wrong)
+            }
+            _ => return,
+        };
+        if let Some(message) = wrong {
+            self.fault(path, code, message);
+        }
     }
 
     fn number(&mut self, number: &serde_json::Number, schema: &Value, path: &str) {
         let Some(value) = whole(number) else { return };
-        let bound = |name: &str| schema[name].as_f64().map(|bound| bound as i128);
+        let bound = |name: &str| schema[name].as_number().and_then(whole);
         let (least, most) = (bound("minimum"), bound("maximum"));
         if least.is_some_and(|least| value < least) || most.is_some_and(|most| value > most) {
             let message = match (least, most) {
@@ -169,6 +212,28 @@ impl Walk {
             self.fault(path, Code::InvalidValue, message);
         }
     }
+}
+
+/// What is said of a text that is no path.
+pub(crate) const NO_PATH: &str = "must start with '/' and have no spaces, such as /documents";
+
+/// Whether a text is a path of an endpoint.
+pub(crate) fn is_path(text: &str) -> bool {
+    text.starts_with('/') && !text.contains(|c: char| c.is_whitespace() || c.is_control())
+}
+
+/// The example that a field's documentation gives; empty where it gives none.
+fn example(schema: &Value) -> String {
+    let about = schema["description"].as_str().unwrap_or_default();
+    let example = about.rsplit_once("Example: `").and_then(|(_, rest)| rest.split_once('`'));
+    example.map(|(example, _)| example.split_whitespace().collect::<Vec<_>>().join(" ")).unwrap_or_default()
+}
+
+/// The first item of a list's example, where it is one with fields.
+fn first_item(example: &str) -> &str {
+    let inner = example.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or_default();
+    let end = inner.find("}, {").map_or(inner.len(), |end| end + 1);
+    if inner.starts_with('{') { &inner[..end] } else { "" }
 }
 
 fn whole(number: &serde_json::Number) -> Option<i128> {

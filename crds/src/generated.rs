@@ -38,7 +38,7 @@ pub fn manifests() -> Vec<(String, String)> {
     definitions().into_iter().map(file).collect()
 }
 
-/// Whole bounds as whole numbers, the formats that Kubernetes knows, and descriptions whose lines are not those of the source.
+/// Whole bounds as whole numbers, the formats that Kubernetes knows, descriptions whose lines are not those of the source, no nulls.
 fn tidy(value: &mut Value) {
     match value {
         Value::Number(number) => {
@@ -50,6 +50,10 @@ fn tidy(value: &mut Value) {
         }
         Value::Array(items) => items.iter_mut().for_each(tidy),
         Value::Object(fields) => {
+            // The API server drops a null where the schema does not allow one, and a default stands in: as `load` reads it.
+            if fields.get("nullable").is_some_and(Value::is_boolean) {
+                fields.remove("nullable");
+            }
             for (name, value) in fields.iter_mut() {
                 match (name.as_str(), value.as_str()) {
                     ("format", Some("uint16" | "uint32")) => *value = "int32".into(),

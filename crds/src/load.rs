@@ -17,6 +17,7 @@ use kontrol_core::{
 use crate::{Problem, Source, convert::DeclaredSupervisor, yaml};
 
 mod cycle;
+mod named;
 mod object;
 mod references;
 mod trees;

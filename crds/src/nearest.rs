@@ -1,7 +1,33 @@
 //! What was probably meant.
 
-/// The known name that is nearest to `name`, where one is near enough to have been meant.
+/// What others call a field, and what it is called here.
+const ELSEWHERE: [(&str, &str); 18] = [
+    ("args", "command"),
+    ("container", "process"),
+    ("containers", "process"),
+    ("cwd", "workingDir"),
+    ("dependsOn", "calls"),
+    ("environment", "env"),
+    ("if", "when"),
+    ("image", "process"),
+    ("livenessProbe", "health"),
+    ("port", "endpoint"),
+    ("ports", "endpoint"),
+    ("readinessProbe", "health"),
+    ("resources", "limits"),
+    ("restartPolicy", "restart"),
+    ("retries", "maxRetries"),
+    ("terminationGracePeriodSeconds", "shutdown"),
+    ("ttl", "retention"),
+    ("widget", "group"),
+];
+
+/// The known name that was probably meant: what others call `name`, or the nearest where one is near enough.
 pub(crate) fn hint<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let same = ELSEWHERE.iter().find(|(other, _)| *other == name).map(|(_, here)| *here);
+    if let Some(here) = same.and_then(|here| known.iter().find(|known| **known == here)) {
+        return Some(*here);
+    }
     let folded = fold(name);
     let (distance, nearest) = known.iter().map(|known| (distance(&folded, &fold(known)), *known)).min()?;
     (distance <= folded.len().min(nearest.len()) / 3).then_some(nearest)
@@ -52,6 +78,7 @@ mod tests {
             ("peroid", Some("period")),
             ("comand", Some("command")),
             ("workingdir", Some("workingDir")),
+            ("cwd", Some("workingDir")),
             ("image", None),
             ("x", None),
         ] {

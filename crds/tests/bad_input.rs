@@ -1,18 +1,20 @@
 //! What is said of manifests that are wrong: exact texts, because people read them.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
+
 use kontrol_crds::{Source, load};
 
 fn said(text: &str) -> String {
     let source = Source { name: "m.yaml".to_owned(), text: text.to_owned() };
     match load(&[source]) {
         Ok(world) => panic!("accepted as {world:?}"),
-        Err(problems) => problems.iter().map(|problem| format!("{problem}\n")).collect(),
+        Err(problems) => problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
     }
 }
 
 #[track_caller]
 fn assert_said(text: &str, expected: &[&str]) {
-    let expected: String = expected.iter().map(|line| format!("{line}\n")).collect();
+    let expected = expected.join("\n");
     let said = said(text);
     assert!(said == expected, "said:\n{said}\nexpected:\n{expected}");
 }
@@ -58,6 +60,7 @@ spec:
       comand: [llm]
       command: [llm]
     image: x
+    gpu: 1
     start:
       within: 5s
 ",
@@ -65,10 +68,11 @@ spec:
             "m.yaml:3: KTL1002 WidgetGroup default/rag, metadata.lables: there is no such field; did you mean labels?",
             "m.yaml:5: KTL1002 WidgetGroup default/rag, spec.strategie: there is no such field; did you mean strategy?",
             "m.yaml:9: KTL1002 WidgetGroup default/rag, spec.widgets[0].process.comand: there is no such field; did you mean command?",
-            "m.yaml:11: KTL1002 WidgetGroup default/rag, spec.widgets[0].image: there is no such field; the fields here are calls, \
+            "m.yaml:11: KTL1002 WidgetGroup default/rag, spec.widgets[0].image: there is no such field; did you mean process?",
+            "m.yaml:12: KTL1002 WidgetGroup default/rag, spec.widgets[0].gpu: there is no such field; the fields here are calls, \
              consumes, endpoint, health, intensity, name, process, produces, replicaEnd, replicas, resilience, restart, scaling, \
              serves, shutdown, significant and start",
-            "m.yaml:13: KTL1002 WidgetGroup default/rag, spec.widgets[0].start.within: there is no such field; the fields here are \
+            "m.yaml:14: KTL1002 WidgetGroup default/rag, spec.widgets[0].start.within: there is no such field; the fields here are \
              timeout and when",
         ],
     );
@@ -122,12 +126,12 @@ spec:
   scaling: {max: 0, target: {inFlight: 0.5}}
 ",
         &[
-            "m.yaml:6: KTL1005 Widget default/w, spec.process.command: expected a list, such as [a, b], found the text \"sleep 5\"",
+            "m.yaml:6: KTL1005 Widget default/w, spec.process.command: expected a list, such as [python3, worker.py, --verbose], found the text \"sleep 5\"",
             "m.yaml:7: KTL1005 Widget default/w, spec.process.env[0].value: expected a text, found the number 8; write it in quotes",
             "m.yaml:7: KTL1007 Widget default/w, spec.process.env[1].name: there is another item with the name A in this list; each may be there once",
             "m.yaml:8: KTL1005 Widget default/w, spec.replicas: expected a whole number, found the text \"two\"",
             "m.yaml:9: KTL1005 Widget default/w, spec.restart: \"always\" is none of Always, OnFailure and Never; did you mean Always?",
-            "m.yaml:10: KTL1005 Widget default/w, spec.start.timeout: expected a text, found the number 30; write it in quotes",
+            "m.yaml:10: KTL1005 Widget default/w, spec.start.timeout: expected a duration, found the number 30; give it a unit, such as 30s",
             "m.yaml:11: KTL1005 Widget default/w, spec.endpoint.port: 70000 is not between 1 and 65535",
             "m.yaml:12: KTL1005 Widget default/w, spec.scaling.max: 0 is not between 1 and 1000",
             "m.yaml:12: KTL1005 Widget default/w, spec.scaling.target.inFlight: expected a whole number from 0 or a text, found the number 0.5; write it in quotes",
@@ -147,7 +151,8 @@ spec:
   - name: llm
 ",
         &[
-            "m.yaml:5: KTL1005 WidgetGroup default/rag, spec.intensity.period: expected a text, found the number 30; write it in quotes",
+            "m.yaml:5: KTL1005 WidgetGroup default/rag, spec.intensity.period: expected a duration, found the number 30; give it a unit, such as 30s",
+            "m.yaml:7: KTL1015 WidgetGroup default/rag, spec.widgets[0].process: the widget gives no way to run in the local world; add process: {command: [...]}",
         ],
     );
     assert_said(
@@ -191,7 +196,10 @@ fn a_name_that_yaml_takes_for_something_else_is_said() {
     );
     assert_said(
         "apiVersion: kontrol.dev/v1alpha1\nkind: Topic\n",
-        &["m.yaml:1: KTL1006 metadata.name: this Topic needs a name, such as metadata: {name: rag}"],
+        &[
+            "m.yaml:1: KTL1006 metadata.name: this Topic needs a name, such as metadata: {name: rag}",
+            "m.yaml:1: KTL1006 spec: is missing; where every default fits, write spec: {}",
+        ],
     );
     assert_said(
         "apiVersion: kontrol.dev/v1alpha1\nkind: Topic\nmetadata: {name: t}\n",
@@ -296,18 +304,12 @@ fn calls_to_targets_that_are_not_there_or_serve_nothing_are_said() {
     let widgets = format!(
         "{{widgets: [{{name: vectors, {RUN}}}, {{name: llm, {RUN}, calls: [{{target: vektors}}, {{target: vectors}}, {{target: page}}, {{target: prod/rag/llm}}, {{target: a/b/c/d}}]}}]}}"
     );
-    let broken = object("WidgetGroup", "rag", &widgets);
     assert_said(
-        &broken,
+        &(object("WidgetGroup", "rag", &widgets)
+            + &object("Widget", "page", &format!("{{{RUN}, serves: [{{method: show}}]}}"))),
         &[
             "m.yaml:4: KTL1008 WidgetGroup default/rag, spec.widgets[1].calls[4].target: \"a/b/c/d\" is no address: write widget, \
            group/widget or namespace/group/widget",
-        ],
-    );
-    assert_said(
-        &(broken.replace(", {target: a/b/c/d}", "")
-            + &object("Widget", "page", &format!("{{{RUN}, serves: [{{method: show}}]}}"))),
-        &[
             "m.yaml:4: KTL1010 WidgetGroup default/rag, spec.widgets[1].calls[0].target: there is no widget default/rag/vektors; did you mean rag/vectors?",
             "m.yaml:4: KTL1005 WidgetGroup default/rag, spec.widgets[1].calls[1].target: default/rag/vectors serves no method; add serves to it, such as serves: [{method: answer}]",
             "m.yaml:4: KTL1010 WidgetGroup default/rag, spec.widgets[1].calls[2].target: there is no widget default/rag/page; did you mean page/page?",
@@ -436,6 +438,90 @@ fn ports_and_subscriptions_that_two_would_share_are_said() {
             "m.yaml:4: KTL1020 Widget default/x, spec.endpoint.port: 3 replicas cannot listen on port 8080; leave port out, and each is given its own as $PORT",
         ],
     );
+}
+
+#[test]
+fn mistakes_of_every_kind_in_one_manifest_are_said_at_once() {
+    assert_said(
+        "apiVersion: kontrol.dev/v1alpha1
+kind: WidgetGroup
+metadata: {name: shop}
+spec:
+  intensity: {period: 1.5m}
+  widgets:
+  - name: input
+    process: {command: python3 input.py}
+    produces: [orders]
+  - name: worker
+    process: {command: [worker], env: {MODEL: small}}
+    shutdown: 10s
+    health: {http: {path: healthz}}
+    consumes: [{topic: order}]
+    calls: [{target: imput}]
+---
+apiVersion: kontrol.dev/v1alpha1
+kind: Topic
+metadata: {name: orders}
+spec: {bus: main, retention: {age: 7 days}}
+---
+apiVersion: kontrol.dev/v1alpha1
+kind: Supervisor
+metadata: {name: top}
+spec:
+  whenExhausted: {initial: 10}
+  children: [{group: shpo}, {supervisor: top}]
+",
+        &[
+            "m.yaml:5: KTL1005 WidgetGroup default/shop, spec.intensity.period: \"1.5m\" is no duration; write numbers with the units us, ms, s, m, h or d, such as 1h30m",
+            "m.yaml:8: KTL1005 WidgetGroup default/shop, spec.widgets[0].process.command: expected a list, such as [python3, worker.py, --verbose], found the text \"python3 input.py\"",
+            "m.yaml:9: KTL1005 WidgetGroup default/shop, spec.widgets[0].produces[0]: expected fields, such as {topic: answers}, found the text \"orders\"",
+            "m.yaml:11: KTL1005 WidgetGroup default/shop, spec.widgets[1].process.env: expected a list, such as [{name: MODEL, value: small}], found fields",
+            "m.yaml:12: KTL1005 WidgetGroup default/shop, spec.widgets[1].shutdown: expected fields, such as {grace: 30s}, found the text \"10s\"",
+            "m.yaml:13: KTL1005 WidgetGroup default/shop, spec.widgets[1].health.http.path: must start with '/' and have no spaces, such as /documents",
+            "m.yaml:14: KTL1009 WidgetGroup default/shop, spec.widgets[1].consumes[0].topic: there is no topic order in namespace default; did you mean orders?",
+            "m.yaml:15: KTL1010 WidgetGroup default/shop, spec.widgets[1].calls[0].target: there is no widget default/shop/imput; did you mean shop/input?",
+            "m.yaml:20: KTL1005 Topic default/orders, spec.retention.age: \"7 days\" is no duration; write numbers with the units us, ms, s, m, h or d, such as 1h30m",
+            "m.yaml:20: KTL1016 Topic default/orders, spec.bus: there is no message bus main in namespace default; declare it (kind: MessageBus, metadata: {name: main}), or leave bus out",
+            "m.yaml:26: KTL1005 Supervisor default/top, spec.whenExhausted.initial: expected a duration, found the number 10; give it a unit, such as 10s",
+            "m.yaml:27: KTL1013 Supervisor default/top, spec.children[0].group: there is no group default/shpo; did you mean shop?",
+            "m.yaml:27: KTL1011 Supervisor default/top, spec.children[1].supervisor: supervisors go round in a circle: top → top; remove one of these children",
+        ],
+    );
+}
+
+#[test]
+fn an_object_without_a_name_is_looked_through_all_the_same() {
+    assert_said(
+        "apiVersion: kontrol.dev/v1alpha1\nkind: Widget\nmetadata: {name: My App}\nspec:\n  proces: {}\n  restart: always\n",
+        &[
+            "m.yaml:3: KTL1008 metadata.name: \"My App\" is no name: at most 63 lower-case letters, digits and '-', starting and ending with a letter or digit",
+            "m.yaml:5: KTL1002 spec.proces: there is no such field; did you mean process?",
+            "m.yaml:6: KTL1005 spec.restart: \"always\" is none of Always, OnFailure and Never; did you mean Always?",
+        ],
+    );
+}
+
+#[test]
+fn buses_of_different_storage_are_said() {
+    let bus = |name: &str, size: &str| {
+        object("MessageBus", name, &format!("{{embedded: {{storage: {{size: {size}}}}}}}"))
+    };
+    assert_said(
+        &(bus("orders", "1Gi") + &bus("logs", "2Gi")),
+        &[
+            "m.yaml:9: KTL1005 MessageBus default/logs, spec.embedded.storage: one hub serves all message buses here, and MessageBus default/orders (m.yaml:1) has other storage; give both the same, or put all topics on one bus",
+        ],
+    );
+    assert_said(
+        &(topics(&["a"]) + &bus("orders", "1Gi")),
+        &[
+            "m.yaml:9: KTL1005 MessageBus default/orders, spec.embedded.storage: one hub serves all message buses here, and the bus default of Topic default/a (m.yaml:1), which is not declared, has other storage; give both the same, or put all topics on one bus",
+        ],
+    );
+    let same = [Source { name: "m.yaml".to_owned(), text: bus("orders", "1Gi") + &bus("logs", "1Gi") }];
+    assert!(load(&same).is_ok());
+    let own = [Source { name: "m.yaml".to_owned(), text: topics(&["a"]) + &bus("default", "1Gi") }];
+    assert!(load(&own).is_ok());
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What valid manifests become.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
+
 use std::{path::PathBuf, time::Duration};
 
 use kontrol_core::spec::{self, Node};
@@ -10,7 +12,7 @@ const RICH: &str = include_str!("manifests/pipeline.yaml");
 
 fn world(name: &str, text: &str) -> World {
     load(&[Source { name: name.to_owned(), text: text.to_owned() }]).unwrap_or_else(|problems| {
-        panic!("{}", problems.iter().map(|problem| format!("{problem}\n")).collect::<String>())
+        panic!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     })
 }
 
@@ -160,6 +162,20 @@ fn roots_keep_the_order_of_the_manifests() {
         + &object("WidgetGroup", "g", "{widgets: [{name: w, process: {command: [w]}}]}");
     let roots: Vec<_> = world("m.yaml", &text).trees.iter().map(|node| node.id().name.to_string()).collect();
     assert_eq!(roots, ["z", "top", "a"]);
+}
+
+#[test]
+fn the_examples_load() {
+    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let mut loaded = Vec::new();
+    for entry in std::fs::read_dir(examples).unwrap() {
+        let path = entry.unwrap().path().join("pipeline.yaml");
+        if path.is_file() {
+            let sources = kontrol_crds::manifest::read_path(&path).unwrap();
+            loaded.push(world(&sources[0].name, &sources[0].text).trees.len());
+        }
+    }
+    assert!(loaded.len() >= 2 && loaded.iter().all(|trees| *trees > 0), "{loaded:?}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::{AutoShutdown, Intensity, Strategy, WhenExhausted, WidgetGroupStatus, WidgetSpec};
+use super::{AutoShutdown, Intensity, Strategy, WhenExhausted, WidgetGroupStatus, WidgetSpec, text::LABEL};
 
 /// An ordered list of widgets under one strategy, as Erlang/OTP's supervisor has them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -56,7 +56,7 @@ pub struct WidgetGroupSpec {
 #[serde(rename_all = "camelCase")]
 pub struct WidgetTemplate {
     /// The widget's name within its group: lower-case letters, digits and `-`. Example: `llm`.
-    #[schemars(length(min = 1, max = 61), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 61), regex(pattern = LABEL))]
     pub name: String,
     /// What a `Widget` has as its `spec`.
     #[serde(flatten)]

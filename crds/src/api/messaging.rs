@@ -3,14 +3,17 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Duration;
+use super::{
+    Duration,
+    text::{ADDRESS, LABEL, PATH},
+};
 
 /// A path of the widget's own HTTP endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpDelivery {
     /// The path, starting with `/`. Example: `/documents`.
-    #[schemars(length(max = 1024), regex(pattern = "^/[^ ]*$"))]
+    #[schemars(length(max = 1024), regex(pattern = PATH))]
     pub path: String,
 }
 
@@ -19,7 +22,7 @@ pub struct HttpDelivery {
 #[serde(rename_all = "camelCase")]
 pub struct TopicRef {
     /// The topic's name. Example: `documents`.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = LABEL))]
     pub topic: String,
 }
 
@@ -28,12 +31,12 @@ pub struct TopicRef {
 #[serde(rename_all = "camelCase")]
 pub struct Consume {
     /// The topic, of the same namespace. Example: `documents`.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = LABEL))]
     pub topic: String,
     /// The name of the durable subscription, which all replicas share. Default: `<group>-<widget>`, or the widget's name where it is
     /// in no group. Example: `indexer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = LABEL))]
     pub subscription: Option<String>,
     /// The sidecar posts each message to this path of the widget's endpoint, and 2xx acknowledges it. Needs `endpoint`. Default: the
     /// widget subscribes at its sidecar's door. Example: `{path: /documents}`.
@@ -56,7 +59,7 @@ impl Consume {
 #[serde(rename_all = "camelCase")]
 pub struct Produce {
     /// The topic, of the same namespace. Example: `answers`.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = LABEL))]
     pub topic: String,
 }
 
@@ -65,7 +68,7 @@ pub struct Produce {
 #[serde(rename_all = "camelCase")]
 pub struct ServedMethod {
     /// The method's name, a lower-case label. Example: `nearest`.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = LABEL))]
     pub method: String,
     /// The sidecar posts each call to this path of the widget's endpoint. Needs `endpoint`. Default: the widget holds a `Serve` stream
     /// open at its sidecar's door. Example: `{path: /nearest}`.
@@ -79,7 +82,7 @@ pub struct ServedMethod {
 pub struct CallTarget {
     /// The widget's address: `widget`, `group/widget` or `namespace/group/widget`; missing parts are the caller's. A widget outside any
     /// group is the only one of a group of its own name. Example: `vectors`.
-    #[schemars(length(min = 1, max = 191))]
+    #[schemars(length(min = 1, max = 191), regex(pattern = ADDRESS))]
     pub target: String,
 }
 
@@ -154,7 +157,7 @@ pub struct BreakerPolicy {
     pub window: Duration,
     /// Calls within the window below which the rate says nothing. A number from 1; default 20. Example: `100`.
     #[serde(default = "BreakerPolicy::min_calls")]
-    #[schemars(range(min = 1, max = 1000000))]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub min_calls: u32,
 }
 

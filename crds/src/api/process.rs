@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Duration, HttpDelivery, Size};
+use super::{Duration, HttpDelivery, Size, text::VARIABLE};
 
 /// A local process, run by `kontrol up`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -37,7 +37,7 @@ pub struct Process {
 #[serde(rename_all = "camelCase")]
 pub struct EnvVar {
     /// The variable's name: letters, digits and `_`, not starting with a digit. Names that start with `KONTROL_` belong to Kontrol. Example: `MODEL`.
-    #[schemars(length(min = 1, max = 256), regex(pattern = "^[A-Za-z_][A-Za-z0-9_]*$"))]
+    #[schemars(length(min = 1, max = 256), regex(pattern = VARIABLE))]
     #[x_kube(validation = Rule::new("!self.startsWith('KONTROL_')")
         .message("names that start with KONTROL_ are given by Kontrol itself; choose another name"))]
     pub name: String,
@@ -56,7 +56,7 @@ pub struct Limits {
     pub memory: Option<Size>,
     /// Files and sockets that the process may hold open. Default: no limit of its own. Example: `1024`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 8, max = 1048576))]
+    #[schemars(range(min = 8, max = 1_048_576))]
     pub open_files: Option<u32>,
 }
 

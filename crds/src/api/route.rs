@@ -33,7 +33,7 @@ pub struct RouteSpec {
     /// `time`, `datacontenttype` and its extension attributes, and with a JSON content type `event.data`; `topic` is the topic's name. Default: all messages.
     /// Example: `event.type == 'order.created'`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 4096))]
+    #[schemars(length(min = 1, max = 1024))]
     pub filter: Option<String>,
     /// Whether every rule that matches is followed, instead of the first alone. Default `false`. Example: `true`.
     #[serde(default)]
@@ -52,7 +52,7 @@ pub struct RouteSpec {
 pub struct RouteRule {
     /// A CEL expression over the message, with the variables of `filter`. Default: always true. Example: `event.data.priority > 5`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 4096))]
+    #[schemars(length(min = 1, max = 1024))]
     pub when: Option<String>,
     /// The topics that get a copy. At least one; they differ. Example: `[{topic: urgent}]`.
     #[schemars(length(max = 16))]

@@ -87,6 +87,7 @@ status! {
     /// What is known of a group.
     WidgetGroupStatus {
         /// Where it is.
+        #[schemars(with = "State")]
         state: State,
         /// Restarts within the period of its intensity.
         restarts: u32,
@@ -114,6 +115,7 @@ status! {
     /// What is known of a supervisor.
     SupervisorStatus {
         /// Where it is.
+        #[schemars(with = "State")]
         state: State,
         /// Restarts within the period of its intensity.
         restarts: u32,

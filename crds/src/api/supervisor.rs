@@ -3,7 +3,7 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::{AutoShutdown, Intensity, Restart, Strategy, SupervisorStatus, WhenExhausted};
+use super::{AutoShutdown, Intensity, Restart, Strategy, SupervisorStatus, WhenExhausted, text::LABEL};
 
 /// An ordered list of groups and supervisors under one strategy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -60,11 +60,11 @@ pub struct SupervisorSpec {
 pub struct SupervisorChild {
     /// A `WidgetGroup` of the same namespace, or a `Widget` outside any group. Exactly one of `group` and `supervisor`. Example: `rag`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = LABEL))]
     pub group: Option<String>,
     /// A `Supervisor` of the same namespace. Exactly one of `group` and `supervisor`. Example: `edge`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = LABEL))]
     pub supervisor: Option<String>,
     /// When it is started again after it ended: `Always`, `OnFailure` (unless it ended normally), or `Never`. Default `Always`.
     /// Example: `OnFailure`.

@@ -5,6 +5,21 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+/// An RFC 1123 label.
+pub(crate) const LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+/// One to three labels.
+pub(crate) const ADDRESS: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(/[a-z0-9]([-a-z0-9]*[a-z0-9])?){0,2}$";
+/// A path of an HTTP endpoint.
+pub(crate) const PATH: &str = "^/[^ ]*$";
+/// A variable of the environment.
+pub(crate) const VARIABLE: &str = "^[A-Za-z_][A-Za-z0-9_]*$";
+/// A duration.
+pub(crate) const DURATION: &str = "^([0-9]+(us|ms|s|m|h|d))+$";
+/// A size in bytes.
+pub(crate) const SIZE: &str = "^[0-9]+(Ki|Mi|Gi|Ti|k|M|G|T)?$";
+/// An amount of load.
+pub(crate) const AMOUNT: &str = "^[0-9]+([.][0-9]{1,3})?$";
+
 /// A duration: whole numbers with the units `us`, `ms`, `s`, `m`, `h` and `d`, added up, such as `1h30m`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -26,7 +41,7 @@ impl JsonSchema for Duration {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "pattern": "^([0-9]+(us|ms|s|m|h|d))+$", "maxLength": 32})
+        json_schema!({"type": "string", "pattern": DURATION, "maxLength": 32})
     }
 }
 
@@ -58,7 +73,7 @@ impl JsonSchema for Size {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "x-kubernetes-int-or-string": true,
-            "pattern": "^[0-9]+(Ki|Mi|Gi|Ti|k|M|G|T)?$",
+            "pattern": SIZE,
             "minimum": 0,
             "maxLength": 32,
         })
@@ -93,7 +108,7 @@ impl JsonSchema for Amount {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "x-kubernetes-int-or-string": true,
-            "pattern": "^[0-9]+([.][0-9]{1,3})?$",
+            "pattern": AMOUNT,
             "minimum": 0,
             "maxLength": 32,
         })

@@ -4,7 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Backoff, Duration, Size, TopicRef, TopicStatus};
+use super::{Backoff, Duration, Size, TopicRef, TopicStatus, text::LABEL};
 
 /// A topic of durable messages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -31,7 +31,7 @@ use super::{Backoff, Duration, Size, TopicRef, TopicStatus};
 pub struct TopicSpec {
     /// The `MessageBus` of the same namespace that it lives on. Default `default`. Example: `orders`.
     #[serde(default = "bus")]
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = LABEL))]
     pub bus: String,
     /// How long messages are kept. Default: `{age: 7d}`. Example: `{age: 1h}`.
     #[serde(default)]

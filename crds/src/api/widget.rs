@@ -48,7 +48,7 @@ use super::{
 #[x_kube(validation = Rule::new("!has(self.endpoint) || !has(self.endpoint.port) || (has(self.scaling) && self.scaling.class == 'Kontrol' ? self.scaling.max : self.replicas) <= 1")
     .message("several replicas cannot listen on one port; leave endpoint.port out, and each is given its own as $PORT"))]
 pub struct WidgetSpec {
-    /// How `kontrol up` runs it. Without it the widget cannot run in the local world. Example: `{command: [python3, llm.py]}`.
+    /// How `kontrol up` runs it. Default: it has no process, and cannot run in the local world. Example: `{command: [python3, llm.py]}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,
     /// How many replicas, where `scaling` is absent or its class is `External`. A number from 0; default 1. Example: `3`.
@@ -72,6 +72,7 @@ pub struct WidgetSpec {
     /// What the end of one replica means: `EndsWidget` lets the group decide, `ReplacesReplica` replaces it within the widget's own
     /// `intensity`. Default: `ReplacesReplica` where `replicas` or `scaling.max` is above 1, else `EndsWidget`. Example: `EndsWidget`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ReplicaEnd")]
     pub replica_end: Option<ReplicaEnd>,
     /// How many ends of replicas are too many under `ReplacesReplica`; one more is one end of the widget. Default: that of its group.
     /// Example: `{maxRestarts: 10, period: 1m}`.

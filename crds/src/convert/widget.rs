@@ -9,7 +9,11 @@ use kontrol_core::{
 };
 
 use super::{Pauses, backoff, intensity, revision};
-use crate::{api, fault::Checker};
+use crate::{
+    api,
+    check::{NO_PATH, is_path},
+    fault::Checker,
+};
 
 /// Converts the spec of a widget. `inherited` is its group's intensity; `subscription` the name of subscriptions that give none.
 pub(super) fn convert(
@@ -30,7 +34,7 @@ pub(super) fn convert(
     let process = widget
         .process
         .as_ref()
-        .and_then(|process| check.within("process", |check| convert_process(check, process)));
+        .map(|process| check.within("process", |check| convert_process(check, process)));
     let health = widget
         .health
         .as_ref()
@@ -84,12 +88,8 @@ pub(super) fn convert(
         check.within("endpoint", |check| check.fault("port", Code::DuplicatePort, message));
     }
     let many = widget.replicas > 1 || widget.scaling.as_ref().is_some_and(|scaling| scaling.max > 1);
-    let replica_end = match widget.replica_end {
-        Some(api::ReplicaEnd::EndsWidget) => spec::ReplicaEnd::EndsWidget,
-        Some(api::ReplicaEnd::ReplacesReplica) => spec::ReplicaEnd::ReplacesReplica,
-        None if many => spec::ReplicaEnd::ReplacesReplica,
-        None => spec::ReplicaEnd::EndsWidget,
-    };
+    let replaces = widget.replica_end.map_or(many, |end| end == api::ReplicaEnd::ReplacesReplica);
+    let replica_end = if replaces { spec::ReplicaEnd::ReplacesReplica } else { spec::ReplicaEnd::EndsWidget };
     let shutdown = convert_shutdown(check, &widget.shutdown);
     let start = check.within("start", |check| spec::Start {
         when: match widget.start.when {
@@ -122,7 +122,7 @@ pub(super) fn convert(
     })
 }
 
-fn convert_process(check: &mut Checker, process: &api::Process) -> Option<spec::Process> {
+fn convert_process(check: &mut Checker, process: &api::Process) -> spec::Process {
     if process.command.first().is_none_or(String::is_empty) {
         check.invalid("command", "command needs a program as its first item, such as [python3, worker.py]");
     }
@@ -165,12 +165,12 @@ fn convert_process(check: &mut Checker, process: &api::Process) -> Option<spec::
             spec::Limits { memory, open_files: limits.open_files.map(u64::from) }
         })
     });
-    Some(spec::Process {
+    spec::Process {
         command: process.command.clone(),
         working_dir: process.working_dir.as_ref().map(PathBuf::from),
         env,
         limits,
-    })
+    }
 }
 
 fn convert_health(check: &mut Checker, health: &api::Health, has_endpoint: bool) -> Option<spec::Health> {
@@ -199,9 +199,7 @@ fn path(check: &mut Checker, http: &api::HttpDelivery, has_endpoint: bool) -> St
             "",
             "needs the widget's endpoint; add endpoint: {} to get a port as $PORT",
         );
-        let valid =
-            http.path.starts_with('/') && !http.path.contains(|c: char| c.is_whitespace() || c.is_control());
-        check.ensure(valid, "path", "must start with '/' and have no spaces, such as /documents");
+        check.ensure(is_path(&http.path), "path", NO_PATH);
     });
     http.path.clone()
 }

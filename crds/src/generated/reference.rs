@@ -103,7 +103,7 @@ fn rows(page: &mut String, path: &str, schema: &Value) {
         match text(field, "type") {
             "object" => rows(page, &path, field),
             "array" if field["items"]["type"] == "object" => {
-                rows(page, &format!("{path}[]"), &field["items"])
+                rows(page, &format!("{path}[]"), &field["items"]);
             }
             _ => {}
         }

@@ -1,13 +1,16 @@
 //! One document: which kind it is, whether it has that kind's fields, and its conversion.
 
-use std::{collections::BTreeMap, path::Path, sync::LazyLock};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::LazyLock,
+};
 
 use kontrol_core::{
     code::Code,
     id::{Name, ObjectId},
     spec,
 };
-use kube::CustomResourceExt;
 use serde_json::Value;
 
 use super::{Entry, Object, whole};
@@ -15,7 +18,7 @@ use crate::{
     Problem, Source, api, check,
     convert::{DEFAULT_NAMESPACE, DeclaredSupervisor},
     fault::{Fault, Faults},
-    manifest,
+    generated, manifest,
     nearest::{hint, list},
     yaml::{self, Node},
 };
@@ -48,29 +51,21 @@ impl Kind {
 
     fn schema(self) -> &'static Value {
         static SCHEMAS: LazyLock<BTreeMap<Kind, Value>> = LazyLock::new(|| {
-            let crds = [
-                (Kind::Widget, api::Widget::crd()),
-                (Kind::WidgetGroup, api::WidgetGroup::crd()),
-                (Kind::Supervisor, api::Supervisor::crd()),
-                (Kind::MessageBus, api::MessageBus::crd()),
-                (Kind::Topic, api::Topic::crd()),
-                (Kind::Route, api::Route::crd()),
-            ];
-            let schema = |crd| {
-                let crd = serde_json::to_value(crd).unwrap_or_default();
-                crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
+            let definitions = generated::definitions();
+            let schema = |kind: Kind| {
+                let is = |definition: &&Value| definition["spec"]["names"]["kind"] == kind.as_str();
+                let definition = definitions.iter().find(is).unwrap_or(&Value::Null);
+                (kind, definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone())
             };
-            crds.into_iter().map(|(kind, crd)| (kind, schema(crd))).collect()
+            Kind::ALL.into_iter().map(schema).collect()
         });
         SCHEMAS.get(&self).unwrap_or(&Value::Null)
     }
 
-    fn convert(self, value: Value) -> Result<Object, Faults> {
-        fn typed<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, Faults> {
-            serde_json::from_value(value).map_err(|error| {
-                let message = format!("cannot be read: {error}");
-                Faults(vec![Fault { path: String::new(), code: Code::InvalidValue, message }])
-            })
+    fn convert(self, value: Value) -> Result<Object, Refused> {
+        fn typed<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, Refused> {
+            serde_json::from_value(value)
+                .map_err(|error| Refused::Unreadable(format!("cannot be read: {error}")))
         }
         Ok(match self {
             Self::Widget => Object::Group(spec::Group::try_from(&typed::<api::Widget>(value)?)?),
@@ -120,53 +115,85 @@ pub(super) fn read(source: &Source, node: Node, problems: &mut Vec<Problem>) -> 
         return None;
     }
     let kind = kind(&node, &mut say)?;
+    let (mut faults, object) = examine(kind, &node);
     let metadata = node.get("metadata").filter(|metadata| !metadata.is_null());
     let field = |field| metadata.and_then(|metadata| metadata.get(field)).filter(|value| !value.is_null());
-    for field_name in ["name", "namespace"] {
-        if let Some(value) = field(field_name).filter(|value| value.text().is_none()) {
-            let path = format!("metadata.{field_name}");
-            for fault in check::check(value, &serde_json::json!({"type": "string"}), &path) {
+    let mut name_of = |field_name: &'static str, default: Option<&str>| {
+        let path = format!("metadata.{field_name}");
+        let Some(value) = field(field_name) else {
+            if default.is_none() {
+                let message = format!("this {} needs a name, such as metadata: {{name: rag}}", kind.as_str());
+                say(&path, Code::MissingField, message);
+            }
+            return default.and_then(|default| Name::new(default).ok());
+        };
+        let Some(text) = value.text() else {
+            for fault in check::check(value, &serde_json::json!({"type": "string"}), &path, true) {
                 say(&fault.path, fault.code, fault.message);
             }
             return None;
+        };
+        Name::new(text).map_err(|error| say(&path, Code::InvalidName, error.to_string())).ok()
+    };
+    let namespace = name_of("namespace", Some(DEFAULT_NAMESPACE));
+    let name = name_of("name", None);
+    let (Some(namespace), Some(name)) = (namespace, name) else {
+        faults.retain(|fault| !["metadata.name", "metadata.namespace"].contains(&fault.path.as_str()));
+        for fault in faults {
+            say(&fault.path, fault.code, fault.message);
         }
-    }
-    let text = |name| field(name).and_then(Node::text);
-    let Some(name) = text("name") else {
-        let message = format!("this {} needs a name, such as metadata: {{name: rag}}", kind.as_str());
-        say("metadata.name", Code::MissingField, message);
         return None;
     };
-    let mut read_name = |field: &str, text| {
-        Name::new(text)
-            .map_err(|error| say(&format!("metadata.{field}"), Code::InvalidName, error.to_string()))
-            .ok()
-    };
-    let namespace = read_name("namespace", text("namespace").unwrap_or(DEFAULT_NAMESPACE));
-    let id = ObjectId { name: read_name("name", name)?, namespace: namespace? };
-    let mut entry = Entry { file: source.name.clone(), node, kind, id, object: None };
+    let object = object.map(|object| located(object, source));
+    let entry = Entry { file: source.name.clone(), node, kind, id: ObjectId { namespace, name }, object };
+    problems.extend(faults.into_iter().map(|fault| entry.problem(&fault.path, fault.code, fault.message)));
+    Some(entry)
+}
 
-    let mut faults = check_metadata(&entry.node);
-    for root in ["apiVersion", "kind", "metadata"] {
-        faults.retain(|fault: &Fault| fault.path != root);
-    }
-    faults.extend(check_root(&entry.node));
-    match entry.node.get("spec").filter(|spec| !spec.is_null()) {
-        Some(spec) => faults.extend(check::check(spec, &kind.schema()["properties"]["spec"], "spec")),
-        None => faults.push(Fault {
+/// All that is wrong within a document, and the object that it is where nothing is.
+fn examine(kind: Kind, node: &Node) -> (Vec<Fault>, Option<Object>) {
+    let schema = &kind.schema()["properties"]["spec"];
+    let mut faults = check_root(node);
+    faults.extend(check_metadata(node));
+    let Some(spec) = node.get("spec").filter(|spec| !spec.is_null()) else {
+        faults.push(Fault {
             path: "spec".to_owned(),
             code: Code::MissingField,
             message: "is missing; where every default fits, write spec: {}".to_owned(),
-        }),
-    }
-    if faults.is_empty() {
-        match kind.convert(value(&entry.node)) {
-            Ok(object) => entry.object = Some(located(object, source)),
-            Err(Faults(found)) => faults = found,
+        });
+        return (faults, None);
+    };
+    faults.extend(check::check(spec, schema, "spec", false));
+    match kind.convert(value(node)) {
+        Ok(object) if faults.is_empty() => return (faults, Some(object)),
+        Ok(_) => {}
+        Err(Refused::Faults(Faults(found))) => {
+            let known: BTreeSet<String> = faults.iter().map(|fault| fault.path.clone()).collect();
+            faults.extend(found.into_iter().filter(|fault| !known.contains(&fault.path)));
+        }
+        Err(Refused::Unreadable(message)) => {
+            let formats = check::check(spec, schema, "spec", true);
+            faults.retain(|fault| !formats.contains(fault));
+            faults.extend(formats);
+            if faults.is_empty() {
+                faults.push(Fault { path: String::new(), code: Code::InvalidValue, message });
+            }
         }
     }
-    problems.extend(faults.into_iter().map(|fault| entry.problem(&fault.path, fault.code, fault.message)));
-    Some(entry)
+    (faults, None)
+}
+
+/// Why a document is no object of its kind.
+enum Refused {
+    /// Its values have not the types of its kind's fields.
+    Unreadable(String),
+    Faults(Faults),
+}
+
+impl From<Faults> for Refused {
+    fn from(faults: Faults) -> Self {
+        Self::Faults(faults)
+    }
 }
 
 fn kind(node: &Node, say: &mut impl FnMut(&str, Code, String)) -> Option<Kind> {
@@ -175,7 +202,11 @@ fn kind(node: &Node, say: &mut impl FnMut(&str, Code, String)) -> Option<Kind> {
     let name = node.get("kind").and_then(Node::text);
     match version {
         Some(api::API_VERSION) => {}
-        None => say("apiVersion", Code::MissingField, format!("write apiVersion: {}", api::API_VERSION)),
+        None => say(
+            "apiVersion",
+            Code::MissingField,
+            format!("is missing; write apiVersion: {}", api::API_VERSION),
+        ),
         Some(other) => {
             let (group, version) = other.split_once('/').unwrap_or(("", other));
             let message = if group == api::GROUP {
@@ -193,7 +224,11 @@ fn kind(node: &Node, say: &mut impl FnMut(&str, Code, String)) -> Option<Kind> {
     let kind = name.and_then(|name| Kind::ALL.into_iter().find(|kind| kind.as_str() == name));
     let ours = version == Some(api::API_VERSION);
     match name {
-        None => say("kind", Code::MissingField, format!("write the kind of the object: {}", list(&known))),
+        None => say(
+            "kind",
+            Code::MissingField,
+            format!("is missing; write the kind of the object: {}", list(&known)),
+        ),
         Some(name) if kind.is_none() && ours => {
             let meant =
                 hint(name, &known).map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
@@ -239,10 +274,14 @@ fn value(node: &Node) -> Value {
     let mut value = node.to_json();
     if let Some(object) = value.as_object_mut() {
         object.remove("status");
-        let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
-        if let Some(metadata) = metadata {
-            metadata.retain(|field, _| field == "name" || field == "namespace");
+        let mut metadata = object.remove("metadata").unwrap_or_default();
+        match metadata.as_object_mut() {
+            Some(fields) => {
+                fields.retain(|field, value| (field == "name" || field == "namespace") && value.is_string());
+            }
+            None => metadata = serde_json::json!({}),
         }
+        object.insert("metadata".to_owned(), metadata);
     }
     value
 }

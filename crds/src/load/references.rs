@@ -8,7 +8,7 @@ use kontrol_core::{
     spec,
 };
 
-use super::{Entry, Object, cycle::circles, is_default, object::Kind};
+use super::{Entry, Object, cycle::circles, is_default, named::NamedWidget, object::Kind};
 use crate::{
     Problem,
     nearest::{hint, list},
@@ -69,38 +69,42 @@ fn object_name(entry: &Entry, id: &WidgetId) -> String {
 struct Index<'a> {
     topics: BTreeMap<&'a ObjectId, &'a Entry>,
     buses: BTreeSet<&'a ObjectId>,
-    widgets: BTreeMap<&'a WidgetId, &'a spec::Widget>,
-    /// Groups whose widgets are not known, because they could not be converted.
+    /// Each widget, and whether it serves any method.
+    widgets: BTreeMap<&'a WidgetId, bool>,
+    /// Groups of which not every widget has a name that can be read.
     broken: BTreeSet<&'a ObjectId>,
 }
 
 /// Everything that one object says of another one.
 pub(super) fn check(entries: &[Entry], problems: &mut Vec<Problem>) {
     let of = |kind| entries.iter().filter(move |entry| entry.kind == kind);
-    let groups = || entries.iter().filter(|entry| matches!(entry.kind, Kind::Widget | Kind::WidgetGroup));
+    let named: Vec<(&Entry, Vec<NamedWidget>)> =
+        entries.iter().map(|entry| (entry, entry.named_widgets())).collect();
     let index = Index {
         topics: of(Kind::Topic).map(|entry| (&entry.id, entry)).collect(),
         buses: of(Kind::MessageBus).map(|entry| &entry.id).collect(),
-        widgets: groups()
-            .filter_map(Entry::group)
-            .flat_map(|group| &group.widgets)
-            .map(|widget| (&widget.id, widget))
+        widgets: named
+            .iter()
+            .flat_map(|(_, widgets)| widgets)
+            .map(|widget| (&widget.id, widget.serves))
             .collect(),
-        broken: groups().filter(|entry| entry.object.is_none()).map(|entry| &entry.id).collect(),
+        broken: entries.iter().filter(|entry| entry.has_nameless_widgets()).map(|entry| &entry.id).collect(),
     };
-    for entry in entries {
-        match &entry.object {
-            Some(Object::Group(group)) => {
-                for (at, widget) in group.widgets.iter().enumerate() {
-                    index.widget(entry, &entry.widget_path(at), widget, problems);
-                }
-            }
-            Some(Object::Topic(topic)) => index.topic(entry, topic, problems),
-            Some(Object::Route(route)) => index.route(entry, route, problems),
+    for (entry, widgets) in &named {
+        for widget in widgets {
+            index.widget(entry, widget, problems);
+        }
+        for (path, topic) in entry.named_topics() {
+            index.declared(entry, &path, &topic, problems);
+        }
+        match (&entry.object, entry.kind) {
+            (_, Kind::Topic) => index.topic(entry, problems),
+            (Some(Object::Route(route)), _) => index.route(entry, route, problems),
             _ => {}
         }
     }
     shared(entries, problems);
+    one_hub(entries, problems);
     dead_letter_circles(entries, problems);
     route_circles(entries, problems);
 }
@@ -125,20 +129,21 @@ impl Index<'_> {
         problems.push(entry.problem(path, Code::UndeclaredTopic, message));
     }
 
-    fn widget(&self, entry: &Entry, path: &str, widget: &spec::Widget, problems: &mut Vec<Problem>) {
-        if widget.process.is_none() {
+    fn widget(&self, entry: &Entry, widget: &NamedWidget, problems: &mut Vec<Problem>) {
+        if !widget.runs {
             let message = "the widget gives no way to run in the local world; add process: {command: [...]}";
-            problems.push(entry.problem(&format!("{path}.process"), Code::NoRuntimeForWorld, message));
+            problems.push(entry.problem(
+                &format!("{}.process", widget.path),
+                Code::NoRuntimeForWorld,
+                message,
+            ));
         }
-        for (index, consume) in widget.consumes.iter().enumerate() {
-            self.declared(entry, &format!("{path}.consumes[{index}].topic"), &consume.topic, problems);
+        for (path, topic) in &widget.topics {
+            self.declared(entry, path, topic, problems);
         }
-        for (index, topic) in widget.produces.iter().enumerate() {
-            self.declared(entry, &format!("{path}.produces[{index}].topic"), topic, problems);
-        }
-        for (index, target) in widget.calls.iter().enumerate() {
+        for (path, target) in &widget.calls {
             if let Some((code, message)) = self.target(&widget.id, target) {
-                problems.push(entry.problem(&format!("{path}.calls[{index}].target"), code, message));
+                problems.push(entry.problem(path, code, message));
             }
         }
     }
@@ -152,7 +157,7 @@ impl Index<'_> {
         }
         let group = ObjectId { namespace: target.namespace.clone(), name: target.group.clone() };
         match self.widgets.get(target) {
-            Some(widget) if widget.serves.is_empty() => {
+            Some(serves) if !serves => {
                 let message = format!(
                     "{target} serves no method; add serves to it, such as serves: [{{method: answer}}]"
                 );
@@ -179,43 +184,39 @@ impl Index<'_> {
         }
     }
 
-    fn topic(&self, entry: &Entry, topic: &spec::Topic, problems: &mut Vec<Problem>) {
-        let bus = ObjectId { namespace: topic.id.namespace.clone(), name: topic.bus.clone() };
-        if !is_default(&topic.bus) && !self.buses.contains(&bus) {
+    fn topic(&self, entry: &Entry, problems: &mut Vec<Problem>) {
+        let Some(name) = entry.named_bus() else { return };
+        let bus = ObjectId { namespace: entry.id.namespace.clone(), name: name.clone() };
+        if !is_default(&name) && !self.buses.contains(&bus) {
             let known: Vec<&str> = self
                 .buses
                 .iter()
                 .filter(|id| id.namespace == bus.namespace)
                 .map(|id| id.name.as_str())
                 .collect();
-            let meant = match hint(topic.bus.as_str(), &known) {
+            let meant = match hint(name.as_str(), &known) {
                 Some(meant) => format!("did you mean {meant}?"),
-                None => format!(
-                    "declare it (kind: MessageBus, metadata: {{name: {}}}), or leave bus out",
-                    topic.bus
-                ),
+                None => {
+                    format!("declare it (kind: MessageBus, metadata: {{name: {name}}}), or leave bus out")
+                }
             };
-            let message =
-                format!("there is no message bus {} in namespace {}; {meant}", topic.bus, bus.namespace);
+            let message = format!("there is no message bus {name} in namespace {}; {meant}", bus.namespace);
             problems.push(entry.problem("spec.bus", Code::UndeclaredBus, message));
         }
-        if let Some(letter) = &topic.dead_letter {
-            self.declared(entry, "spec.deadLetter.topic", letter, problems);
+        if let Some(topic) = entry.topic()
+            && let Some(letter) = &topic.dead_letter
+        {
             self.same_bus(entry, "spec.deadLetter.topic", &topic.bus, letter, problems);
         }
     }
 
     fn route(&self, entry: &Entry, route: &spec::Route, problems: &mut Vec<Problem>) {
-        self.declared(entry, "spec.from.topic", &route.from, problems);
         let from = ObjectId { namespace: route.id.namespace.clone(), name: route.from.clone() };
-        let bus = self.topics.get(&from).and_then(|from| from.topic()).map(|from| from.bus.clone());
+        let Some(from) = self.topics.get(&from).and_then(|from| from.topic()) else { return };
         for (index, rule) in route.rules.iter().enumerate() {
             for (at, to) in rule.to.iter().enumerate() {
                 let path = format!("spec.rules[{index}].to[{at}].topic");
-                self.declared(entry, &path, to, problems);
-                if let Some(bus) = &bus {
-                    self.same_bus(entry, &path, bus, to, problems);
-                }
+                self.same_bus(entry, &path, &from.bus, to, problems);
             }
         }
     }
@@ -229,6 +230,35 @@ impl Index<'_> {
                 other.bus
             );
             problems.push(entry.problem(path, Code::InvalidValue, message));
+        }
+    }
+}
+
+/// The local world runs one hub for all buses, so all that are in use have the same storage.
+fn one_hub(entries: &[Entry], problems: &mut Vec<Problem>) {
+    let default = spec::Storage::default();
+    let declared = entries.iter().filter_map(|entry| match &entry.object {
+        Some(Object::Bus(bus)) => Some((entry, bus)),
+        _ => None,
+    });
+    let undeclared = entries.iter().filter(|entry| entry.kind == Kind::Topic).find_map(|entry| {
+        let bus = ObjectId { namespace: entry.id.namespace.clone(), name: entry.named_bus()? };
+        let there = entries.iter().any(|entry| entry.kind == Kind::MessageBus && entry.id == bus);
+        let implicit = !there && is_default(&bus.name);
+        implicit
+            .then(|| (format!("the bus {} of {}, which is not declared,", bus.name, entry.place()), default))
+    });
+    let mut first = undeclared;
+    for (entry, bus) in declared {
+        match &first {
+            Some((other, storage)) if *storage != bus.storage => {
+                let message = format!(
+                    "one hub serves all message buses here, and {other} has other storage; give both the same, or put all topics on one bus"
+                );
+                problems.push(entry.problem("spec.embedded.storage", Code::InvalidValue, message));
+            }
+            Some(_) => {}
+            None => first = Some((entry.place(), bus.storage)),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use kontrol_core::{code::Code, id::ObjectId, spec};
 
 use super::{Entry, Object, cycle::circles, object::Kind, references::known};
-use crate::{Problem, convert::DeclaredSupervisor};
+use crate::Problem;
 
 /// Levels of supervisors; more are a mistake, and would be paid for by every walk through the tree.
 const DEPTH: usize = 32;
@@ -19,14 +19,19 @@ pub(super) fn assemble(entries: &[Entry], complete: bool, problems: &mut Vec<Pro
         nodes.entry(&entry.id).or_insert(entry);
     }
     let mut parents: BTreeMap<&ObjectId, Vec<(&Entry, usize)>> = BTreeMap::new();
-    for (entry, declared) in supervisors(entries) {
-        for (index, child) in declared.children.iter().enumerate() {
-            let id = child_id(&child.child);
+    let supervisors: Vec<(&Entry, Vec<(usize, spec::ChildRef)>)> = entries
+        .iter()
+        .filter(|entry| entry.kind == Kind::Supervisor)
+        .map(|entry| (entry, entry.named_children()))
+        .collect();
+    for (entry, children) in &supervisors {
+        for (index, child) in children {
+            let id = child_id(child);
             match nodes.get(id) {
-                Some(node) if fits(&child.child, node) => parents.entry(id).or_default().push((entry, index)),
+                Some(node) if fits(child, node) => parents.entry(id).or_default().push((*entry, *index)),
                 found => {
                     if complete {
-                        problems.push(missing(entries, entry, index, &child.child, found.copied()));
+                        problems.push(missing(entries, entry, *index, child, found.copied()));
                     }
                 }
             }
@@ -35,7 +40,7 @@ pub(super) fn assemble(entries: &[Entry], complete: bool, problems: &mut Vec<Pro
     for (id, parents) in parents.iter().filter(|(_, parents)| parents.len() > 1) {
         two_parents(nodes[id], parents, problems);
     }
-    circles_of(entries, problems);
+    circles_of(&supervisors, problems);
     if problems.len() > before || problems.iter().any(|problem| problem.code == Code::DuplicateName) {
         return Vec::new();
     }
@@ -60,13 +65,6 @@ pub(super) fn assemble(entries: &[Entry], complete: bool, problems: &mut Vec<Pro
 
 fn is_node(entry: &Entry) -> bool {
     matches!(entry.kind, Kind::Widget | Kind::WidgetGroup | Kind::Supervisor)
-}
-
-fn supervisors(entries: &[Entry]) -> impl Iterator<Item = (&Entry, &DeclaredSupervisor)> {
-    entries.iter().filter_map(|entry| match &entry.object {
-        Some(Object::Supervisor(declared)) => Some((entry, declared)),
-        _ => None,
-    })
 }
 
 fn child_id(child: &spec::ChildRef) -> &ObjectId {
@@ -125,25 +123,21 @@ fn two_parents(child: &Entry, parents: &[(&Entry, usize)], problems: &mut Vec<Pr
     problems.push(child.problem("", Code::TwoParents, message));
 }
 
-fn circles_of(entries: &[Entry], problems: &mut Vec<Problem>) {
-    let children = |declared: &DeclaredSupervisor| {
-        let supervisors = declared.children.iter().filter_map(|child| match &child.child {
+fn circles_of(supervisors: &[(&Entry, Vec<(usize, spec::ChildRef)>)], problems: &mut Vec<Problem>) {
+    let below = |children: &[(usize, spec::ChildRef)]| {
+        let supervisors = children.iter().filter_map(|(_, child)| match child {
             spec::ChildRef::Supervisor(id) => Some(id.clone()),
             spec::ChildRef::Group(_) => None,
         });
         supervisors.collect::<Vec<_>>()
     };
-    let circles = circles(
-        &supervisors(entries).map(|(entry, declared)| (entry.id.clone(), children(declared))).collect(),
-    );
-    for (entry, declared) in supervisors(entries) {
+    let circles =
+        circles(&supervisors.iter().map(|(entry, children)| (entry.id.clone(), below(children))).collect());
+    for (entry, children) in supervisors {
         let Some(circle) = circles.get(&entry.id) else { continue };
         let next = circle.get(1);
-        let index = declared
-            .children
-            .iter()
-            .position(|child| Some(child_id(&child.child)) == next)
-            .unwrap_or_default();
+        let index =
+            children.iter().find(|(_, child)| Some(child_id(child)) == next).map_or(0, |(index, _)| *index);
         let way = circle.iter().map(|id| id.name.as_str()).collect::<Vec<_>>().join(" → ");
         let message = format!("supervisors go round in a circle: {way}; remove one of these children");
         problems.push(entry.problem(
