@@ -47,6 +47,8 @@ pub struct Bus {
 #[derive(Debug, Default)]
 struct State {
     link: Option<Link>,
+    /// Why the last one ended; empty: the hub has answered since.
+    reason: String,
     /// Publishes that have no answer yet, by stream.
     pending: BTreeMap<u64, publish::Pending>,
     /// Open subscriptions, by their own number.
@@ -90,7 +92,10 @@ impl Bus {
         let reason = match &self.shared.peek().hub {
             None if self.shared.peek().version == 0 => return self.not_configured(subject),
             None => "no hub is configured".to_owned(),
-            Some(address) => format!("the hub at {address} cannot be reached"),
+            Some(address) => match self.lock().reason.as_str() {
+                "" => format!("the hub at {address} cannot be reached"),
+                reason => format!("the hub at {address} cannot be reached: {reason}"),
+            },
         };
         Error::new(Code::HubUnavailable, subject, reason)
     }

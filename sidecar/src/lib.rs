@@ -10,6 +10,8 @@
 //! another process is mTLS under the operator's authority and ends with its certificate. One runtime of one thread does it all: nothing
 //! here blocks. The crate refuses to know Kubernetes, and to decide about restarts or replicas: it tells what it sees.
 
+#![allow(clippy::similar_names, reason = "`changed` comes from `changes`, and `stats` stand beside `state`")]
+
 pub mod admin;
 pub mod bus;
 pub mod clock;

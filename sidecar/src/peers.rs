@@ -137,22 +137,22 @@ impl Peers {
         let target = WidgetId::resolve(address, &self.shared.instance.widget)
             .map_err(|error| Error::new(Code::InvalidTarget, address, error.to_string()))?
             .to_string();
-        match config.targets.get(&target) {
-            Some(endpoints) => Ok((target, endpoints)),
-            None => {
-                let message = format!("{} does not declare {target} under calls", self.shared.widget);
-                Err(Error::new(Code::TargetNotDeclared, target, message))
-            }
+        if let Some(endpoints) = config.targets.get(&target) {
+            Ok((target, endpoints))
+        } else {
+            let message = format!("{} does not declare {target} under calls", self.shared.widget);
+            Err(Error::new(Code::TargetNotDeclared, target, message))
         }
     }
 
-    /// The least loaded ready replica, one that was not tried yet where there is a choice.
+    /// The least loaded ready replica; where there is a choice one that was not tried yet and has not just failed, and among equals the one
+    /// that was called longest ago.
     fn pick(&self, target: &str, tried: &[String]) -> Result<Arc<Replica>, Error> {
         let config = self.shared.peek();
         let endpoints = config.targets.get(target).map_or(&[][..], Vec::as_slice);
         let now = self.shared.origin.now();
         let mut state = self.lock();
-        let mut best: Option<(bool, u32, Arc<Replica>)> = None;
+        let mut best: Option<(_, Arc<Replica>)> = None;
         let mut refused: Option<(String, std::time::Duration)> = None;
         for endpoint in endpoints.iter().filter(|endpoint| endpoint.ready) {
             let replica = state.replica(endpoint, &config, &self.shared);
@@ -162,12 +162,18 @@ impl Peers {
                 }
                 continue;
             }
-            let rank = (tried.contains(&endpoint.instance), replica.in_flight());
-            if best.as_ref().is_none_or(|(tried, load, _)| rank < (*tried, *load)) {
-                best = Some((rank.0, rank.1, replica));
+            let rank = (
+                tried.contains(&endpoint.instance),
+                replica.is_suspect(now),
+                replica.in_flight(),
+                replica.last_call(),
+            );
+            if best.as_ref().is_none_or(|(least, _)| rank < *least) {
+                best = Some((rank, replica));
             }
         }
-        if let Some((_, _, replica)) = best {
+        if let Some((_, replica)) = best {
+            replica.chosen(self.shared.next_id());
             return Ok(replica);
         }
         Err(match refused {
@@ -240,8 +246,8 @@ pub(crate) fn expired(target: &str, _: Instant) -> Error {
     Error::new(Code::DeadlineExceeded, target, format!("{target} did not answer before the deadline"))
 }
 
-/// A number from 0 to 1, from the bits that the id generator draws anyway.
+/// A random number from 0 to 1.
 fn jitter() -> f64 {
-    let bits = uuid::Uuid::new_v4().as_u128() as u32;
+    let (bits, _, _, _) = uuid::Uuid::new_v4().as_fields();
     f64::from(bits) / f64::from(u32::MAX)
 }

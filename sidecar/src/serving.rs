@@ -123,7 +123,7 @@ impl Serving {
             }
             Err(error) => {
                 self.shared.stats.calls_in_errors.inc();
-                sink.fail(error);
+                sink.fail(&error);
             }
         }
     }

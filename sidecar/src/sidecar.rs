@@ -190,10 +190,9 @@ impl Sidecar {
             http.map(|ended| ended.unwrap_or_else(|error| tracing::error!(%error, "the HTTP door failed"))),
         );
         let admin = admin::serve(service.clone(), listeners.admin, drained);
-        tasks
-            .spawn(admin.map(|ended| {
-                ended.unwrap_or_else(|error| tracing::error!(%error, "the admin pages failed"))
-            }));
+        tasks.spawn(admin.map(|ended| {
+            ended.unwrap_or_else(|error| tracing::error!(%error, "the admin pages failed"));
+        }));
         shutdown.await;
         shared.drain(options.grace);
         drain(&shared, &bus).await;

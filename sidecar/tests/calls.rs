@@ -1,4 +1,5 @@
 //! Calls through the real binaries: door, sidecar, link, sidecar, Serve stream, and back.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
 
 mod support;
 
@@ -8,53 +9,11 @@ use kontrol_proto::v1::{
     self, calls_client::CallsClient, serve_request as answer, serve_response as tell,
     session_response::Message,
 };
-use support::{Process, World, serve, soon};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::{Code, Streaming};
+use support::{Process, World, serve, soon, widget::Answering};
+use tonic::Code;
 
 const CALLER: &str = "default/shop/front/0";
 const CALLEE: &str = "default/shop/back/0";
-
-/// A widget that answers calls.
-struct Answering {
-    requests: mpsc::UnboundedSender<v1::ServeRequest>,
-    responses: Streaming<v1::ServeResponse>,
-}
-
-impl Answering {
-    async fn open(sidecar: &Process, concurrency: u32) -> Self {
-        let mut client = CallsClient::new(sidecar.channel().await);
-        let (requests, outgoing) = mpsc::unbounded_channel();
-        let responses = client.serve(UnboundedReceiverStream::new(outgoing)).await.unwrap().into_inner();
-        let mut answering = Self { requests, responses };
-        answering.say(answer::Action::Open(answer::Open { concurrency }));
-        assert!(matches!(answering.event().await, tell::Event::Opened(_)));
-        answering
-    }
-
-    fn say(&self, action: answer::Action) {
-        self.requests.send(v1::ServeRequest { action: Some(action) }).unwrap();
-    }
-
-    async fn event(&mut self) -> tell::Event {
-        let response = soon("an event", self.responses.message()).await.unwrap().unwrap();
-        response.event.unwrap()
-    }
-
-    async fn request(&mut self) -> tell::Request {
-        match self.event().await {
-            tell::Event::Request(request) => request,
-            other => panic!("expected a request, got {other:?}"),
-        }
-    }
-
-    fn chunk(&self, call: u64, text: &str, last: bool) {
-        let data = text.to_owned().into();
-        let datacontenttype = "text/plain".into();
-        self.say(answer::Action::Chunk(answer::Chunk { call, r#final: last, datacontenttype, data }));
-    }
-}
 
 fn callee() -> v1::SidecarConfig {
     v1::SidecarConfig {

@@ -1,63 +1,18 @@
 //! Messages through the real binaries: door, link, hub and back.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
 
 mod support;
 
 use std::time::Duration;
 
-use kontrol_proto::v1::{
-    self, subscribe_request as ask, subscribe_response as tell, topics_client::TopicsClient,
+use kontrol_proto::v1::{self, subscribe_request as ask, topics_client::TopicsClient};
+use support::{
+    Process, World, consume, event, eventually, soon, topic,
+    widget::{Reader, text},
 };
-use support::{Process, World, consume, event, eventually, soon, topic};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::{Code, Streaming, transport::Channel};
-
-/// A subscription of a test.
-struct Reader {
-    requests: mpsc::UnboundedSender<v1::SubscribeRequest>,
-    responses: Streaming<v1::SubscribeResponse>,
-}
-
-impl Reader {
-    async fn open(sidecar: &Process, topic: &str, credits: u32) -> Self {
-        let mut client = TopicsClient::new(sidecar.channel().await);
-        let (requests, outgoing) = mpsc::unbounded_channel();
-        let responses = client.subscribe(UnboundedReceiverStream::new(outgoing)).await.unwrap().into_inner();
-        let mut reader = Self { requests, responses };
-        reader.say(ask::Action::Open(ask::Open {
-            topic: topic.into(),
-            subscription: String::new(),
-            credits,
-        }));
-        assert!(matches!(reader.event().await, tell::Event::Opened(_)));
-        reader
-    }
-
-    fn say(&self, action: ask::Action) {
-        self.requests.send(v1::SubscribeRequest { action: Some(action) }).unwrap();
-    }
-
-    async fn event(&mut self) -> tell::Event {
-        let message = soon("an event", self.responses.message()).await.unwrap().unwrap();
-        message.event.unwrap()
-    }
-
-    async fn delivery(&mut self) -> v1::Delivery {
-        match self.event().await {
-            tell::Event::Delivery(delivery) => delivery,
-            other => panic!("expected a delivery, got {other:?}"),
-        }
-    }
-
-    async fn ack(&mut self, delivery: u64) {
-        self.say(ask::Action::Ack(ask::Ack { delivery, confirm: true }));
-        assert_eq!(self.event().await, tell::Event::Settled(tell::Settled { delivery }));
-    }
-}
-
-fn text(delivery: &v1::Delivery) -> String {
-    String::from_utf8(delivery.event.as_ref().unwrap().data.to_vec()).unwrap()
-}
+use tonic::{Code, transport::Channel};
 
 fn config(hub: &Process, topics: Vec<v1::TopicConfig>) -> v1::SidecarConfig {
     v1::SidecarConfig {

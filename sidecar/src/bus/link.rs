@@ -50,11 +50,20 @@ impl Bus {
 
     async fn keep(self: &Arc<Self>) {
         let mut pause = PAUSE.0;
-        let mut identity = self.shared.identity.clone();
+        let (mut identity, mut incarnations) = (self.shared.identity.clone(), self.shared.incarnation());
         loop {
             let Some(address) = self.address().await else { return };
             let Some(tls) = identity.ready().await else { return };
-            match self.session(&address, &tls).await {
+            let session = self.session(&address, &tls).await;
+            let (Ok(ended) | Err(ended)) = &session;
+            self.lock().reason = ended.to_string();
+            match session {
+                Ok(Ended::RefusedByPeer(error)) => {
+                    if pause == PAUSE.0 {
+                        tracing::warn!(hub = address, code = %error.code, %error, "the hub refuses this sidecar");
+                    }
+                    pause = (pause * 2).min(PAUSE.1);
+                }
                 Ok(ended) => {
                     pause = PAUSE.0;
                     tracing::info!(hub = address, %ended, "the link to the hub ended");
@@ -66,7 +75,11 @@ impl Bus {
                     pause = (pause * 2).min(PAUSE.1);
                 }
             }
-            sleep(pause).await;
+            // A new incarnation may be welcome where the old one was not.
+            tokio::select! {
+                () = sleep(pause) => {}
+                changed = incarnations.changed() => if changed.is_err() { return },
+            }
         }
     }
 

@@ -110,13 +110,15 @@ impl Bus {
             Ok(Ok(stored)) => stored,
             Ok(Err(_)) => Err(self.away(topic)),
             Err(_) => {
-                let sent = self.lock().pending.get(&waiting.stream).is_some_and(|pending| pending.sent);
-                Err(if sent {
-                    let message = "the hub did not answer in time: the message may or may not be stored";
-                    Error::new(Code::PublishUncertain, topic, message)
-                } else {
-                    self.away(topic)
-                })
+                let state = self.lock();
+                let sent = state.pending.get(&waiting.stream).is_some_and(|pending| pending.sent);
+                let because = if state.reason.is_empty() { "" } else { "; " };
+                let message = format!(
+                    "the hub did not answer in time: the message may or may not be stored{because}{}",
+                    state.reason
+                );
+                drop(state);
+                Err(if sent { Error::new(Code::PublishUncertain, topic, message) } else { self.away(topic) })
             }
         }
     }
@@ -138,7 +140,10 @@ impl Bus {
 
     /// The hub has stored the records of a stream.
     pub(super) fn published(&self, stream: u64, stored: Vec<v1::LinkStored>) {
-        if let Some(pending) = self.lock().pending.remove(&stream) {
+        let mut state = self.lock();
+        state.reason.clear();
+        if let Some(pending) = state.pending.remove(&stream) {
+            drop(state);
             pending.answer(Ok(stored));
         }
     }

@@ -89,7 +89,9 @@ fn compile(wire: &v1::RouteConfig) -> Option<Compiled> {
     match Router::compile(&route) {
         Ok(router) => Some(Compiled { name: wire.name.clone(), from: wire.from.clone(), router }),
         Err(errors) => {
-            errors.iter().for_each(|(place, error)| refuse(&format!("{place}: {error}")));
+            for (place, error) in &errors {
+                refuse(&format!("{place}: {error}"));
+            }
             None
         }
     }

@@ -32,7 +32,7 @@ pub(super) async fn call(to: &HttpEndpoint, address: &str, path: &str, incoming:
         () = cancelled.cancelled() => Ok(()),
     };
     if let Err(error) = result {
-        replies.fail(error);
+        replies.fail(&error);
     }
 }
 

@@ -127,7 +127,7 @@ async fn answer(
             let error = Error::of_widget(Status::of(failure.status), "", failure.message);
             match calls.remove(&failure.call) {
                 None => {}
-                Some(Way::Direct(replies)) => replies.fail(error),
+                Some(Way::Direct(replies)) => replies.fail(&error),
                 // A queue that is full ends with the queue: its reader gets the failure of a broken reply.
                 Some(Way::Queued(queue)) => drop(queue.try_send(Err(error))),
             }
@@ -140,7 +140,10 @@ async fn answer(
                 Some(Way::Direct(replies)) if replies.has_credit() => {
                     replies.send(chunk).await.is_err() || r#final
                 }
-                Some(Way::Direct(_)) => return queue(service, calls, call, chunk),
+                Some(Way::Direct(_)) => {
+                    queue(service, calls, call, chunk);
+                    return Ok(());
+                }
                 Some(Way::Queued(queue)) => queue.try_send(Ok(chunk)).is_err() || r#final,
             };
             if over {
@@ -152,8 +155,8 @@ async fn answer(
 }
 
 /// Gives a call without credit a queue of its own.
-fn queue(service: &Service, calls: &mut HashMap<u64, Way>, call: u64, chunk: Chunk) -> Result<(), Error> {
-    let Some(Way::Direct(mut replies)) = calls.remove(&call) else { return Ok(()) };
+fn queue(service: &Service, calls: &mut HashMap<u64, Way>, call: u64, chunk: Chunk) {
+    let Some(Way::Direct(mut replies)) = calls.remove(&call) else { return };
     let last = chunk.last;
     let (sender, mut chunks) = mpsc::channel::<Result<Chunk, Error>>(QUEUE);
     service.spawn(async move {
@@ -165,7 +168,7 @@ fn queue(service: &Service, calls: &mut HashMap<u64, Way>, call: u64, chunk: Chu
                         return;
                     }
                 }
-                Err(error) => return replies.fail(error),
+                Err(error) => return replies.fail(&error),
             }
             next = chunks.recv().await;
         }
@@ -173,5 +176,4 @@ fn queue(service: &Service, calls: &mut HashMap<u64, Way>, call: u64, chunk: Chu
     if !last {
         calls.insert(call, Way::Queued(sender));
     }
-    Ok(())
 }

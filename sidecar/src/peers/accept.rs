@@ -119,7 +119,7 @@ impl FromCaller {
         let sink = ReplySink::new(self.link.clone(), stream, call.streamed, handle, Arc::clone(&self.open));
         if call.target != self.shared.widget {
             let message = format!("this is the sidecar of {}, not of {}", self.shared.widget, call.target);
-            sink.fail(Error::new(Code::NoReadyReplica, call.target, message));
+            sink.fail(&Error::new(Code::NoReadyReplica, call.target, message));
             return Ok(());
         }
         let request = Request {

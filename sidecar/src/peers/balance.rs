@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -31,6 +31,9 @@ use crate::{
     shared::Shared,
 };
 
+/// How long a replica that could not be reached comes after those that can. Its breaker decides whether it is called at all.
+const SUSPECT: Duration = Duration::from_secs(1);
+
 /// See the module. Shared by `Arc`.
 #[derive(Debug)]
 pub(super) struct Replica {
@@ -38,6 +41,10 @@ pub(super) struct Replica {
     pub(super) address: String,
     in_flight: AtomicU32,
     was_ready: AtomicBool,
+    /// The number of the last call to it; 0: none yet.
+    last_call: AtomicU64,
+    /// Until when the others come first: it could not be reached.
+    suspect: Mutex<Timestamp>,
     breaker: Mutex<(BreakerPolicy, Breaker)>,
     link: tokio::sync::Mutex<()>,
     present: Mutex<Option<PeerLink>>,
@@ -73,6 +80,8 @@ impl State {
             address: endpoint.address.clone(),
             in_flight: AtomicU32::new(0),
             was_ready: AtomicBool::new(endpoint.ready),
+            last_call: AtomicU64::new(0),
+            suspect: Mutex::new(Timestamp::ZERO),
             breaker: Mutex::new((policy, Breaker::new(policy))),
             link: tokio::sync::Mutex::default(),
             present: Mutex::default(),
@@ -98,6 +107,21 @@ impl Replica {
         self.in_flight.load(Ordering::Relaxed)
     }
 
+    /// Whether it could not be reached just now.
+    pub(super) fn is_suspect(&self, now: Timestamp) -> bool {
+        *lock(&self.suspect) > now
+    }
+
+    /// The number that was last given to [`Replica::chosen`].
+    pub(super) fn last_call(&self) -> u64 {
+        self.last_call.load(Ordering::Relaxed)
+    }
+
+    /// It is about to be called; numbers ascend.
+    pub(super) fn chosen(&self, number: u64) {
+        self.last_call.store(number, Ordering::Relaxed);
+    }
+
     /// Whether its breaker lets a call through; if not, when.
     pub(super) fn allowed(&self, now: Timestamp) -> Result<(), Duration> {
         let breaker = &mut lock(&self.breaker).1;
@@ -112,6 +136,7 @@ impl Replica {
         if !self.was_ready.swap(ready, Ordering::Relaxed) && ready {
             let mut breaker = lock(&self.breaker);
             breaker.1 = Breaker::new(breaker.0);
+            *lock(&self.suspect) = Timestamp::ZERO;
         }
     }
 
@@ -165,7 +190,12 @@ impl Replica {
         let result = self.first(shared, frame, deadline).await;
         match &result {
             Ok(_) => attempt.record(Class::Success),
-            Err(error) => attempt.record(class(error)),
+            Err(error) => {
+                if error.code == Code::PeerUnreachable {
+                    *lock(&self.suspect) = shared.origin.now().plus(SUSPECT);
+                }
+                attempt.record(class(error));
+            }
         }
         result.map(|reply| reply.holding(attempt))
     }

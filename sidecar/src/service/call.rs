@@ -108,7 +108,7 @@ impl Replies {
     }
 
     /// Ends the call with an error.
-    pub fn fail(self, error: Error) {
+    pub fn fail(self, error: &Error) {
         self.sink.fail(error);
     }
 

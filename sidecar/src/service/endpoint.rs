@@ -40,7 +40,7 @@ impl WidgetEndpoint for NoEndpoint {
 
     fn call<'a>(&'a self, address: &'a str, path: &'a str, incoming: Incoming) -> BoxFuture<'a, ()> {
         let message = format!("nothing delivers to {address}{path}");
-        incoming.replies.fail(Error::new(Code::EndpointUnreachable, address, message));
+        incoming.replies.fail(&Error::new(Code::EndpointUnreachable, address, message));
         Box::pin(async {})
     }
 

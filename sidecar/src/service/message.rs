@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::Error;
 
-/// A CloudEvents 1.0 event. The envelope is the wire's own message: it is encoded once at the publisher's door and decoded once at the
+/// A `CloudEvents` 1.0 event. The envelope is the wire's own message: it is encoded once at the publisher's door and decoded once at the
 /// subscriber's, and nobody between looks inside.
 pub use kontrol_proto::v1::Event;
 

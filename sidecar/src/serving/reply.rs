@@ -123,12 +123,13 @@ impl ReplySink {
         if self.finished || self.handle.token.is_cancelled() {
             return Err(gone());
         }
-        match self.handle.credits.try_acquire() {
-            Ok(credit) => credit.forget(),
-            Err(_) => tokio::select! {
+        if let Ok(credit) = self.handle.credits.try_acquire() {
+            credit.forget();
+        } else {
+            tokio::select! {
                 credit = self.handle.credits.acquire() => credit.map_err(|_| gone())?.forget(),
                 () = self.handle.token.cancelled() => return Err(gone()),
-            },
+            }
         }
         self.link.room().await;
         let last = chunk.last || !self.streamed;
@@ -151,8 +152,8 @@ impl ReplySink {
         Ok(())
     }
 
-    pub(crate) fn fail(mut self, error: Error) {
-        self.end(Some(&error));
+    pub(crate) fn fail(mut self, error: &Error) {
+        self.end(Some(error));
     }
 
     fn end(&mut self, error: Option<&Error>) {

@@ -4,6 +4,8 @@
 pub mod authority;
 pub mod operator;
 pub mod processes;
+pub mod web;
+pub mod widget;
 
 use std::{future::Future, time::Duration};
 

@@ -5,18 +5,19 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll},
+    thread::JoinHandle,
 };
 
-use futures::{Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt, future::BoxFuture};
 use kontrol_proto::v1::{self, control_server, identity_server, session_request, session_response};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::mpsc,
-    task::JoinSet,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, transport::server::Connected};
 
 use super::{authority::Authority, eventually};
@@ -45,13 +46,33 @@ pub struct Operator {
     pub authority: Arc<Authority>,
     pub address: String,
     seen: Arc<Mutex<HashMap<String, Seen>>>,
-    _tasks: JoinSet<()>,
+    stop: CancellationToken,
+    /// It has a runtime of its own, so that its connections end with it.
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        self.stop();
+    }
 }
 
 impl Operator {
     pub async fn start() -> Self {
         let authority = Arc::new(Authority::new());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (bound, listening) = tokio::sync::oneshot::channel();
+        let (work, begin) = tokio::sync::oneshot::channel::<BoxFuture<'static, ()>>();
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move {
+                bound.send(TcpListener::bind("127.0.0.1:0").await.unwrap()).unwrap();
+                let work = begin.await.unwrap();
+                stopped.run_until_cancelled(work).await;
+            });
+        });
+        let listener = listening.await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (chain, key) = authority.issue("operator");
         let mut tls =
@@ -72,9 +93,17 @@ impl Operator {
         let server = tonic::transport::Server::builder()
             .add_service(identity_server::IdentityServer::new(handler.clone()))
             .add_service(control_server::ControlServer::new(handler));
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move { server.serve_with_incoming(incoming).await.unwrap() });
-        Self { authority, address, seen, _tasks: tasks }
+        let serving = async move { server.serve_with_incoming(incoming).await.unwrap() };
+        assert!(work.send(serving.boxed()).is_ok());
+        Self { authority, address, seen, stop, thread: Some(thread) }
+    }
+
+    /// Goes away, with every connection.
+    pub fn stop(&mut self) {
+        self.stop.cancel();
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
     }
 
     /// Gives a subject its configuration, now and in each later session.

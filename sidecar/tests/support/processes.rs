@@ -41,12 +41,17 @@ impl Process {
 
     /// A channel to its Unix socket.
     pub async fn channel(&self) -> Channel {
+        self.try_channel().await.unwrap()
+    }
+
+    /// The same, if it listens already.
+    pub async fn try_channel(&self) -> Option<Channel> {
         let path = self.hello.socket.clone();
         let connector = tower::service_fn(move |_: http::Uri| {
             let path = path.clone();
             async move { UnixStream::connect(path).await.map(TokioIo::new) }
         });
-        Endpoint::from_static("http://sidecar").connect_with_connector(connector).await.unwrap()
+        Endpoint::from_static("http://sidecar").connect_with_connector(connector).await.ok()
     }
 }
 
@@ -130,6 +135,14 @@ impl World {
     /// Starts a sidecar and waits for nothing but its hello.
     pub async fn sidecar_again(&self, instance: &str) -> Process {
         self.spawn(self.sidecar_command(instance), instance).await
+    }
+
+    /// Starts a sidecar without waiting for anything; only its socket is known.
+    pub fn sidecar_alone(&self, instance: &str) -> Process {
+        let child = self.sidecar_command(instance).spawn().unwrap();
+        let socket = self.path().join(instance.replace('/', ".")).join("door.sock");
+        let hello = v1::Hello { socket: socket.display().to_string(), ..Default::default() };
+        Process { child, hello }
     }
 
     fn sidecar_command(&self, instance: &str) -> Command {

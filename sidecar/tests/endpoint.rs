@@ -1,0 +1,177 @@
+//! A plain web service behind the real binary: messages and calls are posted to it, its health is asked for, and it knows no library.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
+
+mod support;
+
+use kontrol_proto::v1::{self, calls_client::CallsClient, topics_client::TopicsClient};
+use support::{
+    Process, World, event, topic,
+    web::{Got, WebService},
+};
+use tonic::Code;
+
+const INSTANCE: &str = "default/shop/shop/0";
+
+fn config(hub: &Process, service: &WebService, topics: Vec<v1::TopicConfig>) -> v1::SidecarConfig {
+    v1::SidecarConfig {
+        version: 1,
+        incarnation: 1,
+        consumes: vec![v1::Consume { http_path: "/orders".into(), ..support::consume("orders", "workers") }],
+        produces: vec!["orders".into()],
+        serves: vec![v1::Serve { method: "answer".into(), http_path: "/answer".into() }],
+        hub: hub.hello.peer.clone(),
+        endpoint: service.address.clone(),
+        topics,
+        resilience: Some(support::resilience()),
+        ..Default::default()
+    }
+}
+
+async fn publish(sidecar: &Process, event: v1::Event) {
+    let mut client = TopicsClient::new(sidecar.channel().await);
+    client.publish(v1::PublishRequest { topic: "orders".into(), event: Some(event) }).await.unwrap();
+}
+
+fn topics() -> Vec<v1::TopicConfig> {
+    let orders = v1::TopicConfig { dead_letter: "dead".into(), ..topic("orders", &["workers"]) };
+    vec![orders, topic("dead", &["undertaker"])]
+}
+
+fn depth(signals: &v1::HubSignals, topic: &str) -> u64 {
+    signals.subscriptions.iter().find(|seen| seen.topic == topic).map_or(u64::MAX, |seen| seen.depth)
+}
+
+#[tokio::test]
+async fn messages_are_posted_retried_after_5xx_and_given_up_after_4xx() {
+    let world = World::new().await;
+    let hub = world.hub(topics()).await;
+    let service = WebService::start(|got, _| {
+        let attempt = got.header("kontrol-attempt").parse::<u32>().unwrap();
+        match got.body.as_str() {
+            "flaky" if attempt < 3 => (503, "text/plain", "not yet".into()),
+            "poison" => (422, "text/plain", "no use".into()),
+            _ => (204, "text/plain", String::new()),
+        }
+    })
+    .await;
+    let sidecar = world.sidecar(INSTANCE, config(&hub, &service, topics())).await;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let traced =
+        v1::Event { extensions: [("traceparent".to_owned(), trace.to_owned())].into(), ..event("1", "fine") };
+    publish(&sidecar, traced).await;
+    let first = &service.got("/orders", 1).await[0];
+    for (name, value) in [
+        ("ce-specversion", "1.0"),
+        ("ce-id", "1"),
+        ("ce-source", "/default/shop/shop"),
+        ("ce-type", "dev.example.text"),
+        ("content-type", "text/plain"),
+        ("traceparent", trace),
+        ("kontrol-topic", "orders"),
+        ("kontrol-attempt", "1"),
+        ("kontrol-max-attempts", "4"),
+    ] {
+        assert_eq!(first.header(name), value, "{name}");
+    }
+    publish(&sidecar, event("2", "flaky")).await;
+    publish(&sidecar, event("3", "poison")).await;
+    let signals = world
+        .operator
+        .hub_signals(|signals| depth(signals, "orders") == 0 && depth(signals, "dead") == 1)
+        .await;
+    assert_eq!(signals.subscriptions.iter().map(|seen| seen.dead_lettered).sum::<u64>(), 1);
+    let got = service.got("/orders", 5).await;
+    let count = |body: &str| got.iter().filter(|got| got.body == body).count();
+    assert_eq!((count("fine"), count("flaky"), count("poison")), (1, 3, 1));
+}
+
+#[tokio::test]
+async fn calls_are_posted_and_their_answers_mapped() {
+    let world = World::new().await;
+    let hub = world.hub(topics()).await;
+    let service = WebService::start(|got: &Got, _| match got.body.as_str() {
+        "stream" => (200, "text/event-stream", "data: a\n\ndata: b\n\n".into()),
+        "missing" => (404, "text/plain", "no such thing".into()),
+        "busy" => (429, "text/plain", String::new()),
+        _ => (200, "application/json", format!("\"{}\"", got.header("kontrol-caller"))),
+    })
+    .await;
+    let back = world.sidecar(INSTANCE, config(&hub, &service, topics())).await;
+    let endpoint = v1::Endpoint { instance: INSTANCE.into(), address: back.hello.peer.clone(), ready: true };
+    let front = v1::SidecarConfig {
+        version: 1,
+        incarnation: 1,
+        targets: vec![v1::Target { widget: "default/shop/shop".into(), endpoints: vec![endpoint] }],
+        resilience: Some(support::resilience()),
+        ..Default::default()
+    };
+    let front = world.sidecar("default/shop/front/0", front).await;
+    let mut client = CallsClient::new(front.channel().await);
+    let call = |text: &str| v1::CallRequest {
+        target: "shop".into(),
+        method: "answer".into(),
+        data: text.to_owned().into(),
+        ..Default::default()
+    };
+    let reply = client.call(call("hello")).await.unwrap().into_inner();
+    assert_eq!(
+        (&reply.data[..], reply.datacontenttype.as_str()),
+        (&b"\"default/shop/front\""[..], "application/json")
+    );
+    let mut stream = client.call_stream(call("stream")).await.unwrap().into_inner();
+    let mut text = String::new();
+    while let Some(chunk) = stream.message().await.unwrap() {
+        text.push_str(std::str::from_utf8(&chunk.data).unwrap());
+    }
+    assert_eq!(text, "ab");
+    for (text, code) in [("missing", Code::Unimplemented), ("busy", Code::ResourceExhausted)] {
+        assert_eq!(client.call(call(text)).await.unwrap_err().code(), code, "{text}");
+    }
+    let asked = service.got("/answer", 4).await;
+    let deadline: u64 = asked[0].header("kontrol-deadline-ms").parse().unwrap();
+    assert!(deadline > 0 && deadline <= 5_000);
+}
+
+#[tokio::test]
+async fn a_sidecar_that_is_killed_while_it_posts_loses_no_message() {
+    let world = World::new().await;
+    let hub = world.hub(topics()).await;
+    let (told, hold) = tokio::sync::watch::channel(true);
+    let service =
+        WebService::start(move |_, _| (if *hold.borrow() { 503 } else { 200 }, "text/plain", String::new()))
+            .await;
+    let mut topics = topics();
+    topics[0].retry_limit = 1_000;
+    let mut sidecar = world.sidecar(INSTANCE, config(&hub, &service, topics.clone())).await;
+    for id in 0..5 {
+        publish(&sidecar, event(&id.to_string(), &id.to_string())).await;
+    }
+    service.got("/orders", 5).await;
+    sidecar.kill();
+    told.send_replace(false);
+    let _sidecar = world.sidecar_again(INSTANCE).await;
+    world.operator.hub_signals(|signals| depth(signals, "orders") == 0 && depth(signals, "dead") == 0).await;
+}
+
+#[tokio::test]
+async fn readiness_and_hanging_are_seen_by_asking() {
+    let world = World::new().await;
+    let hub = world.hub(topics()).await;
+    let (told, health) = tokio::sync::watch::channel(200_u16);
+    let service = WebService::start(move |_, _| (*health.borrow(), "text/plain", "warming up".into())).await;
+    let health = v1::HealthConfig { http_path: "/healthz".into(), timeout_ms: 300, interval_ms: 20 };
+    let mut config = v1::SidecarConfig { health: Some(health), ..config(&hub, &service, topics()) };
+    let _sidecar = world.sidecar(INSTANCE, config.clone()).await;
+    world.operator.signals(INSTANCE, |signals| signals.health() == v1::Health::Ready).await;
+    told.send_replace(503);
+    let not_ready =
+        world.operator.signals(INSTANCE, |signals| signals.health() == v1::Health::NotReady).await;
+    assert!(not_ready.message.contains("warming up"), "{not_ready:?}");
+    // Nobody answers there: it is silent, and that is hung.
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    config.endpoint = nobody.local_addr().unwrap().to_string();
+    (config.version, config.incarnation) = (2, 2);
+    world.operator.configure(INSTANCE, v1::session_response::Message::Sidecar(config));
+    let hung = world.operator.signals(INSTANCE, |signals| signals.incarnation == 2 && signals.hung).await;
+    assert_eq!(hung.health(), v1::Health::NotReady);
+}
