@@ -17,6 +17,7 @@ mod stats;
 use std::path::Path;
 
 use anyhow::Context as _;
+pub use crash::{Survived, survive};
 pub use results::{Reference, Results, Row};
 use tokio::runtime::{Builder, Runtime};
 

@@ -258,13 +258,13 @@ impl World {
             .collect()
     }
 
-    /// The process id of the hub, as soon as there is one other than `before`.
-    pub async fn hub(&self, before: Option<u32>) -> anyhow::Result<u32> {
+    /// The id of the process of this name, such as `hub` or `group/widget-0 sidecar`, as soon as there is one other than `before`.
+    pub async fn process(&self, name: &str, before: Option<u32>) -> anyhow::Result<u32> {
         let other = || {
             let mut processes = self.processes().into_iter();
-            processes.find(|(name, pid)| name == "hub" && Some(*pid) != before && alive(*pid))
+            processes.find(|(other, pid)| other == name && Some(*pid) != before && alive(*pid))
         };
-        until("a hub runs", async || Ok(other().map(|(_, pid)| pid))).await
+        until(&format!("{name} runs"), async || Ok(other().map(|(_, pid)| pid))).await
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is acknowledged survives: the hub is killed again and again while publishers and a consumer work.
+//! What is acknowledged survives: a process is killed again and again while a publisher and a consumer work.
 //!
 //! The publisher and the consumer are this program, at the doors of two widgets. Every event has a known id, and one that is not
 //! acknowledged is published again under the same id. The consumer asks for a confirmation of each acknowledgement. Allowed is any
@@ -147,19 +147,19 @@ async fn consume(channel: Channel, ledger: Shared) -> anyhow::Result<()> {
     }
 }
 
-/// Kills the hub [`KILLS`] times, each time after some more events were acknowledged; from each kill to the next acknowledgement.
-async fn kill(world: &World, ledger: &Shared) -> anyhow::Result<Samples> {
+/// Kills this process `kills` times, each time after some more events were acknowledged; from each kill to further acknowledgements.
+async fn kill(world: &World, name: &str, kills: usize, ledger: &Shared) -> anyhow::Result<Samples> {
     let mut samples = Samples::default();
-    let mut hub = world.hub(None).await?;
+    let mut victim = world.process(name, None).await?;
     // A small generator of numbers, the same each time: how many acknowledgements to wait for.
     let mut draw = 0x2545_f491_u64;
-    for _ in 0..KILLS {
+    for _ in 0..kills {
         draw = draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let some = 1 + usize::try_from(draw >> 33)? % 1_000;
         acknowledged(ledger, some).await?;
-        world::signal(hub, Signal::KILL)?;
+        world::signal(victim, Signal::KILL)?;
         let killed = Instant::now();
-        hub = world.hub(Some(hub)).await?;
+        victim = world.process(name, Some(victim)).await?;
         acknowledged(ledger, 2 * IN_FLIGHT).await?;
         samples.push(killed.elapsed());
     }
@@ -175,48 +175,75 @@ async fn acknowledged(ledger: &Shared, more: usize) -> anyhow::Result<()> {
     .await
 }
 
-/// `hub.crash`.
-pub(super) fn crash() -> anyhow::Result<Vec<Row>> {
+/// What came of killing a process under load.
+#[derive(Clone, Debug, Default)]
+pub struct Survived {
+    /// Events that were acknowledged.
+    pub acknowledged: usize,
+    /// Of these, the ones that were never delivered.
+    pub lost: usize,
+    /// Deliveries after a confirmed acknowledgement, and events that were stored twice.
+    pub beyond: u64,
+    /// Deliveries.
+    pub deliveries: u64,
+    /// Deliveries of what had been delivered before, and whose acknowledgement was not confirmed.
+    pub repeated: u64,
+    back: Samples,
+}
+
+/// Publishes to a consumer while the process of this name is killed so many times: `hub`, `bench/publisher-0 sidecar` or
+/// `bench/consumer-0 sidecar`.
+pub async fn survive(name: &str, kills: usize) -> anyhow::Result<Survived> {
+    LocalSet::new().run_until(under_load(name, kills)).await
+}
+
+async fn under_load(name: &str, kills: usize) -> anyhow::Result<Survived> {
     let ledger = Shared::default();
-    let busy = Busy::begin()?;
-    let local = LocalSet::new();
-    let back = super::runtime()?.block_on(local.run_until(async {
-        let world = World::up(&manifest()?).await?;
-        let publisher = publish(world.door("bench", "publisher").await?, Rc::clone(&ledger));
-        let publisher = tokio::task::spawn_local(publisher);
-        let consumer = consume(world.door("bench", "consumer").await?, Rc::clone(&ledger));
-        let consumer = tokio::task::spawn_local(consumer);
-        let back = kill(&world, &ledger).await;
-        let ended = publisher.is_finished() || consumer.is_finished();
-        ledger.borrow_mut().stop = true;
-        if ended {
-            publisher.await??;
-            consumer.await??;
-            anyhow::bail!("a client ended before its time");
-        }
-        let back = back?;
-        publisher.await??;
-        // What is missing for good is reported below.
-        let all = async || {
-            let ledger = ledger.borrow();
-            Ok(ledger.acknowledged.is_subset(&ledger.confirmed).then_some(()))
-        };
-        drop(until("everything is delivered", all).await);
+    let world = World::up(&manifest()?).await?;
+    let publisher = publish(world.door("bench", "publisher").await?, Rc::clone(&ledger));
+    let publisher = tokio::task::spawn_local(publisher);
+    let consumer = consume(world.door("bench", "consumer").await?, Rc::clone(&ledger));
+    let consumer = tokio::task::spawn_local(consumer);
+    let back = kill(&world, name, kills, &ledger).await;
+    let ended = publisher.is_finished() || consumer.is_finished();
+    ledger.borrow_mut().stop = true;
+    if ended {
         consumer.abort();
-        anyhow::Ok(back)
-    }))?;
+        publisher.await??;
+        consumer.await??;
+        anyhow::bail!("a client ended before its time");
+    }
+    let back = back.with_context(|| format!("kontrol up wrote:\n{}", world.output()))?;
+    publisher.await??;
+    // What is missing for good is counted below.
+    let all = async || {
+        let ledger = ledger.borrow();
+        Ok(ledger.acknowledged.is_subset(&ledger.confirmed).then_some(()))
+    };
+    drop(until("everything is delivered", all).await);
+    consumer.abort();
     let ledger = ledger.borrow();
     ensure!(!ledger.acknowledged.is_empty(), "nothing was acknowledged");
+    Ok(Survived {
+        acknowledged: ledger.acknowledged.len(),
+        lost: ledger.lost(),
+        beyond: ledger.after_confirmation + ledger.stored_twice,
+        deliveries: ledger.deliveries,
+        repeated: ledger.deliveries - ledger.delivered.len() as u64,
+        back,
+    })
+}
+
+/// `hub.crash`.
+pub(super) fn crash() -> anyhow::Result<Vec<Row>> {
+    let busy = Busy::begin()?;
+    let survived = super::runtime()?.block_on(survive("hub", KILLS))?;
+    let Survived { acknowledged, lost, beyond, deliveries, repeated, back } = survived;
     let mut violations = Samples::default();
-    let beyond = ledger.after_confirmation + ledger.stored_twice;
-    violations.push_value(ledger.lost() as f64 + beyond as f64);
+    violations.push_value(lost as f64 + beyond as f64);
     let note = format!(
-        "{KILLS} times kill -9 under load: of {} acknowledged events {} were lost and {beyond} delivered beyond the contract; \
-         {} deliveries, {} of them repeated before their acknowledgement was confirmed; kill → {} further acknowledgements p50 {:.0} ms, max {:.0} ms; {}",
-        ledger.acknowledged.len(),
-        ledger.lost(),
-        ledger.deliveries,
-        ledger.deliveries - ledger.delivered.len() as u64,
+        "{KILLS} times kill -9 under load: of {acknowledged} acknowledged events {lost} were lost and {beyond} delivered beyond the contract; \
+         {deliveries} deliveries, {repeated} of them repeated before their acknowledgement was confirmed; kill → {} further acknowledgements p50 {:.0} ms, max {:.0} ms; {}",
         2 * IN_FLIGHT,
         back.percentile(50.0),
         back.percentile(100.0),

@@ -30,8 +30,8 @@ const ROUNDS: usize = 5;
 const LENGTH: Duration = Duration::from_secs(1);
 
 /// What the hub counts.
-pub(super) const COMMITS: &str = "kontrol_hub_commits_total";
-pub(super) const PUBLISHED: &str = "kontrol_hub_published_total";
+pub(super) const COMMITS: &str = "kontrol_log_syncs_total";
+pub(super) const PUBLISHED: &str = "kontrol_hub_published_messages_total";
 
 pub(super) fn publish_request(id: String) -> PublishRequest {
     let data = Bytes::from_static(&[0x5a; 256]);
@@ -108,7 +108,7 @@ async fn stream(
 pub(super) fn publish() -> anyhow::Result<Vec<Row>> {
     super::runtime()?.block_on(async {
         let world = World::up(&manifest()?).await?;
-        let hub = world.hub(None).await?;
+        let hub = world.process("hub", None).await?;
         let mut client = TopicsClient::new(world.door("bench", "publisher").await?);
         let mut bare = Bare::create(world.folder())?;
         let (mut floor, mut single, mut one, mut many) =

@@ -43,7 +43,7 @@ pub(super) fn idle() -> anyhow::Result<Vec<Row>> {
             subscription.message().await?.context("the subscription did not open")?;
             let request = CallRequest { target: "callee".into(), method: "echo".into(), ..CallRequest::default() };
             CallsClient::new(door).call(request).await?;
-            let hub = world.hub(None).await?;
+            let hub = world.process("hub", None).await?;
             worlds.push((world, sidecar, hub, Instant::now(), requests, subscription));
         }
         for (_, sidecar, hub, started, ..) in &worlds {

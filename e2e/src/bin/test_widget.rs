@@ -5,7 +5,7 @@ use std::{os::unix::net::UnixDatagram, path::PathBuf, process::Command, time::Du
 use clap::{Parser, ValueEnum};
 use kontrol_e2e::{
     widget,
-    world::{Notice, What},
+    world::{self, Notice, Signal, What},
 };
 use kontrol_proto::v1::widget_client::WidgetClient;
 use tokio::{
@@ -74,6 +74,8 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     let mut end = signal(SignalKind::terminate())?;
     // An end with status 1, for whoever wants one.
     let mut fail = signal(SignalKind::user_defined1())?;
+    // Rust's own handler of this signal takes itself away at the first one and goes on; from now on it ends the process.
+    world::signal(std::process::id(), Signal::SEGV)?;
     let _own_port = match args.port {
         Some(port) => Some(TcpListener::bind(("127.0.0.1", port)).await?),
         None => None,
