@@ -174,15 +174,12 @@ impl Args {
     }
 }
 
-/// The folder that a manifest is in; of standard input, the current one.
+/// The folder that a manifest is in; empty where it is the current one.
 pub(crate) fn folder_of(path: &Path) -> PathBuf {
     if path.is_dir() {
         return path.to_owned();
     }
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    }
+    path.parent().map(Path::to_owned).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -199,7 +196,7 @@ mod tests {
     fn state_lies_beside_the_first_manifest() {
         let place = |words: &[&str]| Args::parse_from(words.iter().copied()).place();
         assert_eq!(place(&["kontrol", "up", "some/where/p.yaml"]), PathBuf::from("some/where/.kontrol"));
-        assert_eq!(place(&["kontrol", "up", "p.yaml"]), PathBuf::from("./.kontrol"));
+        assert_eq!(place(&["kontrol", "up", "p.yaml"]), PathBuf::from(".kontrol"));
         assert_eq!(place(&["kontrol", "--state-dir", "/s", "tree"]), PathBuf::from("/s"));
         assert_eq!(place(&["kontrol", "tree"]), PathBuf::from(".kontrol"));
     }

@@ -116,7 +116,13 @@ fn show(tree: TreeResponse, output: Format, live: bool) {
             print(&format!("{HOME}{}", render::tree(&tree)));
         }
         Format::Text => print(render::tree(&tree).trim_end()),
-        format => render::structured(format, &view::Tree::from(tree)),
+        Format::Json if live => render::compact(&view::Tree::from(tree)),
+        format => {
+            if live {
+                print("---");
+            }
+            render::structured(format, &view::Tree::from(tree));
+        }
     }
 }
 
@@ -130,11 +136,7 @@ pub(crate) fn is_routine(line: &LogLine) -> bool {
 pub(crate) fn log(line: LogLine, output: Lines) {
     match output {
         Lines::Text => print(&render::line(&line)),
-        Lines::Json => {
-            if let Ok(text) = serde_json::to_string(&view::Line::from(line)) {
-                print(&text);
-            }
-        }
+        Lines::Json => render::compact(&view::Line::from(line)),
     }
 }
 

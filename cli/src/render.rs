@@ -18,6 +18,14 @@ pub(crate) fn structured<T: Serialize + ?Sized>(format: Format, value: &T) {
     }
 }
 
+/// Prints one of many answers as JSON on one line.
+pub(crate) fn compact<T: Serialize>(value: &T) {
+    match serde_json::to_string(value) {
+        Ok(text) => print(&text),
+        Err(error) => complain(&format!("the answer cannot be printed: {error}")),
+    }
+}
+
 /// The local time of day.
 pub(crate) fn clock(micros: u64) -> String {
     let micros = i64::try_from(micros).unwrap_or(i64::MAX);
@@ -193,6 +201,90 @@ mod tests {
              ├─ vectors  1 of 1\n\
              └─ llm      0 of 1              Up\n"
         );
+    }
+
+    #[test]
+    fn a_widget_that_is_not_ready_says_how_it_is_and_why() {
+        let replica = |state: &str, message: &str| v1::TreeReplica {
+            state: state.into(),
+            message: message.into(),
+            endpoint: "127.0.0.1:8080".into(),
+            ..v1::TreeReplica::default()
+        };
+        let widget = v1::TreeWidget {
+            name: "llm".into(),
+            phase: "Starting".into(),
+            desired: 3,
+            ready: 1,
+            max: 8,
+            scaling: "in flight 6, target 2 a replica → 3".into(),
+            replicas: vec![
+                replica("Ready", "fine"),
+                replica("Running", ""),
+                replica("Running", "loads its model"),
+            ],
+            queue: Some(4),
+        };
+        assert_eq!(
+            widget_row(&widget, "├─ "),
+            [
+                "├─ llm",
+                "1 of 3 (max 8)",
+                "queue 4",
+                "Running  loads its model  in flight 6, target 2 a replica → 3  http://127.0.0.1:8080  \
+                 http://127.0.0.1:8080  http://127.0.0.1:8080",
+            ]
+        );
+        let node = |name: &str, nodes, widgets| v1::TreeNode {
+            name: name.into(),
+            nodes,
+            widgets,
+            ..v1::TreeNode::default()
+        };
+        let group =
+            node("rag", Vec::new(), vec![widget.clone(), v1::TreeWidget { phase: "Ended".into(), ..widget }]);
+        let response = v1::TreeResponse {
+            roots: vec![node("top", vec![group], Vec::new())],
+            ..v1::TreeResponse::default()
+        };
+        assert_eq!(missing(&response), ["rag/llm (Running)"]);
+        assert_eq!(
+            tree(&response).lines().map(|line| line.split_whitespace().next().unwrap()).collect::<Vec<_>>(),
+            ["top", "└─", "├─", "└─"]
+        );
+    }
+
+    #[test]
+    fn a_why_reads_from_the_decision_down_to_its_first_cause() {
+        let cause = |text: &str| v1::WhyCause { at_micros: 0, text: text.into() };
+        let answer = v1::WhyResponse {
+            lines: vec!["1 replica: as its manifest says".into()],
+            chain: vec![cause("rag restarts llm"), cause("rag/llm-0 ended")],
+        };
+        let at = clock(0);
+        assert_eq!(
+            why(&answer),
+            format!(
+                "1 replica: as its manifest says\nlast: {at} rag restarts llm\n  because: {at} rag/llm-0 ended"
+            )
+        );
+    }
+
+    #[test]
+    fn lines_show_where_they_come_from_and_what_matters() {
+        let said = |source: &str, level: &str| {
+            let told = v1::LogLine {
+                source: source.into(),
+                level: level.into(),
+                text: "x".into(),
+                ..v1::LogLine::default()
+            };
+            line(&told)[9..].to_owned()
+        };
+        assert_eq!(said("", "info"), "x");
+        assert_eq!(said("", "warn"), "! x");
+        assert_eq!(said("rag/llm-0", "warn"), "rag/llm-0 | x");
+        assert_eq!(said("rag/llm-0", "error"), "rag/llm-0 ! x");
     }
 
     #[test]

@@ -84,6 +84,15 @@ impl Session {
     }
 }
 
+#[cfg(test)]
+impl Session {
+    /// A session with nobody at the other end.
+    pub(crate) fn unheard(number: u64) -> (SessionId, Self) {
+        let (outbound, _) = mpsc::channel(BACKLOG);
+        (SessionId(number), Self { outbound, ended: CancellationToken::new() })
+    }
+}
+
 pub(super) struct Sessions {
     events: mpsc::Sender<Event>,
     next: Arc<AtomicU64>,

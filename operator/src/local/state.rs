@@ -51,6 +51,8 @@ use companion::Companion;
 pub use message::{Addresses, Command, Decision, Effect, Input, Key, Report, WidgetCommand};
 pub(crate) use message::{short, told};
 pub use names::Named;
+#[cfg(test)]
+use process::APPLY_WITHIN;
 use process::Process;
 
 /// How long the hub may take before widgets are started without it.

@@ -85,6 +85,11 @@ impl Companion {
         self.session.as_ref().map(|(_, session)| session)
     }
 
+    #[cfg(test)]
+    pub(super) fn session_id(&self) -> Option<SessionId> {
+        self.session.as_ref().map(|(id, _)| *id)
+    }
+
     /// When it is to be looked at again.
     pub(super) fn wake(&self) -> Option<Timestamp> {
         match self.phase {

@@ -69,7 +69,8 @@ impl State {
             topics: self.topics_of(widget),
             routes: self.routes_of(widget),
             hub: hub.map(|addresses| addresses.peer.clone()).unwrap_or_default(),
-            health: widget.health.as_ref().map(health),
+            // Where no process is, none is missed.
+            health: widget.health.as_ref().filter(|_| slot.process.is_some()).map(health),
             endpoint: slot.port.map(|port| format!("127.0.0.1:{port}")).unwrap_or_default(),
             resilience: Some(resilience(&widget.resilience)),
         })

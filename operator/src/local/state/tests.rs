@@ -1,1 +1,5 @@
+//! The state in a house where processes do at once what they are told, unless a test says otherwise.
 
+mod house;
+mod life;
+mod people;

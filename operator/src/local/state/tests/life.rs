@@ -1,0 +1,101 @@
+//! From start to end.
+
+use std::time::Duration;
+
+use kontrol_core::spec::Shutdown;
+use kontrol_plan::Action;
+
+use super::house::{House, Odd, group, instance};
+use crate::local::{
+    folder::Written,
+    state::{APPLY_WITHIN, Input, Key, Report},
+};
+
+const BOTH: [(&str, &str); 2] = [("a", ""), ("b", "")];
+
+#[test]
+fn a_group_starts_in_order_and_stops_in_reverse() {
+    let mut house = House::new(group("", &[("a", ""), ("b", ""), ("c", "")]));
+    assert_eq!(house.done, ["start a", "start b", "start c"]);
+    assert!(house.state.ready());
+    house.take(Input::Drain { force: false });
+    assert_eq!(house.done[3..], ["stop c", "stop b", "stop a"]);
+    assert!(house.state.gone());
+}
+
+#[test]
+fn a_forced_drain_kills_everything() {
+    let mut house = House::new(group("", &BOTH));
+    house.take(Input::Drain { force: true });
+    assert!(house.done[2..].iter().all(|done| done.starts_with("kill")), "{:?}", house.done);
+    assert!(house.state.gone());
+}
+
+#[test]
+fn a_process_waits_for_its_sidecar_and_no_longer_than_a_moment() {
+    let mut house = House::with(group("", &BOTH), Written::default(), Odd::Silent);
+    assert!(house.done.is_empty());
+    house.wait(APPLY_WITHIN);
+    assert_eq!(house.done, ["start a"]);
+}
+
+#[test]
+fn a_replacement_has_a_higher_incarnation_and_the_fence_rises_with_it() {
+    let mut house = House::new(group("  strategy: OneForAll\n", &BOTH));
+    house.ends("a", 1, 1);
+    assert_eq!(house.done[2..], ["stop b", "start a", "start b"]);
+    let incarnation =
+        &house.launched[&instance("a/0")].environment[std::ffi::OsStr::new("KONTROL_INCARNATION")];
+    assert_eq!(incarnation, "2");
+    assert_eq!(house.state.slots[&instance("a/0")].fence, 2);
+}
+
+#[test]
+fn an_end_that_is_told_twice_is_one_end() {
+    let mut house = House::new(group("", &BOTH));
+    house.ends("a", 1, 1);
+    house.ends("a", 1, 1);
+    assert_eq!(house.done[2..], ["start a"]);
+}
+
+#[test]
+fn a_sidecar_that_ends_is_started_again_and_its_widget_stays() {
+    let mut house = House::new(group("", &BOTH));
+    let before = house.sidecars.len();
+    let ended = Report::Ended { code: None, signal: Some(9), left: 0 };
+    house.take(Input::Process(Key::Sidecar(instance("a/0"), 1), ended));
+    assert_eq!(house.sidecars[before..], [Key::Sidecar(instance("a/0"), 2)]);
+    assert_eq!(house.done, ["start a", "start b"]);
+    assert!(house.said.iter().any(|(_, text)| text.contains("KTL2012")));
+}
+
+#[test]
+fn an_action_that_comes_twice_does_nothing_more() {
+    let mut house = House::new(group("", &BOTH));
+    let stop = || Action::Stop {
+        instance: instance("b/0"),
+        incarnation: 1,
+        shutdown: Shutdown::Graceful(Duration::from_secs(1)),
+    };
+    assert_eq!(house.state.act(vec![stop(), stop()], house.now).len(), 1);
+}
+
+#[test]
+fn the_next_world_goes_on_above_the_incarnations_of_the_last() {
+    let mut house = House::new(group("", &BOTH));
+    house.ends("a", 1, 1);
+    let next = House::with(group("", &BOTH), house.state.written().clone(), Odd::Nothing);
+    let number = |name: &str| next.state.slots[&instance(name)].fence;
+    assert_eq!((number("a/0"), number("b/0")), (3, 2));
+}
+
+#[test]
+fn a_widget_that_goes_and_comes_back_starts_above_its_old_incarnations() {
+    let mut house = House::new(group("", &BOTH));
+    house.ends("b", 1, 1);
+    house.take(Input::Manifest(group("", &BOTH[..1])));
+    assert_eq!(house.done.last().unwrap(), "stop b");
+    house.take(Input::Manifest(group("", &BOTH)));
+    assert!(house.state.slots[&instance("b/0")].fence > 2);
+    assert_eq!(house.done.iter().filter(|done| *done == "start a").count(), 1);
+}
