@@ -1,37 +1,11 @@
 //! Who plans, writes and acts. It remembers nothing but what it has seen of the world lately.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use kontrol_core::{spec, time::Timestamp};
-use kontrol_plan::{Event, Instance, Observed, Plan, plan, status::Inner, status::Node};
+use kontrol_plan::{Instance, Observed, Plan, plan};
 
-use crate::processes::Key;
-
-/// A mistake that a decider is given, to prove that the checks can find it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mutant {
-    /// It acts before its decision is written, so a crash in between leaves acts that nobody decided.
-    ActsBeforeWriting,
-    /// It writes over whatever was written since it read.
-    IgnoresVersion,
-    /// It counts each restart twice in the window.
-    CountsTwice,
-    /// It begins an epoch for a restart that it has begun before.
-    RestartsTwice,
-    /// It never writes.
-    NeverWrites,
-}
-
-impl Mutant {
-    /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::ActsBeforeWriting,
-        Self::IgnoresVersion,
-        Self::CountsTwice,
-        Self::RestartsTwice,
-        Self::NeverWrites,
-    ];
-}
+use crate::{mutant::Mutant, processes::Key};
 
 /// A decider.
 #[derive(Debug, Default)]
@@ -51,6 +25,8 @@ pub(crate) struct Decider {
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub(crate) plan: Plan,
+    /// The manifest that it was made for.
+    pub(crate) desired: Option<Arc<spec::Node>>,
     /// The version of the status that it was made from.
     pub(crate) version: u64,
     pub(crate) changed: bool,
@@ -59,33 +35,21 @@ pub(crate) struct Pending {
 
 impl Pending {
     pub(crate) fn new(
-        desired: Option<&spec::Node>,
+        desired: Option<&Arc<spec::Node>>,
         observed: &Observed,
         version: u64,
         mutant: Option<Mutant>,
         now: Timestamp,
     ) -> Self {
-        let mut plan = plan(desired, observed, now);
-        if let Some(root) = &mut plan.status.root {
-            match mutant {
-                Some(Mutant::CountsTwice) => again(root, &plan.events, &|node| node.restarts.push(now)),
-                Some(Mutant::RestartsTwice) => again(root, &plan.events, &|node| node.epoch += 1),
-                _ => {}
-            }
+        let desired = desired.cloned();
+        let mut plan = match (&desired, mutant) {
+            (Some(desired), Some(mutant)) => plan(Some(&mutant.misreads(desired)), observed, now),
+            _ => plan(desired.as_deref(), observed, now),
+        };
+        if let (Some(root), Some(mutant)) = (&mut plan.status.root, mutant) {
+            mutant.misdecides(root, &plan.events, now);
         }
         let changed = plan.status != observed.status;
-        Self { plan, version, changed, at: now }
-    }
-}
-
-/// Does something to each node that restarts.
-fn again(node: &mut Node, events: &[Event], mistake: &impl Fn(&mut Node)) {
-    if events.iter().any(|event| matches!(event, Event::Restarts { node: id, .. } if *id == node.id)) {
-        mistake(node);
-    }
-    for slot in &mut node.children {
-        if let Inner::Node(below) = &mut slot.inner {
-            again(below, events, mistake);
-        }
+        Self { plan, desired, version, changed, at: now }
     }
 }

@@ -11,12 +11,15 @@
 //!                                                       Checks: every write, every start, and the rest at the end
 //! ```
 //!
-//! One seed gives one tree and one history: some tens of seconds in which all of this goes wrong, then calm. The rules are in [`Rule`].
+//! One seed gives one tree and one history: some tens of seconds in which all of this goes wrong, while the manifest changes (templates,
+//! numbers of replicas, children that come and go), users ask for restarts and load asks for replicas; then calm. The rules are in
+//! [`Rule`].
 //! Time is simulated, in microseconds; nothing is drawn but from the seed, and nothing is iterated in an order that could differ, so a
 //! seed gives the same bytes on every machine. [`Mutant`]s are deciders with a mistake, to prove that the rules can find one.
 
 mod check;
 mod decider;
+mod mutant;
 mod processes;
 mod random;
 mod simulation;
@@ -24,6 +27,6 @@ mod sweep;
 mod tree;
 
 pub use check::{Rule, Violation};
-pub use decider::Mutant;
+pub use mutant::Mutant;
 pub use simulation::{Outcome, Totals, run};
 pub use sweep::{Summary, sweep};

@@ -23,7 +23,8 @@ struct Arguments {
     /// Sweeps these seeds, such as 0..10000 (the default).
     #[arg(long, value_parser = range)]
     seeds: Option<Range<u64>>,
-    /// Gives the decider a mistake: acts-before-writing, ignores-version, counts-twice, restarts-twice, never-writes.
+    /// Gives the decider a mistake: acts-before-writing, ignores-version, counts-twice, begins-two-epochs, restarts-twice, never-writes,
+    /// reverses-order, starts-all-at-once, stops-all-at-once.
     #[arg(long, value_parser = mutant)]
     mutant: Option<Mutant>,
 }

@@ -1,14 +1,18 @@
 //! One history: a queue of what is to come, in the order of time.
 
-use std::{collections::BTreeMap, fmt::Write, time::Duration};
+mod deciders;
+mod world;
+
+use std::{collections::BTreeMap, fmt::Write, sync::Arc, time::Duration};
 
 use anyhow::Result;
-use kontrol_core::{spec, time::Timestamp};
-use kontrol_plan::{Action, Instance, Observed, RestartRequest, Status};
+use kontrol_core::{id::WidgetId, spec, time::Timestamp};
+use kontrol_plan::{Action, Instance, RestartRequest, Status};
 
 use crate::{
-    check::{Checks, Commit, Rule, Violation, converged},
-    decider::{Decider, Mutant, Pending},
+    check::{Checks, Rule, Violation, converged},
+    decider::{Decider, Pending},
+    mutant::Mutant,
     processes::{Change, Key, Processes},
     random::Random,
     tree,
@@ -16,6 +20,12 @@ use crate::{
 
 /// How long a history may take to come to rest after the last failure.
 const PATIENCE: Duration = Duration::from_mins(30);
+
+/// How many plans a history may take; one that comes to rest takes some hundreds.
+const MOST_PLANS: u64 = 20_000;
+
+/// Names of objects that come later have numbers above this.
+const LATER: u32 = 100;
 
 /// What a history was like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,7 +84,11 @@ struct Simulation {
     processes: Processes,
     status: Status,
     version: u64,
-    desired: Option<spec::Node>,
+    desired: Option<Arc<spec::Node>>,
+    /// Every widget that a manifest ever had, as it was last.
+    specs: BTreeMap<WidgetId, spec::Widget>,
+    /// Names given so far to objects that come later.
+    named: u32,
     /// Whether the tree is taken away when the chaos is over.
     drained: bool,
     requests: Vec<RestartRequest>,
@@ -103,7 +117,9 @@ pub fn run(seed: u64, mutant: Option<Mutant>, traced: bool) -> Result<Outcome> {
         processes: Processes::default(),
         status: Status::default(),
         version: 0,
-        desired: Some(desired),
+        desired: Some(Arc::new(desired)),
+        specs: BTreeMap::new(),
+        named: LATER,
         requests: Vec::new(),
         deciders: Vec::new(),
         chaos_ends,
@@ -116,6 +132,7 @@ pub fn run(seed: u64, mutant: Option<Mutant>, traced: bool) -> Result<Outcome> {
         rested: false,
         random,
     };
+    simulation.learn();
     simulation.play();
     let totals = Totals {
         faults: simulation.processes.faults,
@@ -149,8 +166,8 @@ impl Simulation {
             if self.violation.is_some() || self.rested {
                 return;
             }
-            if self.now.since(self.chaos_ends) > PATIENCE {
-                let resting = converged(self.desired.as_ref(), &self.status, &self.processes);
+            if self.now.since(self.chaos_ends) > PATIENCE || self.totals.plans > MOST_PLANS {
+                let resting = converged(self.desired.as_deref(), &self.status, &self.processes);
                 let what = resting.err().unwrap_or_else(|| "it never comes to rest".to_owned());
                 return self.broken(Rule::Convergence, what);
             }
@@ -176,7 +193,7 @@ impl Simulation {
             }
             What::Become(change) => {
                 self.under_way -= 1;
-                let spec = find(self.desired.as_ref(), &change.key);
+                let spec = self.specs.get(&change.key.0.widget);
                 if self.processes.become_so(&change, spec, self.now) {
                     self.tell(|| format!("{} #{} is {:?}", change.key.0, change.key.1, change.state));
                     self.spread(&change.key);
@@ -202,9 +219,10 @@ impl Simulation {
             }
             What::ChangeManifest => {
                 self.under_way -= 1;
-                let changed =
-                    self.desired.as_mut().and_then(|desired| tree::change(desired, &mut self.random));
-                self.tell(|| format!("the template of {changed:?} changes"));
+                let Some(desired) = &mut self.desired else { return };
+                let changed = tree::change(Arc::make_mut(desired), &mut self.random, &mut self.named);
+                self.tell(|| format!("the manifest changes: {changed}"));
+                self.learn();
             }
             What::Ask => {
                 self.under_way -= 1;
@@ -229,241 +247,9 @@ impl Simulation {
         }
     }
 
-    fn plan(&mut self, at: usize) {
-        let Some(decider) = self.deciders.get_mut(at).filter(|decider| decider.alive) else { return };
-        if decider.next != Some(self.now) {
-            return;
-        }
-        decider.next = None;
-        let tick = if self.chaos { 1_000_000 } else { 5_000_000 };
-        if decider.busy {
-            return self.plan_after(at, 1_000);
-        }
-        let observed = Observed {
-            status: self.status.clone(),
-            instances: decider.view.values().cloned().collect(),
-            restarts: self.requests.clone(),
-            ..Observed::default()
-        };
-        let pending = Pending::new(self.desired.as_ref(), &observed, self.version, self.mutant, self.now);
-        decider.busy = true;
-        self.totals.plans += 1;
-        self.plan_after(at, tick);
-        if let Some(wake) = pending.plan.wake {
-            let wait = u64::try_from(wake.since(self.now).as_micros()).unwrap_or(u64::MAX).max(1);
-            self.plan_after(at, wait.min(tick));
-        }
-        if !pending.changed && pending.plan.actions.is_empty() {
-            if let Some(decider) = self.deciders.get_mut(at) {
-                decider.busy = false;
-            }
-            if pending.plan.wake.is_none() {
-                self.rest(at);
-            }
-            return;
-        }
-        if self.crashes(at, 2, "crashes before its write") {
-            return;
-        }
-        if self.mutant == Some(Mutant::ActsBeforeWriting) {
-            self.send(at, &pending.plan.actions);
-        }
-        let slow = self.chaos && self.random.percent(5);
-        let latency = self.random.between(100, if slow { 2_000_000 } else { 5_000 });
-        self.after(latency, What::Write(at, Box::new(pending)));
-    }
-
-    /// Nothing is to be done: if nothing is under way either, the history is over.
-    fn rest(&mut self, at: usize) {
-        if self.chaos || self.under_way > 0 {
-            return;
-        }
-        let seen =
-            self.deciders.get(at).is_some_and(|decider| decider.view.iter().eq(self.processes.observable()));
-        if !seen {
-            return;
-        }
-        match converged(self.desired.as_ref(), &self.status, &self.processes) {
-            Ok(()) => {
-                self.rested = true;
-                self.tell(|| "everything rests".to_owned());
-            }
-            Err(what) => self.broken(Rule::Convergence, what),
-        }
-    }
-
-    fn write(&mut self, at: usize, pending: Pending) {
-        if !self.deciders.get(at).is_some_and(|decider| decider.alive) {
-            return;
-        }
-        let Pending { plan, version, changed, at: planned } = pending;
-        if changed && self.mutant != Some(Mutant::NeverWrites) {
-            if version != self.version && self.mutant != Some(Mutant::IgnoresVersion) {
-                self.totals.conflicts += 1;
-                self.tell(|| format!("decider {at} finds a newer status"));
-                if let Some(decider) = self.deciders.get_mut(at) {
-                    decider.busy = false;
-                }
-                return self.plan_after(at, 1_000);
-            }
-            self.totals.writes += 1;
-            self.version += 1;
-            let old = std::mem::replace(&mut self.status, plan.status);
-            for event in &plan.events {
-                self.tell(|| format!("decider {at}: {event}"));
-            }
-            let commit = Commit {
-                desired: self.desired.as_ref(),
-                old: &old,
-                new: &self.status,
-                events: &plan.events,
-                planned,
-                processes: &self.processes,
-            };
-            if let Err((rule, what)) = self.checks.commit(&commit) {
-                return self.broken(rule, what);
-            }
-        }
-        if self.crashes(at, 3, "crashes after its write") {
-            return;
-        }
-        if self.mutant == Some(Mutant::ActsBeforeWriting) {
-            self.after(0, What::Acted(at));
-        } else {
-            self.send(at, &plan.actions);
-        }
-    }
-
-    /// Sends actions on their way, some of them to nowhere, some twice, some by a detour. A crash may end it between any two.
-    fn send(&mut self, at: usize, actions: &[Action]) {
-        let mut latency = 0;
-        for action in actions {
-            if self.crashes(at, 1, "crashes between two acts") {
-                return;
-            }
-            latency += self.random.between(10, 2_000);
-            let fate = if self.chaos { self.random.between(0, 99) } else { 99 };
-            let late = self.random.between(100_000, 4_000_000);
-            self.tell(|| format!("decider {at} sends {}", describe(action)));
-            if fate < 15 {
-                self.totals.disturbed += 1;
-            }
-            match fate {
-                0..=4 => self.tell(|| "  … which is lost".to_owned()),
-                5..=9 => {
-                    self.after(latency, What::Arrive(action.clone()));
-                    self.after(late, What::Arrive(action.clone()));
-                }
-                10..=14 => self.after(late, What::Arrive(action.clone())),
-                _ => self.after(latency, What::Arrive(action.clone())),
-            }
-        }
-        self.queue_at(latency + 1, What::Acted(at));
-    }
-
-    fn arrive(&mut self, action: &Action) {
-        let (Action::Start { instance, incarnation, .. }
-        | Action::Stop { instance, incarnation, .. }
-        | Action::Remove { instance, incarnation }) = action;
-        let key = (instance.clone(), *incarnation);
-        let spec = find(self.desired.as_ref(), &key);
-        let chaos = self.chaos.then_some(self.chaos_ends);
-        let effect = self.processes.act(action, spec, chaos, self.now, &mut self.random);
-        if let Some((id, incarnation)) = effect.beside {
-            let what = format!("{} while {id} #{incarnation} lives", describe(action));
-            return self.broken(Rule::OneProcess, what);
-        }
-        for (after, change) in effect.follows {
-            self.after(u64::try_from(after.as_micros()).unwrap_or(u64::MAX), What::Become(change));
-        }
-        if let Some(key) = effect.changed {
-            self.tell(|| format!("{} takes effect", describe(action)));
-            self.spread(&key);
-        }
-    }
-
-    /// Lets every decider hear of a process, late but in order.
-    fn spread(&mut self, key: &Key) {
-        let instance = (!self.processes.is_removed(key))
-            .then(|| self.processes.get(key).map(|process| Box::new(process.instance.clone())))
-            .flatten();
-        for at in 0..self.deciders.len() {
-            let slow = self.chaos && self.random.percent(8);
-            let lag = self.random.between(50, if slow { 3_000_000 } else { 20_000 });
-            let Some(decider) = self.deciders.get_mut(at).filter(|decider| decider.alive) else { continue };
-            let arrives = (self.now.as_micros() + lag).max(decider.seen_until + 1);
-            decider.seen_until = arrives;
-            let heard = What::Hear(at, key.clone(), instance.clone());
-            self.after(arrives - self.now.as_micros(), heard);
-        }
-    }
-
-    fn new_decider(&mut self) {
-        let at = self.deciders.len();
-        // It lists what there is; now and then its list is what a predecessor had seen.
-        let predecessor = self.deciders.last().filter(|_| self.chaos && self.random.percent(20));
-        let view = match predecessor {
-            Some(predecessor) => predecessor.view.clone(),
-            None => {
-                self.processes.observable().map(|(key, instance)| (key.clone(), instance.clone())).collect()
-            }
-        };
-        let stale = predecessor.is_some();
-        self.deciders.push(Decider { alive: true, view, ..Decider::default() });
-        self.tell(|| format!("decider {at} begins{}", if stale { " with an old view" } else { "" }));
-        if stale {
-            // What it missed it hears later.
-            let keys: Vec<Key> = self.processes.all_keys();
-            for key in keys {
-                self.spread_to(at, &key);
-            }
-        }
-        self.plan_after(at, 10);
-        if self.chaos && self.random.percent(40) {
-            let lives = self.random.between(100_000, 20_000_000);
-            self.after(lives, What::NewDecider);
-            let lingers = lives + self.random.between(0, 5_000_000);
-            self.after(lingers, What::End(at));
-        }
-    }
-
-    fn spread_to(&mut self, at: usize, key: &Key) {
-        let instance = (!self.processes.is_removed(key))
-            .then(|| self.processes.get(key).map(|process| Box::new(process.instance.clone())))
-            .flatten();
-        let lag = self.random.between(100_000, 3_000_000);
-        let Some(decider) = self.deciders.get_mut(at) else { return };
-        let arrives = (self.now.as_micros() + lag).max(decider.seen_until + 1);
-        decider.seen_until = arrives;
-        self.after(arrives - self.now.as_micros(), What::Hear(at, key.clone(), instance));
-    }
-
-    fn crashes(&mut self, at: usize, chance: u64, how: &str) -> bool {
-        let crashes = self.chaos && self.random.percent(chance);
-        if crashes {
-            self.kill(at, how);
-        }
-        crashes
-    }
-
-    fn kill(&mut self, at: usize, how: &str) {
-        let Some(decider) = self.deciders.get_mut(at).filter(|decider| decider.alive) else { return };
-        decider.alive = false;
-        decider.view.clear();
-        self.totals.replaced += 1;
-        self.tell(|| format!("decider {at} {how}"));
-        if !self.deciders.iter().any(|decider| decider.alive) {
-            let after = self.random.between(1_000, if self.chaos { 2_000_000 } else { 1_000 });
-            self.after(after, What::NewDecider);
-        }
-    }
-
-    fn plan_after(&mut self, at: usize, micros: u64) {
-        let when = self.now.plus(Duration::from_micros(micros.max(1)));
-        let Some(decider) = self.deciders.get_mut(at).filter(|decider| decider.alive) else { return };
-        if decider.next.is_none_or(|next| when < next) {
-            decider.next = Some(when);
-            self.queue_at(micros.max(1), What::Plan(at));
+    fn learn(&mut self) {
+        for widget in self.desired.iter().flat_map(|desired| tree::widgets(desired)) {
+            self.specs.insert(widget.id.clone(), widget.clone());
         }
     }
 
@@ -492,19 +278,5 @@ impl Simulation {
         let violation = Violation { rule, at: self.now, what };
         self.tell(|| format!("VIOLATION {violation}"));
         self.violation.get_or_insert(violation);
-    }
-}
-
-fn find<'a>(desired: Option<&'a spec::Node>, key: &Key) -> Option<&'a spec::Widget> {
-    tree::widgets(desired?).into_iter().find(|widget| widget.id == key.0.widget)
-}
-
-fn describe(action: &Action) -> String {
-    match action {
-        Action::Start { instance, incarnation, epoch, .. } => {
-            format!("start {instance} #{incarnation} (epoch {epoch})")
-        }
-        Action::Stop { instance, incarnation, .. } => format!("stop {instance} #{incarnation}"),
-        Action::Remove { instance, incarnation } => format!("remove {instance} #{incarnation}"),
     }
 }

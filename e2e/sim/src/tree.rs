@@ -7,7 +7,8 @@ use kontrol_core::{
     id::{Name, ObjectId, WidgetId},
     spec::{
         AutoShutdown, Child, Exhausted, Group, Health, HealthProbe, Intensity, Node, ReplicaEnd, Resilience,
-        Restart, RetryPolicy, Revision, Shutdown, Start, StartedWhen, Strategy, Supervisor, Widget,
+        Restart, RetryPolicy, Revision, Scaling, ScalingClass, ScalingTarget, Shutdown, Start, StartedWhen,
+        Strategy, Supervisor, Widget,
     },
 };
 use kontrol_plan::RestartTarget;
@@ -30,26 +31,70 @@ pub(crate) fn widgets(node: &Node) -> Vec<&Widget> {
     }
 }
 
-/// Gives one widget of the tree a new template or another number of replicas; says which.
-pub(crate) fn change(node: &mut Node, random: &mut Random) -> Option<WidgetId> {
+/// Changes something in the manifest: a template, a number of replicas, a child that comes or goes; says what. `named` counts the names
+/// that were given to new objects.
+pub(crate) fn change(node: &mut Node, random: &mut Random, named: &mut u32) -> String {
+    let what = random.between(0, 99);
     match node {
-        Node::Group(group) => {
-            let last = group.widgets.len().checked_sub(1)?;
-            let at = usize::try_from(random.between(0, last as u64)).ok()?;
-            let widget = group.widgets.get_mut(at)?;
-            if random.percent(60) {
-                widget.revision = Revision(widget.revision.0 + 1);
-            } else if widget.replica_end == ReplicaEnd::ReplacesReplica {
-                widget.replicas = u32::try_from(random.between(0, 3)).unwrap_or(1);
-            }
-            Some(widget.id.clone())
-        }
+        Node::Group(group) => change_group(group, what, random).unwrap_or_default(),
         Node::Supervisor(supervisor) => {
-            let last = supervisor.children.len().checked_sub(1)?;
-            let at = usize::try_from(random.between(0, last as u64)).ok()?;
-            change(&mut supervisor.children.get_mut(at)?.node, random)
+            let at = place(supervisor.children.len(), random);
+            match what {
+                0..80 => match supervisor.children.get_mut(at) {
+                    Some(child) => change(&mut child.node, random, named),
+                    None => String::new(),
+                },
+                80..90 if supervisor.children.len() > 1 => {
+                    let gone = supervisor.children.remove(at);
+                    format!("without {}", gone.node.id())
+                }
+                _ => {
+                    let mut generator = Generator { random, named: *named };
+                    let Ok(group) = generator.group() else { return String::new() };
+                    *named = generator.named;
+                    let line = format!("with {}", group.id);
+                    let child =
+                        Child { restart: Restart::Always, significant: false, node: Node::Group(group) };
+                    supervisor.children.insert(at, child);
+                    line
+                }
+            }
         }
     }
+}
+
+fn change_group(group: &mut Group, what: u64, random: &mut Random) -> Option<String> {
+    let at = place(group.widgets.len(), random);
+    match what {
+        0..15 if group.widgets.len() > 1 => {
+            let gone = group.widgets.remove(at);
+            return Some(format!("without {}", gone.id));
+        }
+        15..35 => {
+            // A name that was given before may come back.
+            let taken =
+                |number| group.widgets.iter().any(|widget| widget.id.widget.as_str() == format!("w{number}"));
+            let number = (0..=group.widgets.len() as u64).find(|number| !taken(*number))?;
+            let (id, auto_shutdown) = (group.id.clone(), group.auto_shutdown);
+            let widget = Generator { random, named: 0 }.widget(&id, number, auto_shutdown).ok()?;
+            let line = format!("with {}", widget.id);
+            group.widgets.insert(at, widget);
+            return Some(line);
+        }
+        _ => {}
+    }
+    let widget = group.widgets.get_mut(at)?;
+    if what >= 75 && widget.replica_end == ReplicaEnd::ReplacesReplica && widget.scaling.is_none() {
+        widget.replicas = u32::try_from(random.between(0, 3)).unwrap_or(1);
+        return Some(format!("{} replicas of {}", widget.replicas, widget.id));
+    }
+    widget.revision = Revision(widget.revision.0 + 1);
+    Some(format!("a new template of {}", widget.id))
+}
+
+fn place(len: usize, random: &mut Random) -> usize {
+    let last = u64::try_from(len.saturating_sub(1)).unwrap_or(0);
+    usize::try_from(random.between(0, last)).unwrap_or(0)
 }
 
 /// Asks for a restart of something in the tree.
@@ -138,6 +183,14 @@ impl Generator<'_> {
         let health = self.random.percent(60).then_some(Health { probe, timeout, interval });
         let grace = Duration::from_millis(self.random.between(50, 2_000));
         let many = self.random.percent(if replicas == 1 { 10 } else { 70 });
+        let scaling = (many && self.random.percent(30)).then(|| Scaling {
+            class: ScalingClass::Kontrol,
+            min: u32::try_from(self.random.between(0, 1)).unwrap_or(1),
+            max: 3,
+            targets: vec![ScalingTarget::InFlight(1_000)],
+            up_window: Duration::from_secs(self.random.between(0, 1)),
+            down_window: Duration::from_secs(self.random.between(1, 10)),
+        });
         Ok(Widget {
             id: WidgetId { namespace: group.namespace.clone(), group: group.name.clone(), widget },
             revision: Revision(1),
@@ -159,7 +212,7 @@ impl Generator<'_> {
             serves: Vec::new(),
             calls: Vec::new(),
             resilience: Resilience::default(),
-            scaling: None,
+            scaling,
         })
     }
 

@@ -1,7 +1,7 @@
 //! How a status follows its manifest: children are matched by kind and name, what is the same stays as it is, what is new waits to be
 //! started, what is no longer there leaves. An order of children that changed restarts nobody; it rules the next start and stop.
 
-use kontrol_core::time::Timestamp;
+use kontrol_core::{id::ObjectId, time::Timestamp};
 
 use crate::{
     Instance,
@@ -108,7 +108,7 @@ impl Planner<'_> {
                 let at = node.leaving.iter().position(|slot| child.is(&slot.key))?;
                 Some(node.leaving.remove(at))
             };
-            let slot = kept.or_else(back).unwrap_or_else(|| self.slot(node.id.clone(), child, floor));
+            let slot = kept.or_else(back).unwrap_or_else(|| self.slot(&node.id, child, floor));
             node.children.push(slot);
         }
         for slot in &old {
@@ -121,7 +121,7 @@ impl Planner<'_> {
         }
     }
 
-    fn slot(&mut self, parent: kontrol_core::id::ObjectId, child: DesiredChild<'_>, floor: u64) -> Slot {
+    fn slot(&mut self, parent: &ObjectId, child: DesiredChild<'_>, floor: u64) -> Slot {
         let inner = match child {
             DesiredChild::Widget(spec) => {
                 let seen = self.instances.of(&parent.name, &spec.id.widget);

@@ -77,13 +77,13 @@ impl Planner<'_> {
 /// The number to begin with: what runs where the status was lost, else what the manifest says, within the limits.
 fn begin(widget: &mut Widget, spec: &spec::Widget, policy: &Scaling, now: Timestamp) {
     let (min, max) = (policy.min.min(policy.max), policy.max);
-    let number = match &widget.scaling {
-        Some(status) => status.desired_replicas,
-        None => {
+    let number = widget.scaling.as_ref().map_or_else(
+        || {
             let run = widget.replicas.iter().rposition(Replica::is_active).map_or(0, |last| last + 1);
             if run == 0 { spec.replicas } else { u32::try_from(run).unwrap_or(u32::MAX) }
-        }
-    };
+        },
+        |status| status.desired_replicas,
+    );
     let number = number.clamp(min, max);
     widget.desired = number;
     widget.scaling.get_or_insert_with(|| ScalingStatus {

@@ -79,7 +79,6 @@ fn illegal_trees_do_not_start_in_the_real_otp() -> Result<(), Box<dyn Error>> {
 /// Whether the tests can play. Where not, it says so, and notes it in the file that `KONTROL_SKIPPED` names, where skipped tests are
 /// counted.
 #[expect(clippy::print_stdout, reason = "whoever runs the tests is to see what was left out")]
-#[expect(clippy::disallowed_methods, reason = "whoever runs the tests says where skipped ones are noted")]
 fn erlang_is_there(test: &str) -> Result<bool, Box<dyn Error>> {
     let tools = ["erl", "erlc"];
     let missing = tools.into_iter().find(|tool| {

@@ -117,6 +117,10 @@ pub struct Slot {
 }
 
 /// What is in a slot.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a plan copies the status: a box for each of many widgets costs more than the room"
+)]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Inner {
     /// A widget, in a group.

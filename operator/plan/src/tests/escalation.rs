@@ -145,13 +145,13 @@ fn escalation_goes_up_to_the_root() {
 
 #[test]
 fn the_root_is_started_again_after_pauses_that_double_up_to_the_longest() {
-    let policy = RetryPolicy { initial: Duration::from_secs(10), max: Duration::from_secs(60) };
+    let policy = RetryPolicy { initial: Duration::from_secs(10), max: Duration::from_mins(1) };
     let mut world = root_group(Exhausted::Retry(policy));
     for pause in [10, 20, 40, 60, 60] {
         crash(&mut world, "g/a-0", 2);
         assert!(world.running().is_empty());
         assert_eq!(world.wake, Some(world.now.plus(Duration::from_secs(pause))));
-        world.pass(Duration::from_secs(pause) - Duration::from_micros(1));
+        world.pass(Duration::from_micros(pause * 1_000_000 - 1));
         world.settle();
         assert!(world.running().is_empty());
         world.pass(Duration::from_micros(1));
@@ -163,12 +163,12 @@ fn the_root_is_started_again_after_pauses_that_double_up_to_the_longest() {
 
 #[test]
 fn pauses_start_over_once_the_tree_has_run_for_the_longest() {
-    let policy = RetryPolicy { initial: Duration::from_secs(10), max: Duration::from_secs(60) };
+    let policy = RetryPolicy { initial: Duration::from_secs(10), max: Duration::from_mins(1) };
     let mut world = root_group(Exhausted::Retry(policy));
     crash(&mut world, "g/a-0", 2);
     world.pass(Duration::from_secs(10));
     world.settle();
-    world.pass(Duration::from_secs(60));
+    world.pass(Duration::from_mins(1));
     crash(&mut world, "g/a-0", 2);
     assert_eq!(world.wake, Some(world.now.plus(Duration::from_secs(10))));
 }

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use kontrol_core::spec::{Node, ReplicaEnd, Scaling, ScalingClass, ScalingTarget, Strategy};
 
@@ -29,7 +29,7 @@ fn in_flight(world: &mut World, each: u64) {
             ordinal: instance.id.ordinal,
             incarnation: instance.incarnation,
             in_flight: Some(each * 1_000),
-            reported: Default::default(),
+            reported: BTreeMap::new(),
             at,
         })
         .collect();
