@@ -70,6 +70,9 @@ impl Walk {
                     }
                     (Some("string"), _) => (format!("a text{such_as}"), String::new()),
                     (Some("boolean"), _) => ("true or false".to_owned(), String::new()),
+                    (Some("integer"), Kind::Scalar(Value::String(text))) if text.parse::<i64>().is_ok() => {
+                        ("a whole number".to_owned(), "; write it without quotes".to_owned())
+                    }
                     (Some("integer"), _) => ("a whole number".to_owned(), String::new()),
                     (_, Kind::Scalar(Value::Number(_))) => {
                         ("a whole number from 0 or a text".to_owned(), "; write it in quotes".to_owned())

@@ -103,10 +103,13 @@ pub(crate) fn documents(text: &str) -> Result<Vec<Node>, Error> {
         |error| {
             let location = error.location();
             let rendered = error.render_with_formatter(&UserMessageFormatter);
-            let message = rendered
+            let mut message = rendered
                 .rsplit_once(" at line ")
                 .map_or(rendered.as_str(), |(message, _)| message)
                 .to_owned();
+            if message.starts_with("tabs disallowed") {
+                message.push_str("; indent with spaces");
+            }
             Error {
                 line: location.map_or(1, |at| at.line()),
                 column: location.map_or(1, |at| at.column()),
@@ -212,7 +215,12 @@ mod tests {
         let said = |text| documents(text).map_err(|error| (error.line, error.column, error.message));
         for (text, line, column, message) in [
             ("a: 1\n b: 2\n", 2, 3, "mapping values are not allowed in this context"),
-            ("a:\n\tb: 1\n", 2, 2, "tabs disallowed within this context (block indentation)"),
+            (
+                "a:\n\tb: 1\n",
+                2,
+                2,
+                "tabs disallowed within this context (block indentation); indent with spaces",
+            ),
             ("- a\nb: 1\n", 2, 1, "while parsing a block collection, did not find expected '-' indicator"),
             ("a: 1\na: 2\n", 2, 1, "duplicate mapping key `a` is not allowed here"),
         ] {

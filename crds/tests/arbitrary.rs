@@ -63,6 +63,15 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
+    fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &bytes).unwrap();
+        if let Ok(mut sources) = kontrol_crds::manifest::read_path(file.path()) {
+            loads(std::mem::take(&mut sources[0].text));
+        }
+    }
+
+    #[test]
     fn any_text_is_answered(text in any::<String>()) {
         loads(text);
     }

@@ -122,6 +122,7 @@ spec:
   replicas: two
   restart: always
   start: {timeout: 30}
+  intensity: {maxRestarts: '3'}
   endpoint: {port: 70000}
   scaling: {max: 0, target: {inFlight: 0.5}}
 ",
@@ -132,9 +133,10 @@ spec:
             "m.yaml:8: KTL1005 Widget default/w, spec.replicas: expected a whole number, found the text \"two\"",
             "m.yaml:9: KTL1005 Widget default/w, spec.restart: \"always\" is none of Always, OnFailure and Never; did you mean Always?",
             "m.yaml:10: KTL1005 Widget default/w, spec.start.timeout: expected a duration, found the number 30; give it a unit, such as 30s",
-            "m.yaml:11: KTL1005 Widget default/w, spec.endpoint.port: 70000 is not between 1 and 65535",
-            "m.yaml:12: KTL1005 Widget default/w, spec.scaling.max: 0 is not between 1 and 1000",
-            "m.yaml:12: KTL1005 Widget default/w, spec.scaling.target.inFlight: expected a whole number from 0 or a text, found the number 0.5; write it in quotes",
+            "m.yaml:11: KTL1005 Widget default/w, spec.intensity.maxRestarts: expected a whole number, found the text \"3\"; write it without quotes",
+            "m.yaml:12: KTL1005 Widget default/w, spec.endpoint.port: 70000 is not between 1 and 65535",
+            "m.yaml:13: KTL1005 Widget default/w, spec.scaling.max: 0 is not between 1 and 1000",
+            "m.yaml:13: KTL1005 Widget default/w, spec.scaling.target.inFlight: expected a whole number from 0 or a text, found the number 0.5; write it in quotes",
         ],
     );
 }

@@ -33,6 +33,9 @@ const FUNCTIONS: [&str; 12] = [
     "dyn",
 ];
 
+/// Members of an event that are easily taken for variables.
+const MEMBERS: [&str; 7] = ["data", "id", "source", "subject", "time", "datacontenttype", "dataschema"];
+
 /// The deepest bracketing that is given to the parser, which recurses on it.
 const MAX_BRACKETS: usize = 10;
 
@@ -150,9 +153,11 @@ impl<'a> Check<'a> {
             name if self.scope.contains(&name) => {}
             name if FUNCTIONS.contains(&name) || ["list", "map", "null_type"].contains(&name) => {}
             name => {
+                let meant =
+                    if MEMBERS.contains(&name) { format!("; write event.{name}") } else { String::new() };
                 return Err(self.refuse(
                     node,
-                    format!("there is no variable {name:?}; expressions see event and topic"),
+                    format!("there is no variable {name:?}; expressions see event and topic{meant}"),
                 ));
             }
         }

@@ -119,6 +119,11 @@ fn an_error_says_where_and_what() {
         error("topic == 'a' &&\n evnt.type == 'b'"),
         "line 2, column 2: there is no variable \"evnt\"; expressions see event and topic"
     );
+    assert_eq!(
+        error("data.price > 1"),
+        "line 1, column 1: there is no variable \"data\"; expressions see event and topic; write event.data"
+    );
+    assert!(error("topic = 'a'").ends_with("there is no operator =; write == to compare"));
     assert!(error("event.Type == 'x'").contains("there is no event.Type"));
     assert!(error("event.id.matches('a+')").contains("there is no function \"matches\""));
     assert!(error(" ").contains("an empty text is no condition"));

@@ -81,7 +81,7 @@ pub struct WidgetSpec {
     /// What makes a running replica unhealthy. Default: only the end of its process. Example: `{report: {}, timeout: 15s}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
-    /// The widget's own HTTP server, to which its sidecar delivers. Default: it has none. Example: `{}`.
+    /// The widget's own HTTP server, to which its sidecar delivers. Default: it has none. Example: `{port: 8080}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<Endpoint>,
     /// Topics that it is given messages of. Default: none. Example: `[{topic: documents}]`.
