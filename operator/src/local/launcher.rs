@@ -1,4 +1,4 @@
-//! Starts shims, all from one thread that lives as long as the world: a shim dies with the thread that started it.
+//! Starts and collects shims on threads of their own: a fork takes as long as the system likes, and the world waits for nobody.
 
 use std::{
     io,

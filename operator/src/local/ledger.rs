@@ -17,6 +17,11 @@ use crate::clock;
 /// How long a killed process may take to be gone.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long the shims of an earlier world may take to end by themselves.
+const SHIMS_GONE_WITHIN: Duration = Duration::from_secs(2);
+/// What the shim of a process is recorded under, after the process's own key and name.
+const SHIM: &str = " shim";
+
 /// One process that was started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -68,11 +73,17 @@ impl Ledger {
         let mut leftovers = Leftovers::default();
         if earlier.boot == boot {
             leftovers.recorded = earlier.processes.len();
+            wait_for_shims(&earlier);
             leftovers.ended = earlier.processes.into_values().filter(end).collect();
         }
         let ledger = Self { path, record: Record { boot, processes: BTreeMap::new() }, changed: false };
         ledger.write()?;
         Ok((ledger, leftovers))
+    }
+
+    /// Records the shim of a process, with the next [`Ledger::keep`].
+    pub fn shim_started(&mut self, key: &str, name: &str, pid: u32) {
+        self.started(&format!("{key}{SHIM}"), &format!("{name}{SHIM}"), pid);
     }
 
     /// Records a process, with the next [`Ledger::keep`]. One that has ended already is not recorded.
@@ -84,9 +95,11 @@ impl Ledger {
         }
     }
 
-    /// Strikes out a process that is gone, with the next [`Ledger::keep`].
+    /// Strikes out a process that is gone and its shim, with the next [`Ledger::keep`].
     pub fn ended(&mut self, key: &str) {
-        self.changed |= self.record.processes.remove(key).is_some();
+        for key in [key, &format!("{key}{SHIM}")] {
+            self.changed |= self.record.processes.remove(key).is_some();
+        }
     }
 
     /// Writes what has changed.
@@ -103,6 +116,16 @@ impl Ledger {
         let partial = self.path.with_extension("partial");
         fs::write(&partial, serde_json::to_vec(&self.record)?)?;
         fs::rename(&partial, &self.path)
+    }
+}
+
+/// A shim whose world is gone ends all that its command started, and then itself: better than anybody could from outside.
+fn wait_for_shims(earlier: &Record) {
+    let deadline: Instant = clock::instant() + SHIMS_GONE_WITHIN;
+    for (_, shim) in earlier.processes.iter().filter(|(key, _)| key.ends_with(SHIM)) {
+        while start_time(shim.pid) == Some(shim.start) && clock::instant() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 }
 

@@ -184,9 +184,12 @@ impl World {
             self.logs.event(clock::now(), Level::Warn, notice);
         }
         let mut due = true;
-        while !self.state.gone() {
+        loop {
             if due {
                 self.settle().await;
+                if self.state.gone() {
+                    break;
+                }
             }
             due = true;
             let pause = self.next_wake().map(|at| at.since(clock::now()));
@@ -231,7 +234,7 @@ impl World {
         match message {
             Message::Input(input) => self.take(*input),
             Message::Launched(key, pid) => {
-                self.ledger.started(&format!("{key:?} shim"), &format!("{} shim", key.source()), pid);
+                self.ledger.shim_started(&format!("{key:?}"), &key.source(), pid);
                 return false;
             }
             Message::Report(key, report) => {
@@ -239,7 +242,6 @@ impl World {
                     self.ledger.started(&format!("{key:?}"), &key.source(), *pid);
                 } else {
                     self.ledger.ended(&format!("{key:?}"));
-                    self.ledger.ended(&format!("{key:?} shim"));
                     self.orders.remove(&key);
                 }
                 self.take(Input::Process(key, report));

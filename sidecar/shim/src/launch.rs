@@ -37,8 +37,7 @@ pub struct Launched {
 }
 
 impl Launch {
-    /// Starts the shim, in a process group of its own so that the terminal's signals do not reach it. The shim dies with the calling
-    /// *thread*, which therefore has to live as long as the world.
+    /// Starts the shim, in a process group of its own so that the terminal's signals do not reach it.
     pub fn start(&self) -> io::Result<Launched> {
         let (ours, theirs) = UnixStream::pair()?;
         let child = Command::new(&self.shim)

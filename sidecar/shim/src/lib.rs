@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Invariants, all of them by the system and not by good will:
-//! - The world gone (its end of the socket closed, even by `kill -9`) is the whole group gone, at once.
+//! - The world gone (its end of the socket closed, even by `kill -9`) is the whole group gone, at once, and all that left it. The shim
+//!   itself ends last: a signal at its parent's death would end it before it could see to them.
 //! - The shim gone is the command gone (`PR_SET_PDEATHSIG`).
 //! - The command gone is everything it started gone: the shim is the subreaper of all that the command leaves behind, in its process
 //!   group or out of it, and ends only when nothing is left.

@@ -17,7 +17,7 @@ use rustix::{
     io::Errno,
     process::{
         Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, kill_process_group,
-        pidfd_open, set_child_subreaper, set_parent_process_death_signal, wait, waitid,
+        pidfd_open, set_child_subreaper, wait, waitid,
     },
 };
 
@@ -37,7 +37,7 @@ const ORDER_LIMIT: usize = 256;
 /// What the system refused the shim itself.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Becoming the reaper of what the command leaves behind, or tying itself to the world.
+    /// Becoming the reaper of what the command leaves behind.
     #[error("failed to prepare: {0}")]
     Prepare(#[source] io::Error),
     /// Watching the command.
@@ -48,7 +48,6 @@ pub enum Error {
 /// Runs the command to its end, which is the returned event; all events are written to `control` as well.
 pub fn run(options: &Options, control: UnixStream) -> Result<Event, Error> {
     set_child_subreaper(Pid::from_raw(1)).map_err(|error| Error::Prepare(error.into()))?;
-    set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| Error::Prepare(error.into()))?;
     let mut world = World { stream: control, partial: Vec::new(), open: true };
     let child = match start(options) {
         Ok(child) => child,

@@ -209,7 +209,7 @@ impl State {
         self.sidecars_told = true;
         let text = match self.slots.len() {
             1 => "the sidecar is up".to_owned(),
-            count => format!("all {count} sidecars are up"),
+            count => format!("{count} sidecars are up"),
         };
         Some(Effect::Say(Level::Info, text))
     }
