@@ -73,9 +73,11 @@ impl Bus {
         self.lock().link.is_some()
     }
 
-    /// Publishes that have no answer yet.
+    /// Publishes, and settlements that the widget waits to hear of, that have no answer yet.
     pub fn pending(&self) -> u64 {
-        self.lock().pending.len() as u64
+        let state = self.lock();
+        let confirming: u64 = state.subscriptions.values().map(|entry| entry.confirming).sum();
+        state.pending.len() as u64 + confirming
     }
 
     /// Writes what waits on the link and ends it, within a second.

@@ -3,6 +3,7 @@
 mod store;
 
 pub use store::Store;
+pub(crate) use store::replace;
 
 use std::{
     collections::{BTreeMap, HashMap},

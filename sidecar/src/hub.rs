@@ -35,7 +35,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     clock,
-    config::fences,
+    config::{fences, replace},
     link::{Ended, Link, Peer, server::Accept},
     service::Error,
     shared::Count,
@@ -131,7 +131,7 @@ impl HubDoor {
         let version = config.version;
         let hub = self.open(&config)?;
         let kept = config.encode_to_vec();
-        if let Err(error) = std::fs::write(self.folder.join("config.bin"), kept) {
+        if let Err(error) = replace(&self.folder, "config.bin", &kept) {
             tracing::warn!(%error, "the configuration could not be kept on disk");
         }
         let topics = topics::all(config.topics)?;

@@ -245,3 +245,26 @@ async fn the_admin_pages_of_sidecar_and_hub_tell_how_they_are() {
         }
     }
 }
+
+#[tokio::test]
+async fn certificates_are_renewed_without_a_restart_and_connections_end_with_the_old_ones() {
+    let world = World::new().await;
+    world.operator.authority.live(4);
+    let hub = world.hub(topics()).await;
+    let sidecar = world.sidecar(INSTANCE, config(&hub, topics())).await;
+    publish(&sidecar, "1").await.unwrap();
+    let mut widget = WidgetClient::new(sidecar.channel().await);
+    let first = widget.state(v1::StateRequest {}).await.unwrap().into_inner().certificate_expires;
+    eventually("a renewed certificate, and a connection made with it", || {
+        let (mut widget, admin) = (widget.clone(), sidecar.hello.admin.clone());
+        async move {
+            let state = widget.state(v1::StateRequest {}).await.ok()?.into_inner();
+            let metrics = get(&format!("http://{admin}/metrics")).await.body;
+            let connects = metrics.lines().find(|line| line.starts_with("kontrol_hub_connects_total "))?;
+            let again = !connects.ends_with(" 1");
+            (state.certificate_expires > first && state.hub_connected && again).then_some(())
+        }
+    })
+    .await;
+    publish(&sidecar, "2").await.unwrap();
+}

@@ -146,6 +146,27 @@ async fn the_hub_refuses_an_incarnation_below_its_fence_until_it_is_replaced() {
     publish(&sidecar, "3").await.unwrap();
 }
 
+#[tokio::test]
+async fn a_hub_with_a_damaged_log_does_not_start_and_names_the_place() {
+    let world = World::new().await;
+    let topics = vec![topic("orders", &["workers"])];
+    let mut hub = world.hub(topics.clone()).await;
+    let sidecar = world.sidecar(INSTANCE, config(&hub.hello.peer, topics)).await;
+    for id in ["1", "2", "3"] {
+        publish(&sidecar, id).await.unwrap();
+    }
+    hub.kill();
+    let file = world.path().join("hub/log/0000000001.log");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[300] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let (status, said) = world.hub_that_ends().await;
+    assert!(!status.success());
+    for part in ["KTL3012", "0000000001.log is damaged at byte"] {
+        assert!(said.contains(part), "{part} is missing from {said}");
+    }
+}
+
 fn callers_config(endpoints: Vec<v1::Endpoint>) -> v1::SidecarConfig {
     v1::SidecarConfig {
         version: 1,

@@ -37,6 +37,8 @@ pub(super) struct Entry {
     stream: Option<u64>,
     /// Deliveries that are not settled; true: the widget has taken it.
     held: BTreeMap<u64, bool>,
+    /// Settlements that the widget waits to hear of.
+    pub(super) confirming: u64,
     opened: Option<oneshot::Sender<Result<(), Error>>>,
     /// Whether it was open on an earlier link.
     known: bool,
@@ -61,6 +63,7 @@ impl Entry {
         self.stream = None;
         let held = self.held.len() as u64;
         self.held.clear();
+        self.confirming = 0;
         held
     }
 
@@ -158,6 +161,7 @@ impl Bus {
             highest: 0,
             stream: None,
             held: BTreeMap::new(),
+            confirming: 0,
             opened: Some(opened),
             known: false,
             events,
@@ -200,6 +204,7 @@ impl Bus {
         let (Some(stream), Some(link)) = (entry.stream, link.as_ref()) else { return Err(unknown()) };
         let frame = Frame::Settle(settlement(delivery - entry.base, outcome, confirm));
         link.push(stream, &frame).map_err(|_| unknown())?;
+        entry.confirming += u64::from(confirm && outcome.is_final());
         if outcome.is_final() {
             entry.held.remove(&delivery);
             drop(state);
@@ -292,6 +297,7 @@ impl Bus {
             }
             Frame::Settled(v1::LinkSettled { delivery }) => {
                 let delivery = delivery + entry.base;
+                entry.confirming = entry.confirming.saturating_sub(1);
                 entry.tell(Ok(SubscriptionEvent::Settled(delivery)));
             }
             Frame::Failure(v1::LinkFailure { status, problem }) => {

@@ -1,6 +1,10 @@
 //! The last configuration on disk, so that a sidecar that starts while the operator is away still works.
 
-use std::{fs, io, io::Write, path::PathBuf};
+use std::{
+    fs, io,
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use kontrol_proto::{Message, v1};
 
@@ -38,11 +42,16 @@ impl Store {
     /// Writes a configuration beside the old one and then puts it in its place: a crash leaves either, whole. It is not synced: after a
     /// crash of the machine the operator is asked again anyway.
     pub fn save(&self, config: &v1::SidecarConfig) -> io::Result<()> {
-        let (path, part) = (self.0.join(FILE), self.0.join("config.part"));
-        let mut file = fs::File::create(&part)?;
-        file.write_all(&config.encode_to_vec())?;
-        fs::rename(part, path)
+        replace(&self.0, FILE, &config.encode_to_vec())
     }
+}
+
+/// Replaces a file of a folder whole.
+pub(crate) fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let part = folder.join("config.part");
+    let mut file = fs::File::create(&part)?;
+    file.write_all(bytes)?;
+    fs::rename(part, folder.join(name))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Read,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -121,6 +122,21 @@ impl World {
         let hub = self.spawn(command, "hub").await;
         self.operator.applied("hub", 1).await;
         hub
+    }
+
+    /// Starts a hub on the world's log that ends by itself; says how, and what it wrote to its log.
+    pub async fn hub_that_ends(&self) -> (std::process::ExitStatus, String) {
+        let mut command = self.command("hub", &self.path().join("ca.pem"));
+        command.arg("--dir").arg(self.path().join("hub")).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let status = super::eventually("the hub ends", || {
+            let status = child.try_wait().unwrap();
+            async move { status }
+        })
+        .await;
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (status, said)
     }
 
     /// Starts a sidecar with a configuration.
