@@ -107,7 +107,7 @@ impl<'a> Planner<'a> {
     }
 
     fn observe(&mut self, node: &mut Node, desired: Option<Desired<'_>>) {
-        let epoch = node.epoch;
+        let mut epoch = node.epoch;
         let (namespace, group) = (&node.id.namespace, &node.id.name);
         let wanted = node.children.iter_mut().enumerate();
         let wanted = wanted.map(|(at, slot)| (slot, desired.and_then(|desired| desired.child(at))));
@@ -116,6 +116,8 @@ impl<'a> Planner<'a> {
             match inner {
                 Inner::Widget(widget) => {
                     let seen = self.instances.of(group, &key.name);
+                    // One above the status's own: the status is older than the world.
+                    epoch = seen.iter().map(|instance| instance.epoch).fold(epoch, u64::max);
                     let id = || WidgetId {
                         namespace: namespace.clone(),
                         group: group.clone(),
@@ -130,6 +132,7 @@ impl<'a> Planner<'a> {
                 }
             }
         }
+        node.epoch = epoch;
     }
 
     /// Lets everything follow that follows without a new decision.

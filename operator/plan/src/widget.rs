@@ -311,8 +311,12 @@ pub(crate) fn restarts(restart: Restart, normal: bool) -> bool {
     }
 }
 
-/// Adds a restart to a window and says how many lie in it. One that is exactly as old as the window still counts, as in OTP.
+/// Adds a restart to a window and says how many lie in it. One that is exactly as old as the window still counts, as in OTP; one in the
+/// future, from a clock that was put back, counts as now.
 pub(crate) fn count(window: &mut Vec<Timestamp>, intensity: spec::Intensity, now: Timestamp) -> usize {
+    for at in &mut *window {
+        *at = (*at).min(now);
+    }
     window.retain(|at| now.since(*at) <= intensity.period);
     window.push(now);
     window.len()

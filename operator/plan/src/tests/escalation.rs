@@ -211,6 +211,37 @@ fn the_first_significant_end_shuts_its_group_down() {
 }
 
 #[test]
+fn a_significant_group_that_shuts_down_shuts_its_supervisor_down() {
+    let mut job = widget("g", "job");
+    job.restart = Restart::Never;
+    job.significant = true;
+    let mut inner = group("g", Strategy::OneForOne, vec![widget("g", "a"), job]);
+    inner.auto_shutdown = AutoShutdown::AnySignificant;
+    let significant = Child { restart: Restart::OnFailure, significant: true, node: Node::Group(inner) };
+    let other = child(Node::Group(group_of("h", Strategy::OneForOne, &["b"])));
+    let mut top = supervisor("top", Strategy::OneForOne, vec![other, significant]);
+    top.auto_shutdown = AutoShutdown::AnySignificant;
+    let mut world = World::settled(Node::Supervisor(top));
+    world.take_acts();
+    world.set("g/job-0", CRASH);
+    world.settle();
+    assert_eq!(world.take_acts(), ["stop g/a-0 #1", "stop h/b-0 #1"]);
+    assert_eq!(world.observed.status.exhausted.unwrap().why, Why::ShutDown);
+    let last = world.root().last.clone().unwrap();
+    let chain: Vec<_> = last.chain().map(|cause| cause.event.to_string()).collect();
+    assert_eq!(
+        chain,
+        [
+            "top shuts down: its significant g has ended",
+            "top/g stays ended (restart OnFailure)",
+            "g shuts down: its significant job has ended",
+            "g/job stays ended (restart Never)",
+            "g/job-0 ended: exit code 1 after less than 1 ms"
+        ]
+    );
+}
+
+#[test]
 fn all_significant_waits_for_the_last() {
     let jobs = ["x", "y"].map(|name| {
         let mut job = widget("g", name);

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use kontrol_core::spec::{Node, Strategy};
 
 use super::world::{CRASH, World, group_of};
@@ -58,9 +60,11 @@ fn an_older_status_catches_up_with_what_runs() {
     world.observed.status = old;
     world.settle();
     assert!(world.take_acts().is_empty());
+    assert_eq!(world.root().epoch, 1, "the highest that instances carry");
     world.set("g/a-0", CRASH);
     world.settle();
     assert_eq!(world.running(), ["g/a-0 #3", "g/b-0 #3", "g/c-0 #3"]);
+    assert_eq!(world.root().epoch, 2);
 }
 
 #[test]
@@ -105,6 +109,22 @@ fn the_next_process_of_a_replica_waits_for_the_one_before() {
     world.set("g/a-0", CRASH);
     world.settle();
     assert!(!world.acts.iter().any(|act| act.starts_with("start g/b")), "{:?}", world.acts);
+}
+
+#[test]
+fn restarts_in_the_future_count_as_now() {
+    let mut world = abc();
+    world.pass(Duration::from_hours(1));
+    world.set("g/a-0", CRASH);
+    world.settle();
+    world.now = world.now.minus(Duration::from_mins(30));
+    world.set("g/a-0", CRASH);
+    world.settle();
+    assert_eq!(world.root().restarts, [world.now, world.now]);
+    world.pass(Duration::from_secs(31));
+    world.set("g/a-0", CRASH);
+    world.settle();
+    assert_eq!(world.root().restarts, [world.now]);
 }
 
 #[test]

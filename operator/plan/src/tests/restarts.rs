@@ -186,6 +186,79 @@ fn a_failed_start_in_a_restart_is_tried_again_and_counts() {
     assert!(world.root().restarts.len() >= 2, "{:?}", world.root().restarts);
 }
 
+/// A group `g` of a, b and c in which b fails to start once after a crashed.
+fn failing_once(strategy: Strategy) -> World {
+    let mut world = abc(strategy);
+    world.take_acts();
+    world.started.insert("g/b-0".into(), REFUSED);
+    world.set("g/a-0", CRASH);
+    while !world.acts.contains(&"start g/b-0 #2".to_owned()) {
+        world.step();
+    }
+    world.started.clear();
+    world.settle();
+    world
+}
+
+#[test]
+fn rest_for_one_tries_again_from_the_child_that_failed_to_start() {
+    let mut world = failing_once(Strategy::RestForOne);
+    assert_eq!(
+        world.take_acts(),
+        [
+            "stop g/c-0 #1",
+            "stop g/b-0 #1",
+            "start g/a-0 #2",
+            "start g/b-0 #2",
+            "start g/b-0 #3",
+            "start g/c-0 #2"
+        ]
+    );
+    assert_eq!(world.root().restarts.len(), 2);
+}
+
+#[test]
+fn one_for_all_tries_again_from_the_first_when_a_child_failed_to_start() {
+    let mut world = failing_once(Strategy::OneForAll);
+    assert_eq!(
+        world.take_acts(),
+        [
+            "stop g/c-0 #1",
+            "stop g/b-0 #1",
+            "start g/a-0 #2",
+            "start g/b-0 #2",
+            "stop g/a-0 #2",
+            "start g/a-0 #3",
+            "start g/b-0 #3",
+            "start g/c-0 #2"
+        ]
+    );
+    assert_eq!(world.root().restarts.len(), 2);
+}
+
+#[test]
+fn the_cause_of_a_failed_start_outlives_another_decision_before_it_is_tried_again() {
+    let mut world = abc(Strategy::OneForOne);
+    world.started.insert("g/a-0".into(), REFUSED);
+    world.set("g/a-0", CRASH);
+    world.step();
+    world.set("g/b-0", KILLED);
+    world.take_lines();
+    while world.root().restarts.len() < 3 {
+        world.step();
+    }
+    let last = world.root().last.clone().unwrap();
+    let chain: Vec<_> = last.chain().map(|cause| cause.event.to_string()).collect();
+    assert_eq!(
+        chain,
+        [
+            "g restarts a (OneForOne), epoch 3, 3 of 3 restarts in 30 s",
+            "g/a failed to start",
+            "g/a-0 failed to start: not started"
+        ]
+    );
+}
+
 #[test]
 fn more_restarts_than_the_intensity_bears_stop_the_group() {
     let mut world = abc(Strategy::OneForOne);

@@ -1,9 +1,14 @@
 use std::{collections::BTreeMap, time::Duration};
 
-use kontrol_core::spec::{Node, ReplicaEnd, Scaling, ScalingClass, ScalingTarget, Strategy};
+use kontrol_core::spec::{
+    Node, ReplicaEnd, Scaling, ScalingClass, ScalingTarget, ServeVia, Served, Strategy,
+};
 
 use super::world::{World, group, widget, widget_id};
-use crate::signals::{QueueSignals, ReplicaSignals, WaitingSignals, WidgetSignals};
+use crate::{
+    InstanceState,
+    signals::{QueueSignals, ReplicaSignals, WaitingSignals, WidgetSignals},
+};
 
 fn scaled(min: u32) -> World {
     let mut llm = widget("g", "llm");
@@ -63,6 +68,51 @@ fn load_that_is_gone_stops_replicas_after_the_down_window_down_to_zero() {
     in_flight(&mut world, 0);
     assert_eq!(world.running(), ["g/page-0 #1"]);
     assert!(world.root().conditions.ready.status);
+}
+
+#[test]
+fn what_waits_brings_a_widget_back_from_zero_with_a_reason() {
+    let mut world = scaled(0);
+    world.pass(Duration::from_mins(10));
+    in_flight(&mut world, 0);
+    world.pass(Duration::from_mins(10));
+    in_flight(&mut world, 0);
+    assert_eq!(world.running(), ["g/page-0 #1"]);
+    world.take_lines();
+    let at = world.now;
+    if let Some(Node::Group(group)) = &mut world.desired {
+        group.widgets[0].serves.push(Served { method: "answer".parse().unwrap(), via: ServeVia::Door });
+    }
+    let waiting = Some(WaitingSignals { calls: 1_000, at });
+    world
+        .observed
+        .signals
+        .insert(widget_id("g", "llm"), WidgetSignals { waiting, ..WidgetSignals::default() });
+    world.settle();
+    assert_eq!(world.running(), ["g/llm-0 #2", "g/page-0 #1"]);
+    let line = world.take_lines().remove(0);
+    assert!(line.starts_with("g/llm scales from 0 to 1: ") && line.contains("waiting calls"), "{line}");
+}
+
+#[test]
+fn replicas_that_are_still_starting_are_not_ordered_again() {
+    let mut world = scaled(1);
+    for ordinal in 1..4 {
+        world.started.insert(format!("g/llm-{ordinal}"), InstanceState::Starting);
+    }
+    in_flight(&mut world, 5);
+    let ordered = world.running();
+    world.pass(Duration::from_secs(1));
+    let at = world.now;
+    let one =
+        ReplicaSignals { ordinal: 0, incarnation: 1, in_flight: Some(5_000), reported: BTreeMap::new(), at };
+    world
+        .observed
+        .signals
+        .insert(widget_id("g", "llm"), WidgetSignals { replicas: vec![one], ..WidgetSignals::default() });
+    world.settle();
+    assert_eq!(world.running(), ordered);
+    assert_eq!(ordered, ["g/llm-0 #1", "g/llm-1 #1", "g/llm-2 #1", "g/page-0 #1"]);
 }
 
 #[test]
