@@ -135,13 +135,13 @@ async fn calls_are_posted_and_their_answers_mapped() {
 #[tokio::test]
 async fn a_sidecar_that_is_killed_while_it_posts_loses_no_message() {
     let world = World::new().await;
-    let hub = world.hub(topics()).await;
+    let mut topics = topics();
+    topics[0].retry_limit = 1_000;
+    let hub = world.hub(topics.clone()).await;
     let (told, hold) = tokio::sync::watch::channel(true);
     let service =
         WebService::start(move |_, _| (if *hold.borrow() { 503 } else { 200 }, "text/plain", String::new()))
             .await;
-    let mut topics = topics();
-    topics[0].retry_limit = 1_000;
     let mut sidecar = world.sidecar(INSTANCE, config(&hub, &service, topics.clone())).await;
     for id in 0..5 {
         publish(&sidecar, event(&id.to_string(), &id.to_string())).await;

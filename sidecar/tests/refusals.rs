@@ -3,8 +3,6 @@
 
 mod support;
 
-use std::time::Duration;
-
 use kontrol_proto::v1::{
     self, calls_client::CallsClient, session_response::Message, subscribe_request as ask,
     topics_client::TopicsClient,
@@ -30,15 +28,13 @@ fn config(hub: &str, topics: Vec<v1::TopicConfig>) -> v1::SidecarConfig {
         produces: vec!["orders".into()],
         hub: hub.to_owned(),
         topics,
-        resilience: Some(support::resilience()),
+        resilience: Some(v1::Resilience { timeout_ms: 2_000, ..support::resilience() }),
         ..Default::default()
     }
 }
 
 async fn publish(sidecar: &Process, id: &str) -> Result<v1::PublishResponse, tonic::Status> {
-    let mut request =
-        tonic::Request::new(v1::PublishRequest { topic: "orders".into(), event: Some(event(id, id)) });
-    request.set_timeout(Duration::from_secs(2));
+    let request = v1::PublishRequest { topic: "orders".into(), event: Some(event(id, id)) };
     let mut client = TopicsClient::new(sidecar.channel().await);
     soon("an answer", client.publish(request)).await.map(tonic::Response::into_inner)
 }
