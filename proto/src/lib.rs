@@ -25,8 +25,12 @@ mod tests {
     #[test]
     fn the_descriptor_set_names_every_service() {
         let set = prost_types::FileDescriptorSet::decode(super::v1::FILE_DESCRIPTOR_SET).unwrap();
-        let services: Vec<_> =
-            set.file.iter().flat_map(|file| &file.service).map(prost_types::ServiceDescriptorProto::name).collect();
+        let services: Vec<_> = set
+            .file
+            .iter()
+            .flat_map(|file| &file.service)
+            .map(prost_types::ServiceDescriptorProto::name)
+            .collect();
         for service in ["Topics", "Calls", "Widget", "Control", "Identity"] {
             assert!(services.contains(&service), "{service} is missing from {services:?}");
         }
