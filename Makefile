@@ -27,7 +27,8 @@ test: export KONTROL_SKIPPED := $(abspath target/skipped.txt)
 test: ## Run all tests that need no cluster
 	@hack/setup test
 	@mkdir -p target && rm -f $(KONTROL_SKIPPED)
-	@$(MAKE) build
+	@echo "==> building the programs and the tests (profile $(PROFILE))"
+	@cargo build --locked --workspace --all-targets --profile $(PROFILE)
 	@echo "==> tests"
 	@KONTROL_BIN_DIR=$(abspath $(BIN)) cargo nextest run --locked --workspace --cargo-profile $(PROFILE) --no-fail-fast
 	@echo "==> documentation tests"
