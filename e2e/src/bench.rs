@@ -1,5 +1,6 @@
 //! The benchmarks of `make bench`: each names what it measures, takes its reference in the same run, interleaved, and notes how.
 
+mod bars;
 mod call;
 mod crash;
 mod disk;
@@ -41,8 +42,9 @@ pub fn run(only: Option<&str>, out: &Path) -> anyhow::Result<()> {
     let mut results = Results::read(out)?;
     let mut fresh = Vec::new();
     let wanted = |names: &[&str]| only.is_none_or(|only| names.iter().any(|name| name.starts_with(only)));
-    for (names, bench) in BENCHES.iter().filter(|(names, _)| wanted(names)) {
-        eprintln!("==> {}", names.join(", "));
+    let chosen: Vec<&Bench> = BENCHES.iter().filter(|(names, _)| wanted(names)).collect();
+    for (at, (names, bench)) in chosen.iter().enumerate() {
+        eprintln!("==> {} of {}: {}", at + 1, chosen.len(), names.join(", "));
         let rows = bench().with_context(|| format!("the benchmark of {}", names.join(", ")))?;
         for row in rows {
             results.merge(row.clone());

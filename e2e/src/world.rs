@@ -9,6 +9,7 @@ mod process;
 
 use std::{
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -93,8 +94,16 @@ impl World {
 
     /// Starts `kontrol up` on this file of the folder.
     pub fn start_at(folder: TempDir, manifest: &str) -> anyhow::Result<Self> {
+        Self::start_by(folder, manifest, &[])
+    }
+
+    /// Starts `kontrol up` on a manifest by a command that becomes it, such as one that changes its mounts first.
+    pub fn start_by(folder: TempDir, manifest: &str, by: &[String]) -> anyhow::Result<Self> {
         let output = fs::File::options().create(true).append(true).open(folder.path().join("up.log"))?;
-        let up = Command::new(programs()?.join("kontrol"))
+        let mut words = by.iter().map(Into::into).chain([programs()?.join("kontrol").into_os_string()]);
+        let program: std::ffi::OsString = words.next().context("no program")?;
+        let up = Command::new(program)
+            .args(words)
             .arg("up")
             .arg(folder.path().join(manifest))
             .arg("--state-dir")
@@ -274,6 +283,15 @@ impl Drop for World {
         drop(self.up.kill());
         drop(self.up.wait());
     }
+}
+
+/// Notes a test that could not run, where `make test` counts them.
+pub fn skip(what: &str) -> anyhow::Result<()> {
+    if let Some(path) = std::env::var_os("KONTROL_SKIPPED") {
+        let mut file = fs::File::options().create(true).append(true).open(path)?;
+        writeln!(file, "{what}")?;
+    }
+    Ok(())
 }
 
 /// Waits until `look` finds something.

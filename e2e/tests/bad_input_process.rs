@@ -114,3 +114,24 @@ async fn a_hung_widget_is_restarted() {
     let tree = world.ready().await.unwrap();
     assert_eq!(replica_of(&tree, "g", "w").unwrap().incarnation, second.incarnation);
 }
+
+#[tokio::test]
+async fn children_of_a_widget_die_with_kontrol_itself() {
+    let folder = world::folder().unwrap();
+    let notices = Notices::listen(folder.path()).unwrap();
+    let path = notices.path().display().to_string();
+    let arguments = ["--leave-children=3", "--notify", &path];
+    let manifest = Manifest::group("g", &[]).widget("w", &arguments, &["health: {report: {}}"]).unwrap();
+    let mut world = World::start(folder, &manifest).unwrap();
+    world.ready().await.unwrap();
+    let (widget, _) = notices.next_of(What::Reported, "w").await.unwrap();
+    let mut family = children(widget.pid);
+    assert_eq!(family.len(), 3);
+    family.push(widget.pid);
+    world.crash().unwrap();
+    let gone = async || Ok(family.iter().all(|pid| !alive(*pid)).then_some(()));
+    let ended = until("the family is gone", gone).await;
+    // What outlived its world would outlive the test.
+    family.iter().filter(|pid| alive(**pid)).for_each(|pid| signal(*pid, Signal::KILL).unwrap());
+    ended.unwrap();
+}

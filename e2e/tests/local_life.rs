@@ -61,6 +61,24 @@ async fn an_interrupt_drains_in_reverse_order() {
 }
 
 #[tokio::test]
+async fn a_second_interrupt_waits_for_no_grace() {
+    let folder = world::folder().unwrap();
+    let notices = Notices::listen(folder.path()).unwrap();
+    let path = notices.path().display().to_string();
+    let rules = [READY, "shutdown: {policy: Graceful, grace: 10m}"];
+    let manifest =
+        Manifest::group("g", &[]).widget("w", &["--ignore-term", "--notify", &path], &rules).unwrap();
+    let mut world = World::start(folder, &manifest).unwrap();
+    world.ready().await.unwrap();
+    let all = world.processes();
+    signal(world.pid(), Signal::INT).unwrap();
+    notices.next_of(What::Stopping, "w").await.unwrap();
+    signal(world.pid(), Signal::INT).unwrap();
+    world.ended().await.unwrap();
+    assert!(all.iter().all(|(_, pid)| !alive(*pid)));
+}
+
+#[tokio::test]
 async fn a_changed_template_restarts_its_widget_alone() {
     let folder = world::folder().unwrap();
     let notices = Notices::listen(folder.path()).unwrap();

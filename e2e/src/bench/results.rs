@@ -5,6 +5,8 @@ use std::{fmt::Write as _, fs, io, path::Path};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+use super::bars::bar;
+
 /// One measured figure.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
@@ -16,7 +18,7 @@ pub struct Row {
     pub n: usize,
     /// The median.
     pub p50: f64,
-    /// The value that 99 in 100 samples do not exceed.
+    /// The value that 99 in 100 samples do not exceed; of rates: that 99 in 100 samples reach.
     pub p99: f64,
     /// The largest sample.
     pub max: f64,
@@ -84,22 +86,24 @@ impl Results {
     }
 }
 
-/// The rows for people.
+/// The rows for people; what was seen beside the figures follows each.
 pub(super) fn table(rows: &[Row]) -> String {
     let width = rows.iter().map(|row| row.name.len()).max().unwrap_or_default();
     let mut text = format!(
-        "{:width$} {:>6} {:>10} {:>10} {:>10} {:5} {:>10} {:>7}\n",
+        "{:width$} {:>6} {:>11} {:>11} {:>11} {:5} {:>10} {:>7}  bar\n",
         "name", "n", "p50", "p99", "max", "unit", "reference", "ratio"
     );
     for row in rows {
         let reference =
             row.reference.as_ref().map_or_else(String::new, |reference| format!("{:.3}", reference.p50));
         let ratio = row.ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
+        let bar = bar(row)
+            .map_or_else(String::new, |(bar, met)| format!("{bar}: {}", if met { "met" } else { "NOT MET" }));
         // Writing to a String cannot fail.
         let _ignored = writeln!(
             text,
-            "{:width$} {:>6} {:>10.3} {:>10.3} {:>10.3} {:5} {reference:>10} {ratio:>7}  {}",
-            row.name, row.n, row.p50, row.p99, row.max, row.unit, row.note
+            "{:width$} {:>6} {:>11.3} {:>11.3} {:>11.3} {:5} {reference:>10} {ratio:>7}  {bar}\n{:width$}        {}",
+            row.name, row.n, row.p50, row.p99, row.max, row.unit, "", row.note
         );
     }
     text
@@ -140,5 +144,14 @@ mod tests {
             [("a", 3.0), ("b", 2.0)]
         );
         assert_eq!(rows[0].ratio, Some(2.0));
+    }
+
+    #[test]
+    fn the_table_says_which_bar_is_met() {
+        let text =
+            table(&[row("restart.process", 50.1), row("signal.to_decision", 500.0), row("call.path", 1.0)]);
+        let said: Vec<_> = text.lines().skip(1).step_by(2).map(|line| line.contains("NOT MET")).collect();
+        assert_eq!(said, [true, false, false]);
+        assert_eq!(text.matches(": met").count(), 1);
     }
 }
