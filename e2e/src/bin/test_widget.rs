@@ -1,6 +1,11 @@
 //! `kontrol-test-widget`: a small native widget for tests and benchmarks.
 
-use std::{os::unix::net::UnixDatagram, path::PathBuf, process::Command, time::Duration};
+use std::{
+    os::unix::net::UnixDatagram,
+    path::PathBuf,
+    process::{Command, ExitCode},
+    time::Duration,
+};
 
 use clap::{Parser, ValueEnum};
 use kontrol_e2e::{
@@ -57,7 +62,7 @@ enum Reports {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     if let Some(address) = &args.direct {
         let listener = TcpListener::bind(address).await?;
@@ -65,12 +70,13 @@ async fn main() -> anyhow::Result<()> {
         {
             println!("{}", listener.local_addr()?);
         }
-        return widget::Direct.serve(listener).await;
+        widget::Direct.serve(listener).await?;
+        return Ok(ExitCode::SUCCESS);
     }
     run(&args).await
 }
 
-async fn run(args: &Args) -> anyhow::Result<()> {
+async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut end = signal(SignalKind::terminate())?;
     // An end with status 1, for whoever wants one.
     let mut fail = signal(SignalKind::user_defined1())?;
@@ -110,16 +116,18 @@ async fn run(args: &Args) -> anyhow::Result<()> {
             end.recv().await;
             notify(args, What::Stopping)?;
             if !args.ignore_term {
-                return Ok(());
+                return anyhow::Ok(());
             }
         }
     };
     tokio::select! {
-        ended = asked => ended,
-        _ = fail.recv() => anyhow::bail!("asked to fail"),
-        ended = serving => ended,
-        ended = reporting => { let never: Result<(), tonic::Status> = ended; Ok(never?) }
+        ended = asked => ended?,
+        // Without an error's backtrace, which takes longer to print than a restart does.
+        _ = fail.recv() => return Ok(ExitCode::FAILURE),
+        ended = serving => ended?,
+        ended = reporting => { let never: Result<(), tonic::Status> = ended; never? }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn notify(args: &Args, what: What) -> anyhow::Result<()> {
