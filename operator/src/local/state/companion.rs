@@ -8,7 +8,8 @@ use kontrol_proto::v1::Hello;
 use super::Addresses;
 use crate::control::{Session, SessionId};
 
-/// The pauses before a companion that keeps ending is started again; the first time there is none.
+/// The pauses before a companion that keeps ending is started again; the first time there is none. Only one that does not even come up
+/// waits longer than the second: others need it, and it served.
 const PAUSES: [Duration; 5] = [
     Duration::ZERO,
     Duration::from_millis(100),
@@ -16,7 +17,7 @@ const PAUSES: [Duration; 5] = [
     Duration::from_secs(2),
     Duration::from_secs(5),
 ];
-/// One that served this long starts over with the pauses.
+/// One that ran this long starts over with the pauses.
 const STABLE: Duration = Duration::from_secs(10);
 /// How often it may fail to come up on its old addresses before it may choose others.
 const SAME_PLACE: usize = 3;
@@ -35,6 +36,8 @@ pub(super) struct Companion {
     /// Counts its starts.
     generation: u64,
     failures: usize,
+    /// Whether it has opened a session since it was started last.
+    came_up: bool,
     pid: Option<u32>,
     addresses: Option<Addresses>,
     session: Option<(SessionId, Session)>,
@@ -47,6 +50,7 @@ impl Default for Companion {
             phase: Phase::Down { until: Timestamp::ZERO },
             generation: 0,
             failures: 0,
+            came_up: false,
             pid: None,
             addresses: None,
             session: None,
@@ -104,6 +108,7 @@ impl Companion {
             Phase::Down { until } if until <= now => {
                 self.phase = Phase::Up { since: now };
                 self.generation += 1;
+                self.came_up = false;
                 let addresses = self.addresses.clone().filter(|_| self.failures < SAME_PLACE);
                 Some((self.generation, addresses))
             }
@@ -128,7 +133,11 @@ impl Companion {
     pub(super) fn ended(&mut self, now: Timestamp) -> bool {
         let by_itself = match self.phase {
             Phase::Up { since } => {
-                self.failures = if now.since(since) >= STABLE { 0 } else { self.failures };
+                self.failures = match self.came_up {
+                    _ if now.since(since) >= STABLE => 0,
+                    true => self.failures.min(1),
+                    false => self.failures,
+                };
                 true
             }
             Phase::Down { .. } | Phase::Stopping => false,
@@ -151,6 +160,7 @@ impl Companion {
         });
         self.session = Some((id, session));
         self.was_up = true;
+        self.came_up = true;
     }
 
     /// A session has ended; false where a newer one has taken its place.

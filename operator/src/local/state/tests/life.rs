@@ -70,6 +70,17 @@ fn a_sidecar_that_ends_is_started_again_and_its_widget_stays() {
 }
 
 #[test]
+fn a_sidecar_that_comes_up_each_time_is_soon_started_again_however_often_it_ends() {
+    let mut house = House::new(group("", &BOTH[..1]));
+    for generation in 1..20 {
+        let ended = Report::Ended { code: None, signal: Some(9), left: 0 };
+        house.take(Input::Process(Key::Sidecar(instance("a/0"), generation), ended));
+        house.wait(Duration::from_millis(100));
+        assert_eq!(house.sidecars.last(), Some(&Key::Sidecar(instance("a/0"), generation + 1)));
+    }
+}
+
+#[test]
 fn an_action_that_comes_twice_does_nothing_more() {
     let mut house = House::new(group("", &BOTH));
     let stop = || Action::Stop {
