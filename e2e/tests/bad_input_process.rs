@@ -132,6 +132,8 @@ async fn children_of_a_widget_die_with_kontrol_itself() {
     let gone = async || Ok(family.iter().all(|pid| !alive(*pid)).then_some(()));
     let ended = until("the family is gone", gone).await;
     // What outlived its world would outlive the test.
-    family.iter().filter(|pid| alive(**pid)).for_each(|pid| signal(*pid, Signal::KILL).unwrap());
+    for pid in family.into_iter().filter(|pid| alive(*pid)) {
+        signal(pid, Signal::KILL).unwrap();
+    }
     ended.unwrap();
 }

@@ -48,7 +48,9 @@ impl Samples {
 /// The row of rates per second, one a round: the p99 is on the slow side.
 pub(super) fn rates(name: &str, rates: &[f64], note: impl Into<String>) -> Row {
     let mut samples = Samples::default();
-    rates.iter().for_each(|rate| samples.push_value(*rate));
+    for &rate in rates {
+        samples.push_value(rate);
+    }
     Row { p99: samples.percentile(1.0), ..samples.row(name, "1/s", note) }
 }
 
