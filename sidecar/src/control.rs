@@ -24,6 +24,8 @@ use crate::{
 
 /// The least time between two signals, and the longest.
 const PACE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// The least time before a signal that the operator waits for: a start in order waits for each verdict on health.
+const URGENT: Duration = Duration::from_millis(2);
 /// The first and the longest pause between sessions.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
@@ -43,6 +45,9 @@ pub trait Role: Send + Sync + 'static {
 
     /// Waits until signals are worth sending at once.
     fn touched(&self) -> impl Future<Output = ()> + Send;
+
+    /// Waits until there is something in the signals that the operator waits for.
+    fn alarmed(&self) -> impl Future<Output = ()> + Send;
 
     /// A session began (true) or ended.
     fn connected(&self, connected: bool);
@@ -88,9 +93,9 @@ async fn session<R: Role>(role: &R, address: &str, tls: &Tls, identity: &mut Ide
     let _connected = Connected(role);
     tracing::info!(operator = address, "session with the operator");
     // What is seen at the start is worth telling at once.
-    let (mut last, mut dirty) = (None::<Instant>, true);
+    let (mut last, mut pace) = (None::<Instant>, PACE.0);
     loop {
-        let due = last.map_or_else(clock::now, |last| last + if dirty { PACE.0 } else { PACE.1 });
+        let due = last.map_or_else(clock::now, |last| last + pace);
         tokio::select! {
             message = incoming.message() => match message.map_err(|status| lost(&status))? {
                 None => return Err(gone()),
@@ -100,9 +105,10 @@ async fn session<R: Role>(role: &R, address: &str, tls: &Tls, identity: &mut Ide
                     requests.send(send(answer)).await.map_err(|_| gone())?;
                 },
             },
-            () = role.touched(), if !dirty => dirty = true,
+            () = role.alarmed(), if pace > URGENT => pace = URGENT,
+            () = role.touched(), if pace > PACE.0 => pace = PACE.0,
             () = sleep_until(due) => {
-                (last, dirty) = (Some(clock::now()), false);
+                (last, pace) = (Some(clock::now()), PACE.1);
                 requests.send(send(role.signals())).await.map_err(|_| gone())?;
             }
             () = identity.renewed() => return Ok(()),
@@ -195,6 +201,10 @@ impl Role for SidecarRole {
 
     async fn touched(&self) {
         self.shared.touched().await;
+    }
+
+    async fn alarmed(&self) {
+        self.shared.alarmed().await;
     }
 
     fn connected(&self, connected: bool) {

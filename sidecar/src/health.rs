@@ -68,16 +68,21 @@ impl Health {
     pub fn report(&self, report: Report) {
         let now = self.shared.origin.now();
         let mut state = self.lock();
-        let word = report.health.unwrap_or(match state.fold.at(now) {
+        let before = state.fold.at(now);
+        let word = report.health.unwrap_or(match before {
             Verdict::Ready => Word::Ready,
             _ => Word::NotReady,
         });
-        state.fold.word(word, now);
-        state.spoken = true;
+        let after = state.fold.word(word, now);
+        let first = !std::mem::replace(&mut state.spoken, true);
         state.message = report.message;
         state.load = report.load;
         drop(state);
-        self.shared.touch();
+        if first || before != after {
+            self.shared.alarm();
+        } else {
+            self.shared.touch();
+        }
     }
 
     /// What is seen now.
@@ -162,7 +167,7 @@ impl Health {
         if verdict == Verdict::Hung {
             tracing::warn!(instance = self.shared.subject, code = %kontrol_core::code::Code::Hung, "the widget is hung");
         }
-        self.shared.touch();
+        self.shared.alarm();
     }
 
     async fn probe(&self, path: &str, interval: Duration, timeout: Duration) {
@@ -200,7 +205,7 @@ impl Health {
         state.message = message;
         drop(state);
         if first || before != after {
-            self.shared.touch();
+            self.shared.alarm();
         }
     }
 }

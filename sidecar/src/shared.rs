@@ -40,6 +40,7 @@ pub struct Shared {
     incarnation: watch::Sender<u64>,
     draining: watch::Sender<Option<Duration>>,
     touched: Notify,
+    alarmed: Notify,
     ids: AtomicU64,
 }
 
@@ -60,6 +61,7 @@ impl Shared {
             incarnation: watch::Sender::new(0),
             draining: watch::Sender::new(None),
             touched: Notify::new(),
+            alarmed: Notify::new(),
             ids: AtomicU64::new(1),
         }
     }
@@ -120,6 +122,16 @@ impl Shared {
     /// Waits for the next [`Shared::touch`]. For one waiter: the sender of signals.
     pub async fn touched(&self) {
         self.touched.notified().await;
+    }
+
+    /// Says that the operator waits to hear of this: another verdict on the widget's health.
+    pub fn alarm(&self) {
+        self.alarmed.notify_one();
+    }
+
+    /// Waits for the next [`Shared::alarm`]. For one waiter: the sender of signals.
+    pub async fn alarmed(&self) {
+        self.alarmed.notified().await;
     }
 
     /// A number that was never given before in this process.

@@ -126,6 +126,10 @@ impl Role for HubRole {
         }
     }
 
+    async fn alarmed(&self) {
+        std::future::pending::<()>().await;
+    }
+
     fn connected(&self, connected: bool) {
         self.connected.set(connected.into());
     }
