@@ -1,15 +1,20 @@
 //! The observed instances by widget.
 //!
-//! Sorted by the name of the widget first: within a tree that tells most widgets apart, so a search compares little more.
+//! Sorted by the name of the widget first: within a tree that tells most widgets apart, so a search compares little more. Whoever asks for
+//! one widget mostly asks for the next one after it, so that place is looked at before anything is searched.
 
-use std::cmp::Ordering;
+use std::{cell::Cell, cmp::Ordering};
 
 use kontrol_core::id::Name;
 
 use crate::Instance;
 
 /// The instances of one tree, in order of widget, group, ordinal and incarnation.
-pub(crate) struct Instances<'a>(Vec<&'a Instance>);
+pub(crate) struct Instances<'a> {
+    sorted: Vec<&'a Instance>,
+    /// Where the instances of the widget that was asked for last end: always between two widgets.
+    next: Cell<usize>,
+}
 
 impl<'a> Instances<'a> {
     /// Cheapest where they come in order.
@@ -20,17 +25,17 @@ impl<'a> Instances<'a> {
                 .then_with(|| compare(&a.id.widget.group, &b.id.widget.group))
                 .then_with(|| (a.id.ordinal, a.incarnation).cmp(&(b.id.ordinal, b.incarnation)))
         });
-        Self(sorted)
+        Self { sorted, next: Cell::new(0) }
     }
 
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.sorted.len()
     }
 
     /// All instances.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &'a Instance> {
-        self.0.iter().copied()
+        self.sorted.iter().copied()
     }
 
     /// The instances of one widget.
@@ -39,9 +44,16 @@ impl<'a> Instances<'a> {
             compare(&instance.id.widget.widget, widget)
                 .then_with(|| compare(&instance.id.widget.group, group))
         };
-        let from = self.0.partition_point(|instance| place(instance) == Ordering::Less);
-        let rest = self.0.get(from..).unwrap_or_default();
+        let next = self.next.get();
+        let is_next = self.sorted.get(next).is_some_and(|at| place(at) == Ordering::Equal);
+        let from = if is_next {
+            next
+        } else {
+            self.sorted.partition_point(|instance| place(instance) == Ordering::Less)
+        };
+        let rest = self.sorted.get(from..).unwrap_or_default();
         let len = rest.iter().take_while(|instance| place(instance) == Ordering::Equal).count();
+        self.next.set(from + len);
         rest.get(..len).unwrap_or_default()
     }
 }
