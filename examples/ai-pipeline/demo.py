@@ -17,6 +17,7 @@ import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 DATA = HERE / "data"
+STATE = HERE / ".kontrol"
 KONTROL = str(pathlib.Path(os.environ["KONTROL_BIN_DIR"]) / "kontrol") if "KONTROL_BIN_DIR" in os.environ else "kontrol"
 QUESTION = os.environ.get("ASK") or "How does Kontrol restart a widget?"
 SECOND = "What does a supervisor do when a widget ends too often?"
@@ -48,7 +49,7 @@ def until(what, condition, progress=None):
 
 
 def kontrol(*arguments):
-    done = subprocess.run([KONTROL, *arguments], cwd=HERE, capture_output=True, text=True)
+    done = subprocess.run([KONTROL, "--state-dir", STATE, *arguments], cwd=HERE, capture_output=True, text=True)
     return done.stdout if done.returncode == 0 else None
 
 
@@ -242,9 +243,9 @@ def restarted(before):
 
 def main():
     if kontrol("tree", "-o", "json"):
-        print(f"the pipeline is up already: kontrol down --state-dir {HERE / '.kontrol'}", file=sys.stderr)
+        print(f"the pipeline is up already: kontrol down --state-dir {STATE}", file=sys.stderr)
         return 1
-    for left in (DATA, HERE / ".kontrol"):
+    for left in (DATA, STATE):
         shutil.rmtree(left, ignore_errors=True)
     say("kontrol up examples/ai-pipeline")
     started = time.monotonic()

@@ -135,10 +135,11 @@ setInterval(async () => {
   broadcast("stats", JSON.stringify({ pieces, chunks: lines.length }));
 }, 1000).unref();
 
+// Viewers come back by themselves; what the sidecar has posted is answered.
 process.on("SIGTERM", () => {
-  for (const viewer of viewers) viewer.end();
+  for (const viewer of viewers) viewer.destroy();
   server.close(() => process.exit(0));
-  server.closeIdleConnections();
+  setInterval(() => server.closeIdleConnections(), 10);
 });
 
 server.listen(Number(process.env.PORT), "127.0.0.1", () => {
