@@ -180,9 +180,6 @@ codes! {
     2012 SidecarEnded Unavailable 503
         "The widget's sidecar ended, and is restarted; the widget is not counted as failed."
         "If it happens again, see the sidecar's log.";
-    2013 LimitNotApplied FailedPrecondition 409
-        "The system refused a limit of `process.limits`."
-        "Lower the limit, or raise the hard limit of the user.";
 
     3001 TopicNotFound NotFound 404
         "There is no such topic in the caller's namespace."
@@ -232,12 +229,6 @@ codes! {
     3016 HubDraining Unavailable 503
         "The hub is shutting down and takes no more messages."
         "Publish again; it comes back by itself.";
-    3017 DedupConflict AlreadyExists 409
-        "A message of the same topic, source and id but with other content is already stored."
-        "Give each message an id of its own.";
-    3018 RetriesExhausted Aborted 409
-        "The message was delivered as often as its topic allows, without success."
-        "See the dead letter topic and the reason of the last attempt.";
 
     4001 TargetNotDeclared PermissionDenied 403
         "The widget does not declare that it calls this target."
@@ -284,9 +275,6 @@ codes! {
     4015 InvalidReply Internal 502
         "The widget's endpoint answered with something that cannot be read."
         "Correct the endpoint as the message asks.";
-    4016 UnknownCall FailedPrecondition 409
-        "The widget answered a call that is not open: it ended, or was never sent."
-        "Nothing has to be done after a cancel; otherwise answer with the call's own number.";
     4017 InvalidRequest InvalidArgument 400
         "The request cannot be understood."
         "Correct the header, parameter or body that the message names.";
@@ -352,9 +340,6 @@ codes! {
     6007 Leftovers Aborted 409
         "An earlier `kontrol` ended without stopping its processes; they were ended."
         "Nothing has to be done.";
-    6008 InvalidUsage InvalidArgument 400
-        "The command line cannot be understood."
-        "See `kontrol help`.";
     6009 NotScalable FailedPrecondition 409
         "The widget's replicas are decided by its `scaling`."
         "Change `scaling.min` and `scaling.max`, or set `scaling.class: External`.";
