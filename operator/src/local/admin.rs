@@ -12,7 +12,7 @@ use std::{
 use hyper_util::rt::TokioIo;
 use kontrol_core::{
     code::Code,
-    id::{InstanceId, WidgetId},
+    id::{InstanceId, ObjectId, WidgetId},
 };
 use kontrol_proto::v1::{
     DownRequest, DownResponse, LogLine, LogsRequest, RestartRequest, RestartResponse, ScaleRequest,
@@ -76,19 +76,24 @@ pub(super) fn one(state: &State, name: &str) -> Result<Named, Status> {
 }
 
 /// A widget whose replicas a user may set, and how many it has.
-pub(super) fn scalable(state: &State, name: &str) -> Result<(WidgetId, u32), Status> {
-    match one(state, name)? {
-        Named::Widget(widget) => {
-            state.may_scale(&widget).map_err(|reason| status(Code::NotScalable, name, reason))?;
-            let before = state.desired().widget(&widget).map_or(0, |widget| widget.replicas);
-            Ok((widget, before))
-        }
+pub(super) fn scalable(state: &State, name: &str, replicas: u32) -> Result<(WidgetId, u32), Status> {
+    let widget = match one(state, name)? {
+        Named::Widget(widget) => widget,
+        // A Widget outside any group is in a group of its own name.
+        Named::Group(id) if state.desired().widget(&same_name(&id)).is_some() => same_name(&id),
         other => {
             let message =
                 format!("{} has no replicas of its own; scale one of its widgets", other.describe());
-            Err(status(Code::NotScalable, name, message))
+            return Err(status(Code::NotScalable, name, message));
         }
-    }
+    };
+    state.may_scale(&widget, replicas).map_err(|reason| status(Code::NotScalable, name, reason))?;
+    let before = state.desired().widget(&widget).map_or(0, |widget| widget.replicas);
+    Ok((widget, before))
+}
+
+fn same_name(group: &ObjectId) -> WidgetId {
+    WidgetId { namespace: group.namespace.clone(), group: group.name.clone(), widget: group.name.clone() }
 }
 
 /// The log sources of what a name means; an empty name: all.

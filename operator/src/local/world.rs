@@ -270,7 +270,7 @@ impl World {
                 return true;
             }
             Ask::Scale(name, replicas, reply) => {
-                let answer = admin::scalable(&self.state, &name).map(|(widget, before)| {
+                let answer = admin::scalable(&self.state, &name, replicas).map(|(widget, before)| {
                     self.take(Input::Scale(widget.clone(), replicas));
                     (widget, before)
                 });

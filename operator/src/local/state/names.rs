@@ -9,6 +9,9 @@ use kontrol_plan::RestartTarget;
 use super::State;
 use crate::local::desired::{groups, replicas_rule};
 
+/// The most replicas of one widget, as manifests allow.
+const MAX_REPLICAS: u32 = 1000;
+
 /// What a name means here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Named {
@@ -38,6 +41,10 @@ impl Named {
             Self::Supervisor(id) => format!("supervisor {id}"),
         }
     }
+}
+
+fn fixed_port(widget: &spec::Widget) -> bool {
+    widget.endpoint.as_ref().is_some_and(|endpoint| endpoint.port.is_some())
 }
 
 impl State {
@@ -82,8 +89,14 @@ impl State {
     }
 
     /// Whether `kontrol scale` may set its replicas, and if not, why.
-    pub fn may_scale(&self, id: &WidgetId) -> Result<(), String> {
+    pub fn may_scale(&self, id: &WidgetId, replicas: u32) -> Result<(), String> {
         match self.desired.widget(id) {
+            Some(_) if replicas > MAX_REPLICAS => {
+                Err(format!("{id} may have 0 to {MAX_REPLICAS} replicas, not {replicas}"))
+            }
+            Some(widget) if replicas > 1 && fixed_port(widget) => Err(format!(
+                "{replicas} replicas of {id} cannot share its endpoint.port: leave endpoint.port out, and each is given one in PORT"
+            )),
             Some(widget) if replicas_rule(widget) => Ok(()),
             Some(_) => Err(format!(
                 "the replicas of {id} are decided by its scaling (class Kontrol): change scaling.min and scaling.max in the manifest, \
