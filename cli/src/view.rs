@@ -12,6 +12,7 @@ pub(crate) struct Tree {
     draining: bool,
     pid: u32,
     hub: Option<String>,
+    hub_admin: Option<String>,
     roots: Vec<Node>,
 }
 
@@ -113,8 +114,9 @@ fn nonzero(number: u32) -> Option<u32> {
 
 impl From<v1::TreeResponse> for Tree {
     fn from(wire: v1::TreeResponse) -> Self {
-        let v1::TreeResponse { roots, ready, draining, pid, hub } = wire;
-        Self { ready, draining, pid, hub: some(hub), roots: roots.into_iter().map(Node::from).collect() }
+        let v1::TreeResponse { roots, ready, draining, pid, hub, hub_admin } = wire;
+        let roots = roots.into_iter().map(Node::from).collect();
+        Self { ready, draining, pid, hub: some(hub), hub_admin: some(hub_admin), roots }
     }
 }
 

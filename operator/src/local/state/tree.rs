@@ -27,6 +27,7 @@ impl State {
             draining: self.draining(),
             pid: std::process::id(),
             hub: self.hub.addresses().map(|addresses| addresses.peer.clone()).unwrap_or_default(),
+            hub_admin: self.hub.addresses().map(|addresses| addresses.admin.clone()).unwrap_or_default(),
         }
     }
 
