@@ -46,6 +46,11 @@ impl Link {
         self.outbox.room().await;
     }
 
+    /// Whether [`Link::room`] would not wait.
+    pub fn has_room(&self) -> bool {
+        self.outbox.has_room()
+    }
+
     /// Writes what waits and ends the connection.
     pub fn close(&self) {
         self.outbox.close();

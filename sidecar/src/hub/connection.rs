@@ -15,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{HubStats, now, refused};
 use crate::{
-    link::{Frame, Inbound, Link, Peer},
+    link::{Frame, FrameError, Inbound, Link, Peer, SendError},
     service::Error,
 };
 
@@ -267,8 +267,12 @@ impl Delivering {
                             max_attempts: delivery.max_attempts,
                             event: extended(delivery.event, &delivery.extensions),
                         });
-                        if self.link.push(self.stream, &frame).is_err() {
-                            return;
+                        // A batch of large messages is more than may wait on a link.
+                        self.link.room().await;
+                        match self.link.push(self.stream, &frame) {
+                            Ok(()) => {}
+                            Err(SendError::Closed) => return,
+                            Err(SendError::Frame(error)) => self.unsendable(delivery.delivery, &error),
                         }
                     }
                 }
@@ -279,6 +283,18 @@ impl Delivering {
                 }
             }
         }
+    }
+}
+
+impl Delivering {
+    /// No frame holds the message, now or later: it is given up, and the credit that it took is given back.
+    fn unsendable(&self, delivery: u64, error: &FrameError) {
+        tracing::warn!(topic = self.topic, delivery, %error, "a message cannot be delivered: it is given up");
+        if let Err(error) = self.consumer.term(now(), delivery, &error.to_string()) {
+            // Its lease ends, and with its attempts it is given up as well.
+            tracing::debug!(topic = self.topic, delivery, %error, "it cannot be given up yet");
+        }
+        self.consumer.credit(1);
     }
 }
 

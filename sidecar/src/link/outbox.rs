@@ -45,7 +45,7 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a frame now, whatever waits already.
+    /// Takes a frame now, whatever waits already. Beyond [`LIMIT`] the connection ends, and what waited is lost with it.
     pub(super) fn push(&self, stream: u64, frame: &Frame) -> Result<(), SendError> {
         let mut state = self.lock();
         if state.closed {
@@ -55,6 +55,10 @@ impl Outbox {
         if state.buffer.len() > LIMIT {
             state.closed = true;
             state.buffer = BytesMut::new();
+            drop(state);
+            self.filled.notify_one();
+            self.drained.notify_waiters();
+            return Err(SendError::Closed);
         }
         drop(state);
         self.filled.notify_one();
@@ -65,14 +69,17 @@ impl Outbox {
     pub(super) async fn room(&self) {
         loop {
             let drained = self.drained.notified();
-            {
-                let state = self.lock();
-                if state.closed || state.buffer.len() < HIGH_WATER {
-                    return;
-                }
+            if self.has_room() {
+                return;
             }
             drained.await;
         }
+    }
+
+    /// Whether there is room, or the link has ended.
+    pub(super) fn has_room(&self) -> bool {
+        let state = self.lock();
+        state.closed || state.buffer.len() < HIGH_WATER
     }
 
     /// Waits for something to write and takes it, handing back the buffer written before; none: closed, and everything is written.
@@ -136,6 +143,17 @@ mod tests {
         outbox.close();
         assert_eq!(outbox.push(0, &Frame::Ping(v1::LinkPing { nonce: 2 })), Err(SendError::Closed));
         assert!(outbox.take(BytesMut::new()).await.is_some());
+        assert!(outbox.take(BytesMut::new()).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn the_frame_that_is_too_much_is_refused_and_who_waits_for_room_goes_on() {
+        let outbox = Outbox::default();
+        let chunk = Frame::Chunk(v1::LinkChunk { data: vec![0; 4 << 20].into(), ..Default::default() });
+        let taken = (0..).take_while(|_| outbox.push(1, &chunk).is_ok()).count();
+        assert_eq!(taken, LIMIT / (4 << 20) - 1);
+        assert_eq!(outbox.push(1, &chunk), Err(SendError::Closed));
+        outbox.room().await;
         assert!(outbox.take(BytesMut::new()).await.is_none());
     }
 }

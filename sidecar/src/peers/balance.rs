@@ -207,6 +207,7 @@ impl Replica {
         deadline: Instant,
     ) -> Result<Replying, Error> {
         let PeerLink { link, waiters } = self.connected(shared).await?;
+        link.room().await;
         let stream = shared.next_id();
         if let Frame::Call(call) = frame {
             let left = deadline.saturating_duration_since(clock::now()).as_millis();
