@@ -125,7 +125,8 @@ impl Engine {
         }
     }
 
-    /// Appends a record, in the next segment if the last one is full. Nothing has happened if it fails.
+    /// Appends a record, in the next segment if the last one is full. Nothing has happened if it fails, which it does for a body that is larger
+    /// than [`Log::largest_body`]: a record never crosses the end of its segment.
     fn append(
         &mut self,
         now: Timestamp,
@@ -133,9 +134,13 @@ impl Engine {
         messages: u64,
         purpose: Purpose,
     ) -> Result<Place, Error> {
-        if self.log.room(body.len(), purpose)? == Room::Roll {
+        let (size, limit) = (body.len(), self.log.largest_body());
+        if size > limit {
+            return Err(Error::TooLarge { topic: String::new(), size: size as u64, limit: limit as u64 });
+        }
+        if self.log.room(size, purpose)? == Room::Roll {
             let checkpoint = self.state.checkpoint();
-            if checkpoint.len() > 2 * self.log.largest_body() {
+            if checkpoint.len() > 2 * limit {
                 return Err(Error::StorageFull { used: self.log.disk(), limit: self.config.storage.size });
             }
             self.log.roll(now, &checkpoint);

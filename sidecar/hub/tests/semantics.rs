@@ -202,6 +202,24 @@ fn a_terminated_message_is_dead_at_once_and_the_letter_comes_with_its_settlement
 }
 
 #[test]
+fn a_reason_of_any_length_is_cut_to_what_a_dead_letter_carries() {
+    let disk = disk();
+    let mut deadly = topic("t", &["s"]);
+    deadly.topic.dead_letter = Some(name("dead"));
+    let hub = configured(&disk, &[deadly, topic("dead", &["d"])]);
+    publish(&hub, at(0), Publish { event: &[b'x'; 1_000], ..message("t", "a") }).unwrap();
+    let take = consumer(&hub, "t", "s");
+    let first = take.poll(at(0), 1).unwrap().remove(0);
+    let reason = format!("a{}", "é".repeat(100_000));
+    drop(take.term(at(0), first.delivery, &reason).unwrap());
+    settle(&hub);
+    drop((take, hub));
+    let letters = consumer(&open(&disk), "dead", "d").poll(at(0), 1).unwrap();
+    let cut = &letters[0].extensions.iter().find(|(name, _)| name == dead_letter::REASON).unwrap().1;
+    assert_eq!(cut, &reason[..1_023]);
+}
+
+#[test]
 fn messages_of_a_key_come_one_after_the_other_and_other_keys_go_on() {
     let mut keyed = topic("t", &["s"]);
     keyed.topic.key = Some("subject".to_owned());

@@ -286,7 +286,8 @@ impl Engine {
         self.give_up(now, handle.subscription, sequence, reason)
     }
 
-    /// Settles a message and moves it to the dead letter topic, in one record.
+    /// Settles a message and moves it to the dead letter topic, in one record. Where segments are so small that the letter fits into none, the
+    /// message is dropped: otherwise it would come back for ever.
     fn give_up(
         &mut self,
         now: Timestamp,
@@ -298,7 +299,13 @@ impl Engine {
         let mut body = std::mem::take(&mut self.body);
         body.clear();
         Item::Settled { subscription, sequence }.put(&mut body);
-        let letter = self.put_letter(subscription, sequence, reason, &mut body);
+        let settled = body.len();
+        let mut letter = self.put_letter(subscription, sequence, reason, &mut body);
+        if body.len() > self.log.largest_body() && matches!(letter, Ok(Some(_))) {
+            tracing::warn!(sequence, "a dead letter is larger than a segment takes: it is dropped");
+            body.truncate(settled);
+            letter = Ok(None);
+        }
         let first = self.log.sequence();
         let placed = letter.and_then(|letter| {
             let messages = u64::from(letter.is_some());

@@ -16,6 +16,9 @@ use crate::{
     },
 };
 
+/// Bytes of a reason that a dead letter carries; what a widget says beyond them is cut off.
+const REASON: usize = 1 << 10;
+
 /// What is to become of one message of a batch.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -265,7 +268,7 @@ impl Engine {
         let pairs = [
             (dead_letter::TOPIC, from.to_string()),
             (dead_letter::SUBSCRIPTION, name),
-            (dead_letter::REASON, reason.to_owned()),
+            (dead_letter::REASON, reason[..reason.floor_char_boundary(REASON)].to_owned()),
             (dead_letter::ATTEMPTS, attempts.to_string()),
             (dead_letter::SEQUENCE, sequence.to_string()),
         ];
