@@ -11,6 +11,8 @@
 mod connection;
 mod role;
 mod run;
+#[cfg(test)]
+mod tests;
 mod topics;
 
 pub use role::HubRole;
@@ -113,12 +115,19 @@ impl HubDoor {
         self.draining.borrow().is_some()
     }
 
-    /// Puts the configuration of the last run in force, if there is one.
+    /// Puts the configuration of the last run in force, if there is one. With the log open, one that cannot be put in force is no reason to
+    /// stop: the log has the topics of the last run, and the operator sends the next configuration.
     pub async fn resume(self: &Arc<Self>) -> Result<(), Error> {
         let path = self.folder.join("config.bin");
         let Ok(bytes) = std::fs::read(&path) else { return Ok(()) };
         match v1::HubConfig::decode(&bytes[..]) {
-            Ok(config) => self.configure(config).await,
+            Ok(config) => match self.configure(config).await {
+                Err(error) if self.hub.get().is_some() => {
+                    tracing::warn!(path = %path.display(), code = %error.code, %error, "the last configuration cannot be applied");
+                    Ok(())
+                }
+                result => result,
+            },
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "the last configuration is damaged");
                 Ok(())
@@ -131,11 +140,12 @@ impl HubDoor {
         let version = config.version;
         let hub = self.open(&config)?;
         let kept = config.encode_to_vec();
+        let topics = topics::all(config.topics)?;
+        let receipt = hub.configure(now(), &topics).map_err(|error| refused("", &error))?;
+        // Kept once it is accepted, so that no later start meets one that cannot be, and before anybody is told of what a new topic stores.
         if let Err(error) = replace(&self.folder, "config.bin", &kept) {
             tracing::warn!(%error, "the configuration could not be kept on disk");
         }
-        let topics = topics::all(config.topics)?;
-        let receipt = hub.configure(now(), &topics).map_err(|error| refused("", &error))?;
         receipt.await.map_err(|error| refused("", &error))?;
         let fences = fences(config.fences);
         for (instance, incarnation) in &fences {

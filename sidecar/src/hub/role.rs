@@ -10,10 +10,12 @@ use kontrol_proto::v1::{self, session_request, session_response};
 use tokio::time::sleep;
 
 use super::{HubDoor, now};
-use crate::{clock, control::Role, identity::spiffe, shared::Count};
+use crate::{clock, control::Role, identity::spiffe, service::Error, shared::Count};
 
 /// How often depths are looked at.
 const LOOK: Duration = Duration::from_millis(50);
+/// How long a log may be too busy for a configuration; the session waits meanwhile.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// See the module.
 #[derive(Debug)]
@@ -47,6 +49,19 @@ impl HubRole {
                 dropped: signal.dropped,
             })
             .collect()
+    }
+
+    /// Puts a configuration in force. The operator sends it once: a log that is busy for a moment is asked again.
+    async fn configure(&self, config: v1::HubConfig) -> Result<(), Error> {
+        let until = clock::now() + PATIENCE;
+        loop {
+            match self.door.configure(config.clone()).await {
+                Err(Error { retry_after: Some(pause), .. }) if clock::now() + pause < until => {
+                    sleep(pause).await;
+                }
+                result => return result,
+            }
+        }
     }
 
     fn remember(&self, subscriptions: &[v1::hub_signals::Subscription]) {
@@ -83,7 +98,7 @@ impl Role for HubRole {
         match message {
             session_response::Message::Hub(config) => {
                 let version = config.version;
-                match self.door.configure(config).await {
+                match self.configure(config).await {
                     Ok(()) => {
                         Some(session_request::Message::Applied(v1::Applied { version, incarnation: 0 }))
                     }
