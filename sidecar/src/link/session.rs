@@ -155,6 +155,8 @@ impl<S: AsyncRead + AsyncWrite> Handshake<S> {
     pub async fn run(self, inbound: &mut impl Inbound) -> Ended {
         let Self { link, reader, mut writer, input, expires, peer } = self;
         let guard = link.ended.clone().drop_guard();
+        // One writer from the beginning to the end: a goodbye never lands in the middle of a frame.
+        let mut writing = std::pin::pin!(write(&mut writer, &link.outbox));
         let ended = tokio::select! {
             ended = read(reader, input, &link, inbound) => {
                 if let Ended::Refused(error) = &ended {
@@ -162,10 +164,10 @@ impl<S: AsyncRead + AsyncWrite> Handshake<S> {
                 }
                 link.close();
                 // The goodbye is worth a moment, not more.
-                drop(timeout(Duration::from_secs(1), write(&mut writer, &link.outbox)).await);
+                drop(timeout(Duration::from_secs(1), writing.as_mut()).await);
                 ended
             }
-            ended = write(&mut writer, &link.outbox) => ended,
+            ended = writing.as_mut() => ended,
             () = tokio::time::sleep_until(expires) => Ended::Expired,
         };
         link.close();
@@ -255,5 +257,49 @@ async fn write<S: AsyncWrite>(writer: &mut WriteHalf<S>, outbox: &Outbox) -> End
         {
             return error.into();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nothing;
+
+    impl Inbound for Nothing {
+        fn frame(&mut self, _: u64, _: Frame) -> Result<(), Error> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_goodbye_comes_after_the_frame_that_was_being_written() {
+        let (here, there) = tokio::io::duplex(64);
+        let (reader, writer) = tokio::io::split(here);
+        let handshake = Handshake {
+            peer: Peer { subject: "hub".into(), incarnation: 0 },
+            link: Link::new(),
+            reader,
+            writer,
+            input: BytesMut::new(),
+            expires: clock::now() + Duration::from_mins(1),
+        };
+        let chunk = Frame::Chunk(v1::LinkChunk { data: vec![b'x'; 1_000].into(), ..Default::default() });
+        handshake.link.push(1, &chunk).unwrap();
+        let (mut reader, mut writer) = tokio::io::split(there);
+        let other = async {
+            // The frame is begun, and does not fit.
+            let mut input = BytesMut::new();
+            reader.read_buf(&mut input).await.unwrap();
+            writer.write_all(&[0, 0, 0, 9, 99, 0, 0, 0, 0, 0, 0, 0, 1]).await.unwrap();
+            while reader.read_buf(&mut input).await.unwrap() > 0 {}
+            input
+        };
+        let mut inbound = Nothing;
+        let (ended, mut input) = tokio::join!(handshake.run(&mut inbound), other);
+        assert!(matches!(ended, Ended::Refused(_)), "{ended}");
+        assert_eq!(frame::decode(&mut input), Ok(Some((1, chunk))));
+        assert!(matches!(frame::decode(&mut input), Ok(Some((0, Frame::GoAway(_))))));
+        assert!(input.is_empty());
     }
 }
