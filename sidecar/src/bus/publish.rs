@@ -12,7 +12,10 @@ use tokio::{
 use super::{Bus, PAGE, PAGES};
 use crate::{
     clock,
-    link::{Frame, frame::MAX_FRAME},
+    link::{
+        Frame,
+        frame::{self, MAX_FRAME},
+    },
     service::{Error, Event, Published},
 };
 
@@ -100,12 +103,18 @@ impl Bus {
         deadline: Instant,
     ) -> Result<Vec<v1::LinkStored>, Error> {
         let bytes: usize = records.iter().map(|record| record.event.len()).sum();
+        let copies = records.len() - 1;
+        let frame = Frame::Publish(v1::LinkPublish { records });
+        if let Err(error) = frame::check(&frame) {
+            let message = format!("a message with {copies} copies by routes: {error}");
+            return Err(Error::new(Code::MessageTooLarge, topic, message));
+        }
         let pages = u32::try_from((bytes / PAGE + 1).min(PAGES)).unwrap_or(1);
         let Ok(Ok(_room)) = timeout_at(deadline, self.room.acquire_many(pages)).await else {
             return Err(self.away(topic));
         };
         let (answer, answered) = oneshot::channel();
-        let waiting = self.enqueue(Frame::Publish(v1::LinkPublish { records }), answer);
+        let waiting = self.enqueue(frame, answer);
         match timeout_at(deadline, answered).await {
             Ok(Ok(stored)) => stored,
             Ok(Err(_)) => Err(self.away(topic)),
@@ -162,7 +171,7 @@ impl Bus {
 }
 
 impl Pending {
-    /// Sends the frame; one that can never be sent is answered for here.
+    /// Sends the frame, which was checked: it is refused only by a link that has ended.
     pub(super) fn send(&mut self, stream: u64, link: &crate::link::Link) {
         // A link that has just ended is not sent on: the next one is.
         self.sent |= link.push(stream, &self.frame).is_ok();

@@ -86,15 +86,20 @@ frames! {
     38 Settled LinkSettled;
 }
 
-/// Appends a frame to `out`. Refused where it would be longer than [`MAX_FRAME`]; `out` is then as it was.
-pub fn encode(stream: u64, frame: &Frame, out: &mut BytesMut) -> Result<(), FrameError> {
+/// Whether a frame can be written, with the length that it then says. Refused where it would be longer than [`MAX_FRAME`].
+pub fn check(frame: &Frame) -> Result<u32, FrameError> {
     let length = HEAD + frame.body_len();
-    let too_long = || FrameError::TooLong(length);
     if length + 4 > MAX_FRAME {
-        return Err(too_long());
+        return Err(FrameError::TooLong(length));
     }
-    out.reserve(length + 4);
-    out.put_u32(u32::try_from(length).map_err(|_| too_long())?);
+    u32::try_from(length).map_err(|_| FrameError::TooLong(length))
+}
+
+/// Appends a frame to `out`. Refused as [`check`] does; `out` is then as it was.
+pub fn encode(stream: u64, frame: &Frame, out: &mut BytesMut) -> Result<(), FrameError> {
+    let length = check(frame)?;
+    out.reserve(length as usize + 4);
+    out.put_u32(length);
     out.put_u8(frame.kind());
     out.put_u64(stream);
     frame.put_body(out);
