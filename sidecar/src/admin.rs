@@ -1,4 +1,4 @@
-//! The admin address: `/metrics`, `/healthz` and `/readyz`, for machines that watch. Loopback only, without secrets.
+//! The admin address: `/metrics`, `/healthz` and `/readyz`, for machines that watch. Loopback only, without secrets, and not for web pages.
 //!
 //! It is served by the thread that does all the work, so that an answer proves that this thread still turns.
 
@@ -8,13 +8,14 @@ use axum::{
     Json, Router,
     extract::State,
     http::{StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
 use serde::Serialize;
 use tokio::net::TcpListener;
 
-use crate::{hub::HubDoor, metrics, service::Service};
+use crate::{http::guard, hub::HubDoor, metrics, service::Service};
 
 /// What can be watched.
 pub trait Watched: Send + Sync + 'static {
@@ -72,6 +73,7 @@ pub fn router(watched: impl Watched) -> Router {
         .route("/metrics", get(page))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .layer(middleware::from_fn(guard::programs_only))
         .with_state(Arc::new(watched) as Arc<dyn Watched>)
 }
 

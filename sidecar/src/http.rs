@@ -10,10 +10,11 @@
 //! ```
 //!
 //! Invariants: the door translates between HTTP and [`Service`] and decides nothing; every error is `application/problem+json` (RFC 9457)
-//! with a code; a client that goes away cancels what it waited for; no body is read beyond [`MAX_BODY`].
+//! with a code; a client that goes away cancels what it waited for; no body is read beyond [`MAX_BODY`]; no web page gets in ([`guard`]).
 
 mod body;
 mod call;
+pub(crate) mod guard;
 mod problem;
 mod publish;
 mod reply;
@@ -32,6 +33,7 @@ use std::{io, sync::Arc, time::Duration};
 use axum::{
     Router,
     http::{Method, Uri},
+    middleware,
     response::Response,
     routing::{get, post},
     serve::ListenerExt,
@@ -76,6 +78,7 @@ pub fn router(service: Service) -> Router {
         .route("/v1/state", get(state::state))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
+        .layer(middleware::from_fn(guard::programs_only))
         .with_state(door)
 }
 

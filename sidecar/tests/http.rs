@@ -223,6 +223,25 @@ async fn the_report_reaches_the_operator_and_the_state_shows_it() {
 }
 
 #[tokio::test]
+async fn a_message_that_is_too_large_together_with_its_copies_is_refused_at_once() {
+    let world = World::new().await;
+    let large = |name: &str| v1::TopicConfig { max_message_bytes: 4 << 20, ..topic(name, &["workers"]) };
+    let topics = vec![large("orders"), large("copies")];
+    let hub = world.hub(topics.clone()).await;
+    let rule = v1::RouteRule { when: String::new(), to: vec!["copies".into()] };
+    let route = v1::RouteConfig {
+        name: "all".into(),
+        from: "orders".into(),
+        rules: vec![rule],
+        ..Default::default()
+    };
+    let config = v1::SidecarConfig { routes: vec![route], ..config(&hub, topics) };
+    let sidecar = world.sidecar(INSTANCE, config).await;
+    let answer = post(&sidecar, "/v1/topics/orders/events", &[], &"x".repeat(3 << 20)).await;
+    assert_eq!(problem(&answer), (413, "KTL3003".into()));
+}
+
+#[tokio::test]
 async fn what_cannot_be_done_is_a_problem_with_its_code_and_the_way_out() {
     let (_world, _hub, sidecar) = start().await;
     let over = "x".repeat(5 << 20);
@@ -244,6 +263,12 @@ async fn what_cannot_be_done_is_a_problem_with_its_code_and_the_way_out() {
     ] {
         let answer = post(&sidecar, path, headers, body).await;
         assert_eq!(problem(&answer), (expected.0, expected.1.to_owned()), "{path}: {}", answer.body);
+    }
+    for header in [("origin", "https://example.com"), ("host", "example.com")] {
+        for address in [url(&sidecar, "/v1/state"), format!("http://{}/metrics", sidecar.hello.admin)] {
+            let answer = send("GET", &address, &[header], "").await;
+            assert_eq!(problem(&answer), (403, "KTL4017".into()), "{header:?} at {address}");
+        }
     }
     let unknown = get(&url(&sidecar, "/v1/topics/orders/subscribe?subscription=others")).await;
     assert_eq!(problem(&unknown), (404, "KTL3006".into()));
