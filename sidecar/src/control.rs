@@ -157,12 +157,13 @@ pub struct Addresses {
 impl SidecarRole {
     async fn configure(&self, wire: v1::SidecarConfig) -> Option<session_request::Message> {
         let (version, incarnation) = (wire.version, wire.incarnation);
-        if let Err(error) = self.store.save(&wire) {
-            tracing::warn!(%error, "the configuration could not be kept on disk");
-        }
-        if !self.shared.apply(wire.into()) {
+        if !self.shared.apply(wire.clone().into()) {
             tracing::warn!(version, incarnation, code = %Code::StaleIncarnation, "a configuration of an older incarnation is ignored");
             return None;
+        }
+        // Only what is in force: a restart never goes back to an older incarnation.
+        if let Err(error) = self.store.save(&wire) {
+            tracing::warn!(%error, "the configuration could not be kept on disk");
         }
         tracing::info!(version, incarnation, "configuration in force");
         // Links announce a new incarnation before the operator raises the fence on our word.
