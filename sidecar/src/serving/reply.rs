@@ -114,8 +114,9 @@ impl ReplySink {
         &self.handle.token
     }
 
+    /// Whether [`Self::send`] would not wait: the caller takes another chunk, and its link is not held up.
     pub(crate) fn has_credit(&self) -> bool {
-        self.handle.credits.available_permits() > 0
+        self.handle.credits.available_permits() > 0 && self.link.has_room()
     }
 
     pub(crate) async fn send(&mut self, chunk: Chunk) -> Result<(), Error> {
