@@ -173,12 +173,14 @@ impl Post {
                 }
             }
         };
-        let outcome = tokio::select! {
-            outcome = self.endpoint.deliver(&self.address, &self.path, &delivery) => outcome,
-            () = renewing => return,
-        };
-        // A lease that is lost has been given to somebody else: there is nothing to say about it.
-        drop(self.control.settle(id, &outcome, false));
+        tokio::select! {
+            outcome = self.endpoint.deliver(&self.address, &self.path, &delivery) => {
+                // A lease that is lost has been given to somebody else: there is nothing to say about it.
+                drop(self.control.settle(id, &outcome, false));
+            }
+            () = renewing => {}
+        }
+        // However it ended, the widget is free for another.
         self.control.credit(1);
     }
 }

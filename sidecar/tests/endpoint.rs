@@ -37,6 +37,10 @@ fn topics() -> Vec<v1::TopicConfig> {
     vec![orders, topic("dead", &["undertaker"])]
 }
 
+fn bodies(got: &[Got]) -> Vec<&str> {
+    got.iter().map(|got| got.body.as_str()).collect()
+}
+
 fn depth(signals: &v1::HubSignals, topic: &str) -> u64 {
     signals.subscriptions.iter().find(|seen| seen.topic == topic).map_or(u64::MAX, |seen| seen.depth)
 }
@@ -151,6 +155,28 @@ async fn a_sidecar_that_is_killed_while_it_posts_loses_no_message() {
     told.send_replace(false);
     let _sidecar = world.sidecar_again(INSTANCE).await;
     world.operator.hub_signals(|signals| depth(signals, "orders") == 0 && depth(signals, "dead") == 0).await;
+}
+
+#[tokio::test]
+async fn a_post_that_outlives_its_hub_gives_its_credit_back() {
+    let world = World::new().await;
+    let mut topics = topics();
+    topics[0].ack_timeout_ms = 300;
+    let mut hub = world.hub(topics.clone()).await;
+    let (service, release) = WebService::patient("long").await;
+    let mut config = config(&hub, &service, topics.clone());
+    config.consumes[0].max_in_flight = 1;
+    let sidecar = world.sidecar(INSTANCE, config).await;
+    publish(&sidecar, event("1", "long")).await;
+    service.got("/orders", 1).await;
+    let address = hub.hello.peer.clone();
+    hub.kill();
+    let _hub = world.hub_at(topics, &address).await;
+    // The one credit of the subscription went with the first post.
+    service.got("/orders", 2).await;
+    release.send_replace(true);
+    publish(&sidecar, event("2", "next")).await;
+    assert_eq!(bodies(&service.got("/orders", 3).await), ["long", "long", "next"]);
 }
 
 #[tokio::test]

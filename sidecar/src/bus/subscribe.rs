@@ -100,7 +100,12 @@ impl SubscriptionControl {
         }
         let mut state = self.bus.lock();
         let held = state.subscriptions.get_mut(&self.id).and_then(|entry| entry.held.get_mut(&delivery));
-        let Some(taken) = held else { return false };
+        let Some(taken) = held else {
+            drop(state);
+            // It came by a link that has ended. Nobody will see it, so nobody else gives back the credit that it used.
+            self.credit(1);
+            return false;
+        };
         *taken = true;
         drop(state);
         self.bus.shared.stats.delivered.inc();
@@ -339,8 +344,10 @@ impl Bus {
                     Err(error) => {
                         let reason = format!("the stored event cannot be read: {error}");
                         let settle = settlement(deliver.delivery, &Outcome::Term { reason }, false);
+                        entry.credits += 1;
                         if let Some(link) = link {
                             drop(link.push(stream, &Frame::Settle(settle)));
+                            drop(link.push(stream, &Frame::Credit(v1::LinkCredit { messages: 1 })));
                         }
                     }
                 }

@@ -6,7 +6,7 @@ use axum::{Router, body::Body, extract::State, http::StatusCode, response::Respo
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use super::{eventually, soon};
 
@@ -122,6 +122,8 @@ type Answering = Arc<dyn Fn(&Got, usize) -> (u16, &'static str, String) + Send +
 #[derive(Clone)]
 struct Behaviour {
     answer: Answering,
+    /// Requests with this body are answered when it is true.
+    patience: Option<(&'static str, watch::Receiver<bool>)>,
     got: Arc<Mutex<Vec<Got>>>,
 }
 
@@ -137,10 +139,21 @@ impl WebService {
     pub async fn start(
         answer: impl Fn(&Got, usize) -> (u16, &'static str, String) + Send + Sync + 'static,
     ) -> Self {
+        Self::behave(Arc::new(answer), None).await
+    }
+
+    /// Starts one that answers everything with 204, and requests with this body not before it is told to.
+    pub async fn patient(body: &'static str) -> (Self, watch::Sender<bool>) {
+        let (release, released) = watch::channel(false);
+        let answer = Arc::new(|_: &Got, _| (204, "text/plain", String::new()));
+        (Self::behave(answer, Some((body, released))).await, release)
+    }
+
+    async fn behave(answer: Answering, patience: Option<(&'static str, watch::Receiver<bool>)>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let got: Arc<Mutex<Vec<Got>>> = Arc::default();
-        let behaviour = Behaviour { answer: Arc::new(answer), got: Arc::clone(&got) };
+        let behaviour = Behaviour { answer, patience, got: Arc::clone(&got) };
         let router = Router::new().fallback(answered).with_state(behaviour);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -172,6 +185,9 @@ async fn answered(State(behaviour): State<Behaviour>, request: http::Request<Bod
         all.push(got.clone());
         before
     };
+    if let Some((_, mut released)) = behaviour.patience.filter(|(body, _)| *body == got.body) {
+        released.wait_for(|go| *go).await.unwrap();
+    }
     let (status, media_type, text) = (behaviour.answer)(&got, before);
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
