@@ -3,9 +3,11 @@
 
 mod support;
 
-use kontrol_proto::v1::{self, calls_client::CallsClient, topics_client::TopicsClient};
+use kontrol_proto::v1::{
+    self, calls_client::CallsClient, topics_client::TopicsClient, widget_client::WidgetClient,
+};
 use support::{
-    Process, World, event, topic,
+    Process, World, event, eventually, topic,
     web::{Got, WebService},
 };
 use tonic::Code;
@@ -177,6 +179,55 @@ async fn a_post_that_outlives_its_hub_gives_its_credit_back() {
     release.send_replace(true);
     publish(&sidecar, event("2", "next")).await;
     assert_eq!(bodies(&service.got("/orders", 3).await), ["long", "long", "next"]);
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_the_post_on_its_way_and_its_answer_counts() {
+    let world = World::new().await;
+    let hub = world.hub(topics()).await;
+    let (service, release) = WebService::patient("long").await;
+    let mut sidecar = world.sidecar(INSTANCE, config(&hub, &service, topics())).await;
+    publish(&sidecar, event("1", "long")).await;
+    service.got("/orders", 1).await;
+    sidecar.terminate();
+    let drains = eventually("draining", || async {
+        let mut client = WidgetClient::new(sidecar.channel().await);
+        let state = client.state(v1::StateRequest {}).await.ok()?.into_inner();
+        state.draining.then_some(state)
+    });
+    assert_eq!(drains.await.in_flight, 1);
+    release.send_replace(true);
+    assert!(sidecar.ended().await.success());
+    let sidecar = world.sidecar_again(INSTANCE).await;
+    world.operator.applied(INSTANCE, 1).await;
+    publish(&sidecar, event("2", "next")).await;
+    assert_eq!(bodies(&service.got("/orders", 2).await), ["long", "next"]);
+}
+
+#[tokio::test]
+async fn an_edit_of_what_is_consumed_takes_nothing_from_a_post_on_its_way() {
+    let world = World::new().await;
+    let hub = world.hub(topics()).await;
+    let (service, release) = WebService::patient("long").await;
+    let mut config = config(&hub, &service, topics());
+    let sidecar = world.sidecar(INSTANCE, config.clone()).await;
+    publish(&sidecar, event("1", "long")).await;
+    service.got("/orders", 1).await;
+    // Another subscription beside it: this one goes on.
+    config.consumes.push(v1::Consume { http_path: "/dead".into(), ..support::consume("dead", "undertaker") });
+    config.version = 2;
+    world.operator.configure(INSTANCE, v1::session_response::Message::Sidecar(config.clone()));
+    world.operator.applied(INSTANCE, 2).await;
+    publish(&sidecar, event("2", "beside")).await;
+    assert_eq!(bodies(&service.got("/orders", 2).await), ["long", "beside"]);
+    // Other terms of its own: they hold when the post has ended.
+    config.consumes[0].max_in_flight = 1;
+    config.version = 3;
+    world.operator.configure(INSTANCE, v1::session_response::Message::Sidecar(config));
+    world.operator.applied(INSTANCE, 3).await;
+    publish(&sidecar, event("3", "after")).await;
+    release.send_replace(true);
+    assert_eq!(bodies(&service.got("/orders", 3).await), ["long", "beside", "after"]);
 }
 
 #[tokio::test]

@@ -112,7 +112,8 @@ impl SubscriptionControl {
         true
     }
 
-    fn give_back(&self, delivery: u64) {
+    /// Gives back a delivery that was not worked on; the attempt does not count.
+    pub(crate) fn give_back(&self, delivery: u64) {
         let delay = Duration::from_millis(1);
         let outcome = Outcome::Nak { delay, reason: "not started".to_owned(), attempt_counts: false };
         // A delivery that is unknown by now has nothing to be given back.
