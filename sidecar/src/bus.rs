@@ -76,7 +76,7 @@ impl Bus {
     /// Publishes, and settlements that the widget waits to hear of, that have no answer yet.
     pub fn pending(&self) -> u64 {
         let state = self.lock();
-        let confirming: u64 = state.subscriptions.values().map(|entry| entry.confirming).sum();
+        let confirming: u64 = state.subscriptions.values().map(subscribe::Entry::confirming).sum();
         state.pending.len() as u64 + confirming
     }
 

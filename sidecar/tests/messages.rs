@@ -8,6 +8,7 @@ use std::time::Duration;
 use kontrol_proto::v1::{self, subscribe_request as ask, topics_client::TopicsClient};
 use support::{
     Process, World, consume, event, eventually, soon, topic,
+    web::Events,
     widget::{Reader, text},
 };
 use tokio::sync::mpsc;
@@ -83,6 +84,43 @@ async fn a_message_that_was_given_back_comes_again() {
         "a stream that broke counts the attempt"
     );
     reader.ack(third.delivery).await;
+}
+
+#[tokio::test]
+async fn a_delivery_whose_lease_has_ended_is_no_longer_held() {
+    let world = World::new().await;
+    let topics = vec![v1::TopicConfig { ack_timeout_ms: 1_000, ..topic("orders", &["workers"]) }];
+    let hub = world.hub(topics.clone()).await;
+    let sidecar = world.sidecar("default/shop/shop/0", config(&hub, topics)).await;
+    let mut client = TopicsClient::new(sidecar.channel().await);
+    let mut reader = Reader::open(&sidecar, "orders", 10).await;
+    publish(&mut client, event("1", "hello")).await.unwrap();
+    let first = reader.delivery().await;
+    let second = reader.delivery().await;
+    assert_eq!((second.sequence, second.attempt), (first.sequence, 2));
+    reader.ack(second.delivery).await;
+    let mut widget = v1::widget_client::WidgetClient::new(sidecar.channel().await);
+    let state = widget.state(v1::StateRequest {}).await.unwrap().into_inner();
+    assert_eq!((state.in_flight, state.subscriptions[0].in_flight), (0, 0));
+}
+
+#[tokio::test]
+async fn a_delivery_whose_lease_has_ended_leaves_its_place_in_the_window() {
+    let world = World::new().await;
+    let topics = vec![v1::TopicConfig { ack_timeout_ms: 1_000, ..topic("orders", &["workers"]) }];
+    let hub = world.hub(topics.clone()).await;
+    let sidecar = world.sidecar("default/shop/shop/0", config(&hub, topics)).await;
+    let mut client = TopicsClient::new(sidecar.channel().await);
+    publish(&mut client, event("1", "hello")).await.unwrap();
+    let url = format!("http://{}/v1/topics/orders/subscribe?credits=2", sidecar.hello.http);
+    let mut events = Events::open("GET", &url, "").await;
+    for name in ["open", "message", "message"] {
+        assert_eq!(events.next().await.unwrap().name, name);
+    }
+    // Two were delivered, and nothing was settled; only one of them is with the client.
+    publish(&mut client, event("2", "next")).await.unwrap();
+    let next: serde_json::Value = serde_json::from_str(&events.next().await.unwrap().data).unwrap();
+    assert_eq!(next["id"], "2");
 }
 
 #[tokio::test]

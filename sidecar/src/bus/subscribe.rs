@@ -35,17 +35,40 @@ pub(super) struct Entry {
     highest: u64,
     /// The stream on the present link; none: no link.
     stream: Option<u64>,
-    /// Deliveries that are not settled; true: the widget has taken it.
-    held: BTreeMap<u64, bool>,
-    /// Settlements that the widget waits to hear of.
-    pub(super) confirming: u64,
+    /// Deliveries that are not settled.
+    held: BTreeMap<u64, Held>,
+    /// Deliveries whose settlements the widget waits to hear of, with their messages' sequences.
+    confirming: BTreeMap<u64, u64>,
     opened: Option<oneshot::Sender<Result<(), Error>>>,
     /// Whether it was open on an earlier link.
     known: bool,
     events: mpsc::UnboundedSender<Result<SubscriptionEvent, Error>>,
 }
 
+/// A delivery that is not settled.
+#[derive(Debug)]
+struct Held {
+    /// The message's place in the hub's log.
+    sequence: u64,
+    /// Whether the widget has taken it.
+    taken: bool,
+}
+
 impl Entry {
+    /// Settlements that the widget waits to hear of.
+    pub(super) fn confirming(&self) -> u64 {
+        self.confirming.len() as u64
+    }
+
+    /// A message comes again: the lease of its earlier delivery has ended, and what was said of that came too late. Says how many
+    /// deliveries are no longer held.
+    fn comes_again(&mut self, sequence: u64) -> u64 {
+        let before = self.held.len();
+        self.held.retain(|_, held| held.sequence != sequence);
+        self.confirming.retain(|_, settled| *settled != sequence);
+        (before - self.held.len()) as u64
+    }
+
     /// Opens the subscription on a link.
     pub(super) fn open(&mut self, stream: u64, link: &Link) {
         let credits = u32::try_from(self.credits).unwrap_or(u32::MAX);
@@ -63,7 +86,7 @@ impl Entry {
         self.stream = None;
         let held = self.held.len() as u64;
         self.held.clear();
-        self.confirming = 0;
+        self.confirming.clear();
         held
     }
 
@@ -100,13 +123,13 @@ impl SubscriptionControl {
         }
         let mut state = self.bus.lock();
         let held = state.subscriptions.get_mut(&self.id).and_then(|entry| entry.held.get_mut(&delivery));
-        let Some(taken) = held else {
+        let Some(held) = held else {
             drop(state);
-            // It came by a link that has ended. Nobody will see it, so nobody else gives back the credit that it used.
+            // Its link or its lease has ended. Nobody will see it, so nobody else gives back the credit that it used.
             self.credit(1);
             return false;
         };
-        *taken = true;
+        held.taken = true;
         drop(state);
         self.bus.shared.stats.delivered.inc();
         true
@@ -167,7 +190,7 @@ impl Bus {
             highest: 0,
             stream: None,
             held: BTreeMap::new(),
-            confirming: 0,
+            confirming: BTreeMap::new(),
             opened: Some(opened),
             known: false,
             events,
@@ -204,15 +227,15 @@ impl Bus {
             Error::new(Code::UnknownDelivery, delivery.to_string(), message)
         };
         let entry = subscriptions.get_mut(&id).ok_or_else(unknown)?;
-        if !entry.held.contains_key(&delivery) {
-            return Err(unknown());
-        }
+        let sequence = entry.held.get(&delivery).ok_or_else(unknown)?.sequence;
         let (Some(stream), Some(link)) = (entry.stream, link.as_ref()) else { return Err(unknown()) };
         let frame = Frame::Settle(settlement(delivery - entry.base, outcome, confirm));
         link.push(stream, &frame).map_err(|_| unknown())?;
-        entry.confirming += u64::from(confirm && outcome.is_final());
         if outcome.is_final() {
             entry.held.remove(&delivery);
+            if confirm {
+                entry.confirming.insert(delivery, sequence);
+            }
             drop(state);
             let stats = &self.shared.stats;
             stats.deliveries_in_flight.dec();
@@ -250,7 +273,7 @@ impl Bus {
             streams.remove(&stream);
             let drains = self.shared.is_draining();
             for delivery in
-                entry.held.iter().filter(|(_, taken)| **taken && !drains).map(|(delivery, _)| *delivery)
+                entry.held.iter().filter(|(_, held)| held.taken && !drains).map(|(delivery, _)| *delivery)
             {
                 let reason = "the widget went away while it worked on the message".to_owned();
                 let outcome = Outcome::Nak { delay: Duration::from_millis(1), reason, attempt_counts: true };
@@ -303,7 +326,7 @@ impl Bus {
             }
             Frame::Settled(v1::LinkSettled { delivery }) => {
                 let delivery = delivery + entry.base;
-                entry.confirming = entry.confirming.saturating_sub(1);
+                entry.confirming.remove(&delivery);
                 entry.tell(Ok(SubscriptionEvent::Settled(delivery)));
             }
             Frame::Failure(v1::LinkFailure { status, problem }) => {
@@ -329,7 +352,10 @@ impl Bus {
                 entry.highest = entry.highest.max(delivery);
                 match Event::decode(deliver.event) {
                     Ok(event) => {
-                        entry.held.insert(delivery, false);
+                        // A first attempt follows no other.
+                        let again = deliver.attempt > 1;
+                        let ended = if again { entry.comes_again(deliver.sequence) } else { 0 };
+                        entry.held.insert(delivery, Held { sequence: deliver.sequence, taken: false });
                         entry.tell(Ok(SubscriptionEvent::Delivery(Box::new(Delivery {
                             delivery,
                             topic: entry.topic.clone(),
@@ -340,6 +366,7 @@ impl Bus {
                         }))));
                         drop(state);
                         self.shared.stats.deliveries_in_flight.inc();
+                        (0..ended).for_each(|_| self.shared.stats.deliveries_in_flight.dec());
                         self.shared.touch();
                     }
                     Err(error) => {

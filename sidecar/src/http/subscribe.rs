@@ -4,7 +4,7 @@
 //! settles by requests of its own ([`super::settle`]), which name the session that the first event gave it.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -94,32 +94,40 @@ impl Drop for Guard {
 #[derive(Debug)]
 pub(super) struct Session {
     control: SubscriptionControl,
-    /// Deliveries that the client has and has not settled.
-    held: Mutex<BTreeSet<u64>>,
+    /// Deliveries that the client has and has not settled, with their messages' sequences.
+    held: Mutex<BTreeMap<u64, u64>>,
 }
 
 impl Session {
-    fn held(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+    fn held(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Settles a delivery; a final outcome makes room for the next message.
     pub(super) fn settle(&self, delivery: u64, outcome: &Outcome, confirm: bool) -> Result<(), Error> {
-        if !self.held().contains(&delivery) {
+        if !self.held().contains_key(&delivery) {
             let message = format!("delivery {delivery} is not held: it was settled, or its lease has ended");
             return Err(Error::new(Code::UnknownDelivery, delivery.to_string(), message));
         }
         let settled = self.control.settle(delivery, outcome, confirm);
         let lost = settled.as_ref().is_err_and(|error| error.code == Code::UnknownDelivery);
-        if (lost || (settled.is_ok() && outcome.is_final())) && self.held().remove(&delivery) {
+        if (lost || (settled.is_ok() && outcome.is_final())) && self.held().remove(&delivery).is_some() {
             self.control.credit(1);
         }
         settled
     }
 
-    /// The client has been given a delivery.
-    fn hold(&self, delivery: u64) {
-        self.held().insert(delivery);
+    /// The client has been given a delivery. Where its message came before, the lease of that delivery has ended: its place is free.
+    fn hold(&self, delivery: u64, sequence: u64) {
+        let mut held = self.held();
+        let before = held.len();
+        held.retain(|_, other| *other != sequence);
+        let ended = before - held.len();
+        held.insert(delivery, sequence);
+        drop(held);
+        if ended > 0 {
+            self.control.credit(u32::try_from(ended).unwrap_or(u32::MAX));
+        }
     }
 
     /// Everything that was held is lost: it comes again.
@@ -191,7 +199,7 @@ impl Open {
                 }
                 Ok(Some(Ok(SubscriptionEvent::Delivery(delivery)))) => match message(&delivery) {
                     Ok(text) => {
-                        self.session.hold(delivery.delivery);
+                        self.session.hold(delivery.delivery, delivery.sequence);
                         Some(sse::event("message", Some(delivery.delivery), &text))
                     }
                     Err(error) => {
