@@ -4,6 +4,8 @@
 //!   started ──► Starting ──ready──► Ready ◄──ready / not ready──► NotReady
 //!                  │                  │                              │
 //!                  └──────── nothing good or bad for `timeout` ──────┴──► Hung      "failed" ──► Failed
+//!                  ▲                                                       │
+//!                  └──────────────── a word, never ready before ───────────┘
 //! ```
 //!
 //! *Not ready* is a word of life: the widget is busy loading, or has asked for a pause. It gets no calls and is not restarted. Only
@@ -11,8 +13,9 @@
 //! it is beyond repair; it is restarted as if it had ended.
 //!
 //! A probe that is answered with anything but 2xx says *not ready* (it lives); one that gets no answer says nothing, and silence
-//! adds up. Hung is final for the incarnation: it is about to be replaced, and a late word does not undo that decision. A widget
-//! without `health` is ready as soon as it runs.
+//! adds up. For one that has been ready, hung is final for the incarnation: it is about to be replaced, and a late word does not undo
+//! that decision. One that has not been ready yet may be silent while it loads: how long a start may take is another rule, and a late
+//! word is heard. A widget without `health` is ready as soon as it runs.
 
 use std::time::Duration;
 
@@ -47,11 +50,6 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Whether the replica is to be replaced.
-    pub const fn is_final(self) -> bool {
-        matches!(self, Self::Hung | Self::Failed)
-    }
-
     /// The verdict's name, for metrics and events.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -70,6 +68,8 @@ pub struct Fold {
     /// How long silence may last; none for a widget without `health`.
     timeout: Option<Duration>,
     verdict: Verdict,
+    /// Whether it has been ready.
+    was_ready: bool,
     /// When the process started or last gave a word.
     heard: Timestamp,
 }
@@ -78,20 +78,22 @@ impl Fold {
     /// A process that started at `now`. `timeout` is that of the widget's `health`; none where it has no such field.
     pub fn started(timeout: Option<Duration>, now: Timestamp) -> Self {
         let verdict = if timeout.is_some() { Verdict::Starting } else { Verdict::Ready };
-        Self { timeout, verdict, heard: now }
+        Self { timeout, verdict, was_ready: timeout.is_none(), heard: now }
     }
 
     /// The widget gave a word. It counts without `health` too: a widget may report without being obliged to.
     pub fn word(&mut self, word: Word, now: Timestamp) -> Verdict {
-        if self.at(now).is_final() {
+        self.at(now);
+        if self.is_final() {
             return self.verdict;
         }
         self.heard = self.heard.max(now);
-        self.verdict = match (word, self.verdict) {
-            (Word::Ready, _) => Verdict::Ready,
-            (Word::NotReady, Verdict::Starting) => Verdict::Starting,
-            (Word::NotReady, _) => Verdict::NotReady,
-            (Word::Failed, _) => Verdict::Failed,
+        self.was_ready |= word == Word::Ready;
+        self.verdict = match word {
+            Word::Ready => Verdict::Ready,
+            Word::NotReady if self.was_ready => Verdict::NotReady,
+            Word::NotReady => Verdict::Starting,
+            Word::Failed => Verdict::Failed,
         };
         self.verdict
     }
@@ -104,9 +106,20 @@ impl Fold {
         self.verdict
     }
 
-    /// When silence will make it hung; none where it never does, or where the verdict is final.
+    /// Whether no word changes the verdict any more: the replica is to be replaced.
+    pub fn is_final(&self) -> bool {
+        self.verdict == Verdict::Failed || (self.verdict == Verdict::Hung && self.was_ready)
+    }
+
+    /// Whether it has been ready.
+    pub fn was_ready(&self) -> bool {
+        self.was_ready
+    }
+
+    /// When silence will make it hung; none where it never does, or where it is hung or failed already.
     pub fn deadline(&self) -> Option<Timestamp> {
-        let timeout = self.timeout.filter(|_| !self.verdict.is_final())?;
+        let over = matches!(self.verdict, Verdict::Hung | Verdict::Failed);
+        let timeout = self.timeout.filter(|_| !over)?;
         Some(self.heard.plus(timeout))
     }
 }
@@ -149,9 +162,22 @@ mod tests {
     }
 
     #[test]
-    fn hung_and_failed_are_final() {
+    fn silence_before_it_was_ready_is_ended_by_a_late_word() {
+        let mut fold = Fold::started(TIMEOUT, at(0));
+        assert_eq!(fold.at(at(15)), Verdict::Hung);
+        assert!(!fold.is_final());
+        assert_eq!(fold.word(Word::NotReady, at(40)), Verdict::Starting);
+        assert_eq!(fold.deadline(), Some(at(55)));
+        assert_eq!(fold.at(at(55)), Verdict::Hung);
+        assert_eq!(fold.word(Word::Ready, at(56)), Verdict::Ready);
+    }
+
+    #[test]
+    fn hung_after_it_was_ready_and_failed_are_final() {
         let mut hung = Fold::started(TIMEOUT, at(0));
-        assert_eq!(hung.word(Word::Ready, at(15)), Verdict::Hung);
+        hung.word(Word::Ready, at(1));
+        assert_eq!(hung.word(Word::Ready, at(16)), Verdict::Hung);
+        assert!(hung.is_final());
         let mut failed = Fold::started(TIMEOUT, at(0));
         assert_eq!(failed.word(Word::Failed, at(1)), Verdict::Failed);
         assert_eq!(failed.word(Word::Ready, at(2)), Verdict::Failed);

@@ -227,7 +227,7 @@ proptest! {
     ) {
         let timeout = Duration::from_millis(300);
         let mut fold = Fold::started(Some(timeout), millis(0));
-        let (mut heard, mut ended) = (millis(0), None);
+        let (mut heard, mut ready, mut ended) = (millis(0), false, None);
         for (at, word) in words {
             let now = millis(at);
             let silent = now.since(heard) >= timeout;
@@ -235,19 +235,22 @@ proptest! {
                 Some(word) => fold.word(word, now),
                 None => fold.at(now),
             };
-            if silent {
+            if silent && ready {
                 ended = ended.or(Some(Verdict::Hung));
             } else if word == Some(Word::Failed) {
                 ended = ended.or(Some(Verdict::Failed));
             }
             match ended {
                 Some(ended) => prop_assert_eq!(verdict, ended),
-                None => prop_assert!(!verdict.is_final()),
+                None => prop_assert_eq!(verdict == Verdict::Hung, silent && word.is_none()),
             }
+            prop_assert_eq!(fold.is_final(), ended.is_some());
             if word.is_some() {
                 heard = now;
+                ready |= word == Some(Word::Ready) && ended.is_none();
             }
-            prop_assert_eq!(fold.deadline().is_none(), ended.is_some());
+            let hung = ended.is_none() && silent && word.is_none();
+            prop_assert_eq!(fold.deadline().is_none(), ended.is_some() || hung);
         }
     }
 

@@ -11,7 +11,7 @@ use kontrol_core::{
     spec::HealthProbe,
 };
 use kontrol_proto::v1;
-use tokio::time::sleep;
+use tokio::{sync::Notify, time::sleep};
 
 use crate::{
     service::{Report, WidgetEndpoint},
@@ -23,6 +23,8 @@ pub struct Health {
     shared: Arc<Shared>,
     endpoint: Arc<dyn WidgetEndpoint>,
     state: Mutex<State>,
+    /// The widget gave a word.
+    heard: Notify,
 }
 
 impl std::fmt::Debug for Health {
@@ -44,7 +46,7 @@ struct State {
 pub struct Seen {
     /// Its health; unspecified: nothing was said yet and it has a duty to.
     pub health: v1::Health,
-    /// Whether it has been silent for too long.
+    /// Whether it has been silent for too long; a late word of one that was never ready ends that.
     pub hung: bool,
     /// Why it is not ready.
     pub message: String,
@@ -57,7 +59,7 @@ impl Health {
     pub fn new(shared: Arc<Shared>, endpoint: Arc<dyn WidgetEndpoint>) -> Arc<Self> {
         let fold = Fold::started(None, shared.origin.now());
         let state = Mutex::new(State { fold, spoken: false, message: String::new(), load: HashMap::new() });
-        Arc::new(Self { shared, endpoint, state })
+        Arc::new(Self { shared, endpoint, state, heard: Notify::new() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -78,6 +80,7 @@ impl Health {
         state.message = report.message;
         state.load = report.load;
         drop(state);
+        self.heard.notify_one();
         if first || before != after {
             self.shared.alarm();
         } else {
@@ -152,20 +155,22 @@ impl Health {
             let now = self.shared.origin.now();
             let deadline = self.lock().fold.deadline();
             match deadline {
-                None => std::future::pending::<()>().await,
-                Some(deadline) if deadline <= now => {
-                    self.hung();
-                    std::future::pending::<()>().await;
-                }
+                None => self.heard.notified().await,
+                Some(deadline) if deadline <= now => self.hung(),
                 Some(deadline) => sleep(deadline.since(now)).await,
             }
         }
     }
 
     fn hung(&self) {
-        let verdict = self.lock().fold.at(self.shared.origin.now());
-        if verdict == Verdict::Hung {
+        let (verdict, is_final) = {
+            let mut state = self.lock();
+            (state.fold.at(self.shared.origin.now()), state.fold.is_final())
+        };
+        if verdict == Verdict::Hung && is_final {
             tracing::warn!(instance = self.shared.subject, code = %kontrol_core::code::Code::Hung, "the widget is hung");
+        } else if verdict == Verdict::Hung {
+            tracing::info!(instance = self.shared.subject, "the widget is silent and has not been ready yet");
         }
         self.shared.alarm();
     }
@@ -188,10 +193,15 @@ impl Health {
             let now = self.shared.origin.now();
             if deadline.is_some_and(|deadline| deadline <= now) {
                 self.hung();
+            }
+            let (is_final, starting) = {
+                let state = self.lock();
+                (state.fold.is_final(), !state.fold.was_ready())
+            };
+            if is_final {
                 std::future::pending::<()>().await;
             }
             // A widget that is starting is asked more often: its readiness is waited for.
-            let starting = matches!(self.lock().fold.at(now), Verdict::Starting);
             sleep(if starting { interval.min(Duration::from_millis(50)) } else { interval }).await;
         }
     }

@@ -131,7 +131,7 @@ impl State {
         slot.signals = None;
         match widget.filter(|widget| widget.process.is_some()) {
             Some(widget) => {
-                process = process.with_health(widget.health.is_some());
+                process = process.of(widget);
                 slot.port = port_of(widget.endpoint, slot.port, self.free_port);
             }
             None => {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use kontrol_core::{
     id::InstanceId,
-    spec::{Revision, Shutdown},
+    spec::{Revision, Shutdown, StartedWhen, Widget},
     time::Timestamp,
 };
 use kontrol_plan::{End, Instance, InstanceState, StartError};
@@ -38,8 +38,8 @@ pub(super) struct Process {
     stopping: Option<Shutdown>,
     /// Whether health beyond its running is declared.
     declares_health: bool,
-    /// Whether its health was good once.
-    was_ready: bool,
+    /// Whether its silence counts: its health was good once, or its start is over without that.
+    silence_counts: bool,
     state: InstanceState,
     since: Timestamp,
     /// What is to be said of its end beside how it ended.
@@ -55,15 +55,16 @@ impl Process {
             phase: Phase::Configuring { launch_by: None },
             stopping: None,
             declares_health: false,
-            was_ready: false,
+            silence_counts: false,
             state: InstanceState::Starting,
             since: now,
             message: None,
         }
     }
 
-    pub(super) fn with_health(mut self, declared: bool) -> Self {
-        self.declares_health = declared;
+    pub(super) fn of(mut self, widget: &Widget) -> Self {
+        self.declares_health = widget.health.is_some();
+        self.silence_counts = widget.start.when == StartedWhen::Running;
         self
     }
 
@@ -177,7 +178,8 @@ impl Process {
         self.becomes(InstanceState::Stopping, now);
     }
 
-    /// What its sidecar says. Silence before the first good word is a start that is not over yet: its own time-out rules that.
+    /// What its sidecar says. Silence before the first good word is a start that is not over yet: its own time-out rules that. Where
+    /// running is all that the start waits for, nothing else rules it.
     pub(super) fn hears(&mut self, signals: &v1::Signals, now: Timestamp) {
         if !self.runs()
             || self.is_stopping()
@@ -186,7 +188,7 @@ impl Process {
         {
             return;
         }
-        let silent = signals.hung && self.was_ready;
+        let silent = signals.hung && self.silence_counts;
         let state = match signals.health() {
             Health::Failed => InstanceState::Hung,
             _ if silent => InstanceState::Hung,
@@ -194,7 +196,7 @@ impl Process {
             Health::NotReady => InstanceState::NotReady,
             Health::Unspecified => InstanceState::Running,
         };
-        self.was_ready |= state == InstanceState::Ready;
+        self.silence_counts |= state == InstanceState::Ready;
         self.becomes(state, now);
     }
 

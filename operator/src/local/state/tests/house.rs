@@ -98,6 +98,17 @@ impl House {
         self.take(Input::Process(Key::Widget(instance, incarnation), report));
     }
 
+    /// The sidecar of the process that runs says this of it.
+    pub(super) fn hears(&mut self, name: &str, health: v1::Health, hung: bool) {
+        let instance = instance(&format!("{name}/0"));
+        let slot = &self.state.slots[&instance];
+        let incarnation = slot.process.as_ref().unwrap().incarnation;
+        let id = slot.sidecar.session_id().unwrap();
+        let signals = v1::Signals { incarnation, health: health.into(), hung, ..v1::Signals::default() };
+        let message = Upward::Signals(signals);
+        self.take(Input::Control(control::Event::Said { id, subject: instance.to_string(), message }));
+    }
+
     pub(super) fn wait(&mut self, duration: Duration) {
         self.now = self.now.plus(duration);
         self.settle();

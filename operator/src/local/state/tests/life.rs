@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kontrol_core::spec::Shutdown;
 use kontrol_plan::Action;
+use kontrol_proto::v1::Health;
 
 use super::house::{House, Odd, group, instance};
 use crate::local::{
@@ -48,6 +49,25 @@ fn a_replacement_has_a_higher_incarnation_and_the_fence_rises_with_it() {
         &house.launched[&instance("a/0")].environment[std::ffi::OsStr::new("KONTROL_INCARNATION")];
     assert_eq!(incarnation, "2");
     assert_eq!(house.state.slots[&instance("a/0")].fence, 2);
+}
+
+#[test]
+fn silence_before_a_good_word_is_a_start_that_is_not_over() {
+    let mut house = House::new(group("", &[("a", "    health: {report: {}}\n")]));
+    house.hears("a", Health::NotReady, true);
+    assert_eq!(house.done, ["start a"]);
+    house.hears("a", Health::Ready, false);
+    assert!(house.state.ready());
+    house.hears("a", Health::NotReady, true);
+    assert_eq!(house.done[1..], ["stop a", "start a"]);
+}
+
+#[test]
+fn silence_counts_from_the_start_where_running_is_all_that_is_waited_for() {
+    let lines = "    health: {report: {}}\n    start: {when: Running}\n";
+    let mut house = House::new(group("", &[("a", lines)]));
+    house.hears("a", Health::NotReady, true);
+    assert_eq!(house.done, ["start a", "stop a", "start a"]);
 }
 
 #[test]
