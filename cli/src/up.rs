@@ -16,7 +16,7 @@ use kontrol_proto::v1::LogLine;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::broadcast::{Receiver, error::RecvError},
-    task::JoinSet,
+    task::{JoinSet, spawn_blocking},
     time::{MissedTickBehavior, interval, timeout},
 };
 
@@ -76,13 +76,14 @@ pub(crate) async fn run(up: &Up, place: &Path) -> Outcome {
     if up.output == Lines::Text {
         tasks.spawn(announce(handle.clone()));
     }
-    let mut printer = JoinSet::new();
-    printer.spawn(show(lines, up.output, up.quiet));
+    // A terminal that stops reading (Ctrl-S, a full pipe) must not stop what supervises: printing has a thread of its own.
+    let (output, quiet) = (up.output, up.quiet);
+    let printer = spawn_blocking(move || show(lines, output, quiet));
     drop(handle);
     let ended = world.run().await;
     tasks.shutdown().await;
     // The printer ends when the last line of the world is printed.
-    drop(tokio::time::timeout(Duration::from_secs(1), printer.join_next()).await);
+    drop(timeout(Duration::from_secs(1), printer).await);
     match ended {
         Ok(()) => Outcome::Done,
         Err(error) => {
@@ -158,15 +159,15 @@ async fn announce(handle: Handle) {
         }
     }
     if let Some(tree) = handle.tree().await {
+        drop(spawn_blocking(move || print(render::tree(&tree).trim_end())).await);
         let text = "everything is Ready; in another terminal: kontrol tree -w, why NAME, logs NAME -f; Ctrl-C here stops it";
         handle.say(Level::Info, text.to_owned());
-        print(render::tree(&tree).trim_end());
     }
 }
 
-async fn show(mut lines: Receiver<Line>, output: Lines, quiet: bool) {
+fn show(mut lines: Receiver<Line>, output: Lines, quiet: bool) {
     loop {
-        match lines.recv().await {
+        match lines.blocking_recv() {
             Ok(line) => {
                 let line = LogLine::from(line);
                 let wanted = !quiet || line.source.is_empty();
