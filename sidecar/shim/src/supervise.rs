@@ -9,6 +9,7 @@ use std::{
     },
     path::Path,
     process::{Child, Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -31,6 +32,8 @@ use crate::{
 const REAP_EVERY: Duration = Duration::from_secs(5);
 /// How long killed processes may take to be gone before the end is reported without them.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
+/// How often it is looked whether killed processes are gone.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// The longest order, in bytes.
 const ORDER_LIMIT: usize = 256;
 
@@ -233,7 +236,7 @@ impl Running {
                         left.insert(orphan);
                         ignore_gone(kill_process(orphan, Signal::KILL));
                     }
-                    rustix::thread::sched_yield();
+                    thread::sleep(LOOK_EVERY);
                 }
             }
         }
