@@ -9,7 +9,7 @@ use std::{
 use kontrol_core::code::Code;
 use kontrol_crds::Problem;
 use kontrol_operator::local::{
-    Binaries, Error, Handle, Options, World, folder,
+    Binaries, Desired, Error, Handle, Options, World, folder,
     logs::{Level, Line},
 };
 use kontrol_proto::v1::LogLine;
@@ -34,6 +34,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(up: &Up, place: &Path) -> Outcome {
+    // Looked at before they are read: an edit in between is seen as one.
+    let stamps = stamps_of(&up.paths);
     let desired = match read(&up.paths) {
         Ok(desired) => desired,
         Err(problems) => {
@@ -44,6 +46,7 @@ pub(crate) async fn run(up: &Up, place: &Path) -> Outcome {
         }
     };
     let declared = summary(&desired);
+    let seen = Seen { stamps, desired: desired.clone() };
     let opened = async {
         let binaries = Binaries::find(&bin_dir(up))?;
         // The working folders of widgets are relative to this one, as the paths of the manifests are.
@@ -71,7 +74,7 @@ pub(crate) async fn run(up: &Up, place: &Path) -> Outcome {
     let handle = world.handle();
     let lines = handle.logs().follow();
     let mut tasks = JoinSet::new();
-    tasks.spawn(watch_manifests(up.paths.clone(), handle.clone()));
+    tasks.spawn(watch_manifests(up.paths.clone(), seen, handle.clone()));
     tasks.spawn(drain_on_signals(signals, handle.clone()));
     if up.output == Lines::Text {
         tasks.spawn(announce(handle.clone()));
@@ -183,29 +186,33 @@ fn show(mut lines: Receiver<Line>, output: Lines, quiet: bool) {
     }
 }
 
-/// Follows edits. The content decides, so that a touched file or one written twice changes nothing.
-async fn watch_manifests(paths: Vec<PathBuf>, handle: Handle) {
-    let paths: Vec<PathBuf> = paths.into_iter().filter(|path| path.as_os_str() != "-").collect();
-    if paths.is_empty() {
+/// The manifests as they were taken last.
+struct Seen {
+    stamps: Stamps,
+    desired: Desired,
+}
+
+/// Follows edits. The content decides, so that a touched file or one written twice changes nothing. What came from stdin cannot be read
+/// again, so where it is one of them nothing is followed.
+async fn watch_manifests(paths: Vec<PathBuf>, mut seen: Seen, handle: Handle) {
+    if paths.iter().any(|path| path.as_os_str() == "-") {
         return;
     }
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut stamps = stamps_of(&paths);
-    let mut last = read(&paths).ok();
     loop {
         looks.tick().await;
         let now = stamps_of(&paths);
-        if now == stamps {
+        if now == seen.stamps {
             continue;
         }
-        stamps = now;
+        seen.stamps = now;
         match read(&paths) {
-            Ok(desired) if last.as_ref() == Some(&desired) => {}
+            Ok(desired) if seen.desired == desired => {}
             Ok(desired) => {
                 handle.say(Level::Info, "the manifest has changed".to_owned());
                 handle.manifest(desired.clone()).await;
-                last = Some(desired);
+                seen.desired = desired;
             }
             Err(problems) => rejected(&handle, &problems),
         }
@@ -223,7 +230,9 @@ fn rejected(handle: &Handle, problems: &[Problem]) {
 }
 
 /// Name, size and time of each manifest: what a change of content changes.
-fn stamps_of(paths: &[PathBuf]) -> Vec<(PathBuf, Option<(u64, std::time::SystemTime)>)> {
+type Stamps = Vec<(PathBuf, Option<(u64, std::time::SystemTime)>)>;
+
+fn stamps_of(paths: &[PathBuf]) -> Stamps {
     let stamp = |path: PathBuf| {
         let metadata = fs::metadata(&path).ok();
         (path, metadata.and_then(|metadata| Some((metadata.len(), metadata.modified().ok()?))))
