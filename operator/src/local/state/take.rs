@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kontrol_core::{code::Code, id::InstanceId, time::Timestamp};
-use kontrol_plan::{End, RestartRequest};
+use kontrol_plan::{End, RestartRequest, StartError};
 use kontrol_proto::v1;
 
 use super::{Drain, Effect, Input, Key, Report, State, short};
@@ -100,6 +100,9 @@ impl State {
             }
             Report::Failed { error, reason } => {
                 process.failed(error, &reason, now);
+                if error == StartError::PortTaken {
+                    self.give_up_port(instance);
+                }
                 Vec::new()
             }
             Report::Ended { code, signal, left } => {
@@ -141,6 +144,14 @@ impl State {
                 process.lost("its shim ended, and what was left of it was killed", now);
                 Vec::new()
             }
+        }
+    }
+
+    /// Somebody else listens on the port that the widget was given: it gets another one, unless its manifest says that one.
+    fn give_up_port(&mut self, instance: &InstanceId) {
+        let declared = self.desired.widget(&instance.widget).and_then(|widget| widget.endpoint?.port);
+        if let Some(slot) = self.slots.get_mut(instance).filter(|_| declared.is_none()) {
+            slot.port = None;
         }
     }
 

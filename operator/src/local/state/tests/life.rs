@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kontrol_core::spec::Shutdown;
-use kontrol_plan::Action;
+use kontrol_plan::{Action, StartError};
 use kontrol_proto::v1::Health;
 
 use super::house::{House, Odd, group, instance};
@@ -68,6 +68,19 @@ fn silence_counts_from_the_start_where_running_is_all_that_is_waited_for() {
     let mut house = House::new(group("", &[("a", lines)]));
     house.hears("a", Health::NotReady, true);
     assert_eq!(house.done, ["start a", "stop a", "start a"]);
+}
+
+#[test]
+fn a_port_that_is_taken_is_given_up_unless_the_manifest_says_it() {
+    let lines = |port: &str| format!("    endpoint: {{{port}}}\n");
+    let taken = |port: &str| {
+        let mut house = House::new(group("", &[("a", &lines(port))]));
+        let report = Report::Failed { error: StartError::PortTaken, reason: String::new() };
+        house.state.take(Input::Process(Key::Widget(instance("a/0"), 1), report), house.now);
+        house.state.slots[&instance("a/0")].port
+    };
+    assert_eq!(taken(""), None);
+    assert_eq!(taken("port: 8080"), Some(8080));
 }
 
 #[test]
