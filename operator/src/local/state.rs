@@ -65,7 +65,7 @@ struct Slot {
     tree: String,
     sidecar: Companion,
     process: Option<Process>,
-    /// The highest incarnation that was launched: those below are fenced off.
+    /// The highest incarnation that was launched or is over: those below are fenced off.
     fence: u64,
     /// The port given to the widget.
     port: Option<u16>,

@@ -32,6 +32,8 @@ impl State {
                             .process
                             .take()
                             .filter(|process| process.incarnation != incarnation || !process.is_ended());
+                        // One that never ran was told to its sidecar all the same: what follows it is above it.
+                        slot.fence = slot.fence.max(incarnation);
                     }
                 }
             }

@@ -41,6 +41,18 @@ fn a_process_waits_for_its_sidecar_and_no_longer_than_a_moment() {
 }
 
 #[test]
+fn what_a_sidecar_is_told_of_incarnations_never_goes_down() {
+    let mut house = House::with(group("", &BOTH[..1]), Written::default(), Odd::Silent);
+    let shutdown = Shutdown::Brutal;
+    let stop = Action::Stop { instance: instance("a/0"), incarnation: 1, shutdown };
+    let remove = Action::Remove { instance: instance("a/0"), incarnation: 1 };
+    house.state.act(vec![stop, remove], house.now);
+    let slot = &house.state.slots[&instance("a/0")];
+    assert!(slot.process.is_none());
+    assert_eq!(slot.fence, 1);
+}
+
+#[test]
 fn a_replacement_has_a_higher_incarnation_and_the_fence_rises_with_it() {
     let mut house = House::new(group("  strategy: OneForAll\n", &BOTH));
     house.ends("a", 1, 1);
