@@ -95,7 +95,7 @@ impl Level {
 pub struct Line {
     /// When it was read.
     pub at: Timestamp,
-    /// `group/widget-ordinal`, with ` sidecar` for its sidecar; `hub`; empty for decisions.
+    /// `group/widget-ordinal`, after `namespace/` where that is not `default`, with ` sidecar` for its sidecar; `hub`; empty for decisions.
     pub source: String,
     /// Where it came from.
     pub stream: Stream,
@@ -106,10 +106,22 @@ pub struct Line {
 }
 
 impl Line {
-    /// The name of the file that holds the lines of a source.
+    /// The name of the file that holds the lines of a source: `namespace.group.widget.ordinal[.sidecar].log`, of which no two are the same,
+    /// for a name has no dot; `hub.log`; `kontrol.log` for decisions.
     pub fn file_of(source: &str) -> String {
-        let source = if source.is_empty() { "kontrol" } else { source };
-        format!("{}.log", source.replace(['/', ' '], "-"))
+        let (instance, suffix) = match source.strip_suffix(" sidecar") {
+            Some(instance) => (instance, ".sidecar"),
+            None => (source, ""),
+        };
+        let parts: Vec<&str> = instance.split('/').collect();
+        let (namespace, group, replica) = match parts[..] {
+            [group, replica] => ("default", group, replica),
+            [namespace, group, replica] => (namespace, group, replica),
+            _ if source.is_empty() => return "kontrol.log".to_owned(),
+            _ => return format!("{}.log", source.replace(['/', ' '], "-")),
+        };
+        let (widget, ordinal) = replica.rsplit_once('-').unwrap_or((replica, "0"));
+        format!("{namespace}.{group}.{widget}.{ordinal}{suffix}.log")
     }
 
     /// As it stands in its file.
@@ -281,7 +293,18 @@ mod tests {
             text: "a b  c".into(),
         };
         assert_eq!(Line::read("rag/llm-0", &line.stored()), Some(line));
-        assert_eq!(Line::file_of("rag/llm-0 sidecar"), "rag-llm-0-sidecar.log");
+    }
+
+    #[test]
+    fn each_source_has_a_file_of_its_own() {
+        let of = Line::file_of;
+        assert_eq!(of("rag/llm-0 sidecar"), "default.rag.llm.0.sidecar.log");
+        assert_eq!(
+            (of("a-b/c-0"), of("a/b-c-0")),
+            ("default.a-b.c.0.log".into(), "default.a.b-c.0.log".into())
+        );
+        assert_eq!(of("shop/a/b-1"), "shop.a.b.1.log");
+        assert_eq!((of("hub"), of("")), ("hub.log".into(), "kontrol.log".into()));
     }
 
     #[test]

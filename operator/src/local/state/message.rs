@@ -38,9 +38,11 @@ impl Key {
     }
 }
 
-/// `group/widget-ordinal`.
+/// `group/widget-ordinal`, after `namespace/` where that is not `default`.
 pub(crate) fn short(instance: &InstanceId) -> String {
-    format!("{}/{}-{}", instance.widget.group, instance.widget.widget, instance.ordinal)
+    let WidgetId { namespace, group, widget } = &instance.widget;
+    let before = if namespace.as_str() == "default" { String::new() } else { format!("{namespace}/") };
+    format!("{before}{group}/{widget}-{}", instance.ordinal)
 }
 
 /// What a shim reports, or what happened instead.
