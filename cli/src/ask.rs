@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use kontrol_core::code::Code;
-use kontrol_operator::local::{connect_admin, running};
+use kontrol_operator::{
+    control::problem_of,
+    local::{connect_admin, running},
+};
 use kontrol_proto::v1::{
     DownRequest, LogLine, LogsRequest, RestartRequest, ScaleRequest, TreeRequest, TreeResponse, WhyRequest,
     admin_client::AdminClient,
@@ -141,8 +144,7 @@ pub(crate) fn log(line: LogLine, output: Lines) {
 }
 
 fn said(refused: &Status) -> String {
-    let problem = <kontrol_proto::v1::Problem as kontrol_proto::Message>::decode(refused.details()).ok();
-    match problem.filter(|problem| !problem.code.is_empty()) {
+    match problem_of(refused).filter(|problem| !problem.code.is_empty()) {
         Some(problem) => format!("{}: {}", problem.code, problem.message),
         None => refused.message().to_owned(),
     }

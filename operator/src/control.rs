@@ -13,19 +13,22 @@
 mod identity;
 mod listener;
 mod session;
+mod status;
 
 #[cfg(test)]
 mod tests;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use kontrol_proto::v1::{self, control_server::ControlServer, identity_server::IdentityServer};
+use kontrol_proto::v1::{control_server::ControlServer, identity_server::IdentityServer};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::authority::Authority;
 pub use listener::Error;
 pub use session::{Event, Session, SessionId, Upward};
+pub use status::problem_of;
+pub(crate) use status::status;
 
 /// Decides whether a subject may have a certificate: the world knows its instances.
 pub type Known = Arc<dyn Fn(&str) -> bool + Send + Sync>;
@@ -75,16 +78,4 @@ impl Server {
         handshakes?;
         server.map_err(Error::Serve)
     }
-}
-
-/// An error as a gRPC status with its problem as details.
-pub(crate) fn status(code: kontrol_core::code::Code, subject: &str, message: String) -> tonic::Status {
-    let problem = v1::Problem {
-        code: code.as_str().to_owned(),
-        message: message.clone(),
-        subject: subject.to_owned(),
-        retry_after_ms: 0,
-    };
-    let details = prost::Message::encode_to_vec(&problem);
-    tonic::Status::with_details(tonic::Code::from(code.status().number()), message, details.into())
 }
