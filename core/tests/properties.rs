@@ -240,9 +240,10 @@ proptest! {
             } else if word == Some(Word::Failed) {
                 ended = ended.or(Some(Verdict::Failed));
             }
-            match ended {
-                Some(ended) => prop_assert_eq!(verdict, ended),
-                None => prop_assert_eq!(verdict == Verdict::Hung, silent && word.is_none()),
+            if let Some(ended) = ended {
+                prop_assert_eq!(verdict, ended);
+            } else {
+                prop_assert_eq!(verdict == Verdict::Hung, silent && word.is_none());
             }
             prop_assert_eq!(fold.is_final(), ended.is_some());
             if word.is_some() {
