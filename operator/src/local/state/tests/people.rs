@@ -45,7 +45,7 @@ fn replicas_that_a_user_set_hold_until_the_manifest_says_another_number() {
 #[test]
 fn a_widget_that_scales_itself_is_not_scaled_by_hand() {
     let house = House::new(group("", &[("a", "    scaling: {min: 1, max: 3, target: {inFlight: 2}}\n")]));
-    let refused = house.state.may_scale(&instance("a/0").widget).unwrap_err();
+    let refused = house.state.may_scale(&instance("a/0").widget, 2).unwrap_err();
     assert!(refused.contains("scaling.class"), "{refused}");
     assert!(house.why("a").lines[0].starts_with("1 replica: "), "{:?}", house.why("a").lines);
 }
