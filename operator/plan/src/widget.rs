@@ -219,7 +219,7 @@ impl Planner<'_> {
                 (Some(spec), phase, Some((InstanceState::Ended(end), at))) => {
                     let message = || instance.and_then(|instance| instance.message.clone());
                     let (end, message, started) = match phase {
-                        ReplicaPhase::Failing { end, started } => (end, None, started),
+                        ReplicaPhase::Failing { end, started } => (end, message(), started),
                         ReplicaPhase::Up => (end, message(), true),
                         _ => (end, message(), runs_suffices(spec) && has_run(end)),
                     };

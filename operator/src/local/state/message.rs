@@ -182,6 +182,8 @@ pub(crate) fn told(event: &Event) -> (Level, String) {
 
 fn code_of(event: &Event) -> Option<Code> {
     match event {
+        // Silence has nothing to say of itself.
+        Event::Ended { end: End::Hung, message: Some(_), .. } => Some(Code::WidgetReportedFailure),
         Event::Ended { end, .. } => match end {
             End::NotStarted(StartError::NotFound) => Some(Code::CommandNotFound),
             End::NotStarted(StartError::NotExecutable) => Some(Code::CommandNotExecutable),

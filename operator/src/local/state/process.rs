@@ -161,7 +161,7 @@ impl Process {
 
     /// It was lost, for this reason.
     pub(super) fn lost(&mut self, reason: &str, now: Timestamp) {
-        self.message = Some(reason.into());
+        self.message.get_or_insert_with(|| reason.into());
         self.ended(End::Lost, now);
     }
 
@@ -197,6 +197,10 @@ impl Process {
             Health::Unspecified => InstanceState::Running,
         };
         self.silence_counts |= state == InstanceState::Ready;
+        if signals.health() == Health::Failed {
+            let said = if signals.message.is_empty() { "no reason given" } else { &signals.message };
+            self.message = Some(format!("it reported that it failed: {said}").into());
+        }
         self.becomes(state, now);
     }
 

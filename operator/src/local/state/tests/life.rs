@@ -126,6 +126,18 @@ fn a_sidecar_that_comes_up_each_time_is_soon_started_again_however_often_it_ends
 }
 
 #[test]
+fn a_widget_that_reports_that_it_failed_is_replaced_and_why_is_told() {
+    let mut house = House::new(group("", &[("a", "    health: {report: {}}\n")]));
+    house.hears("a", Health::Failed, false);
+    house.wait(Duration::ZERO);
+    let told = house
+        .said
+        .iter()
+        .any(|(_, text)| text.starts_with("KTL2010: g/a-0 ") && text.contains("it reported that it failed"));
+    assert!(told, "{:?}", house.said);
+}
+
+#[test]
 fn an_action_that_comes_twice_does_nothing_more() {
     let mut house = House::new(group("", &BOTH));
     let stop = || Action::Stop {
