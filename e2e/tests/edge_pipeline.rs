@@ -36,7 +36,8 @@ fn hot() -> u64 {
 /// Calls a method through a sidecar's HTTP door; the reply, if there is one.
 fn call(door: &str, target: &str, method: &str) -> Option<serde_json::Value> {
     let mut stream = TcpStream::connect(door.trim_start_matches("http://")).ok()?;
-    let head = format!("POST /v1/call/{target}/{method} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
+    let head =
+        format!("POST /v1/call/{target}/{method} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
     write!(stream, "{head}content-type: application/json\r\ncontent-length: 2\r\n\r\n{{}}").ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
