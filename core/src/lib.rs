@@ -18,6 +18,7 @@ pub mod duration;
 pub mod grant;
 pub mod health;
 pub mod id;
+pub mod limits;
 pub mod route;
 pub mod spec;
 pub mod time;

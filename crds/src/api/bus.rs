@@ -43,10 +43,11 @@ pub struct Embedded {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Storage {
-    /// What its log may take, in bytes; a publish beyond it is refused. At least two segments; default `10Gi`. Example: `1Gi`.
+    /// What its log may take, in bytes; a publish beyond it is refused. At least four segments; default `10Gi`. Example: `1Gi`.
     #[serde(default = "Storage::size")]
     pub size: Size,
-    /// The size of one segment, in bytes: the unit in which space is given back. At least `64Ki`; default `64Mi`. Example: `16Mi`.
+    /// The size of one segment, in bytes: the unit in which space is given back. From `64Ki` to `1Gi`, and at least eight times
+    /// the largest message; default `64Mi`. Example: `16Mi`.
     #[serde(default = "Storage::segment_size")]
     pub segment_size: Size,
 }

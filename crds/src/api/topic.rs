@@ -60,7 +60,8 @@ pub struct TopicSpec {
     /// zero; default `30s`. Example: `5m`.
     #[serde(default = "ack_timeout")]
     pub ack_timeout: Duration,
-    /// The largest message, envelope included, in bytes. From 1 to `64Mi`; default `1Mi`. Example: `16Ki`.
+    /// The largest message, envelope included, in bytes. From 1 to `4Mi`, and at most an eighth
+    /// of its bus's `segmentSize`; default `1Mi`. Example: `16Ki`.
     #[serde(default = "max_message_size")]
     pub max_message_size: Size,
 }

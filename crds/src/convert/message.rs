@@ -1,15 +1,17 @@
 //! Buses, topics and routes.
 
-use kontrol_core::{code::Code, route::Router, spec};
+use kontrol_core::{
+    code::Code,
+    limits::{LARGEST_SEGMENT, MESSAGE, SEGMENTS, SMALLEST_SEGMENT},
+    route::Router,
+    spec,
+};
 
 use super::{Pauses, backoff, identity, names};
 use crate::{
     api,
     fault::{Checker, Faults},
 };
-
-const LARGEST_MESSAGE: u64 = 64 << 20;
-const SMALLEST_SEGMENT: u64 = 64 << 10;
 
 impl TryFrom<&api::MessageBus> for spec::Bus {
     type Error = Faults;
@@ -21,8 +23,10 @@ impl TryFrom<&api::MessageBus> for spec::Bus {
         let storage = check.within("spec.embedded.storage", |check| {
             let segment = check.bytes("segmentSize", &storage.segment_size)?;
             let size = check.bytes("size", &storage.size)?;
-            check.ensure(segment >= SMALLEST_SEGMENT, "segmentSize", "must be at least 64Ki");
-            check.ensure(segment <= size / 2, "size", "must hold at least two segments of segmentSize");
+            let bounded = (SMALLEST_SEGMENT..=LARGEST_SEGMENT).contains(&segment);
+            check.ensure(bounded, "segmentSize", "must be between 64Ki and 1Gi");
+            let message = "must hold at least four segments of segmentSize (default 64Mi)";
+            check.ensure(segment <= size / SEGMENTS, "size", message);
             Some(spec::Storage { size, segment })
         });
         check.finish(id.zip(storage).map(|(id, storage)| Self { id, storage }))
@@ -68,8 +72,8 @@ fn convert_topic(
     let dedup_window = check.duration("dedupWindow", &topic.dedup_window);
     let ack_timeout = check.positive("ackTimeout", &topic.ack_timeout);
     let max_message = check.bytes("maxMessageSize", &topic.max_message_size);
-    let bounded = max_message.is_none_or(|bytes| (1..=LARGEST_MESSAGE).contains(&bytes));
-    check.ensure(bounded, "maxMessageSize", "must be between 1 and 64Mi");
+    let bounded = max_message.is_none_or(|bytes| (1..=MESSAGE as u64).contains(&bytes));
+    check.ensure(bounded, "maxMessageSize", "must be between 1 and 4Mi");
     Some(spec::Topic {
         id: id?,
         bus: bus?,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use kontrol_core::{
     code::Code,
     id::{Name, ObjectId, WidgetId},
-    spec,
+    limits, spec,
 };
 
 use super::{Entry, Object, cycle::circles, is_default, named::NamedWidget, object::Kind};
@@ -105,6 +105,7 @@ pub(super) fn check(entries: &[Entry], problems: &mut Vec<Problem>) {
     }
     shared(entries, problems);
     one_hub(entries, problems);
+    messages_fit(entries, problems);
     dead_letter_circles(entries, problems);
     route_circles(entries, problems);
 }
@@ -259,6 +260,26 @@ fn one_hub(entries: &[Entry], problems: &mut Vec<Problem>) {
             }
             Some(_) => {}
             None => first = Some((entry.place(), bus.storage)),
+        }
+    }
+}
+
+/// The hub takes no message above an eighth of a segment.
+fn messages_fit(entries: &[Entry], problems: &mut Vec<Problem>) {
+    for (entry, topic) in entries.iter().filter_map(|entry| Some((entry, entry.topic()?))) {
+        let bus = ObjectId { namespace: topic.id.namespace.clone(), name: topic.bus.clone() };
+        let declared = entries.iter().find_map(|entry| match &entry.object {
+            Some(Object::Bus(declared)) if declared.id == bus => Some(declared),
+            _ => None,
+        });
+        let Some(declared) = declared else { continue };
+        let largest = limits::largest_message(declared.storage.segment);
+        if topic.max_message > largest {
+            let message = format!(
+                "bus {} takes messages of up to {largest} bytes, an eighth of its segmentSize; lower maxMessageSize (default 1Mi), or raise segmentSize",
+                topic.bus
+            );
+            problems.push(entry.problem("spec.maxMessageSize", Code::InvalidValue, message));
         }
     }
 }

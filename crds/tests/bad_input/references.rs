@@ -245,3 +245,32 @@ fn nothing_is_said_of_references_while_a_text_cannot_be_read() {
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert_eq!(problems[0].file, "b.yaml");
 }
+
+#[test]
+fn sizes_that_the_hub_would_refuse_are_said() {
+    let bus =
+        |storage: &str| object("MessageBus", "default", &format!("{{embedded: {{storage: {storage}}}}}"));
+    assert_said(
+        &bus("{size: 128Mi}"),
+        &[
+            "m.yaml:4: KTL1005 MessageBus default/default, spec.embedded.storage.size: must hold at least four segments of segmentSize (default 64Mi)",
+        ],
+    );
+    assert_said(
+        &bus("{segmentSize: 2Gi}"),
+        &[
+            "m.yaml:4: KTL1005 MessageBus default/default, spec.embedded.storage.segmentSize: must be between 64Ki and 1Gi",
+        ],
+    );
+    assert_said(
+        &object("Topic", "a", "{maxMessageSize: 5Mi}"),
+        &["m.yaml:4: KTL1005 Topic default/a, spec.maxMessageSize: must be between 1 and 4Mi"],
+    );
+    assert_said(
+        &(bus("{segmentSize: 64Ki}") + &object("Topic", "a", "{}")),
+        &[
+            "m.yaml:9: KTL1005 Topic default/a, spec.maxMessageSize: bus default takes messages of up to 8192 bytes, an eighth of its segmentSize; \
+           lower maxMessageSize (default 1Mi), or raise segmentSize",
+        ],
+    );
+}
