@@ -1,5 +1,7 @@
 //! Deciders with a mistake, to prove that the checks can find it.
 
+use std::sync::Arc;
+
 use kontrol_core::{spec, time::Timestamp};
 use kontrol_plan::{
     Event,
@@ -67,6 +69,7 @@ impl Mutant {
             Self::StartsAllAtOnce if node.phase == NodePhase::Starting => {
                 let epoch = node.epoch;
                 for slot in node.children.iter_mut().filter(|slot| slot.phase == SlotPhase::Waiting) {
+                    let slot = Arc::make_mut(slot);
                     if let Inner::Widget(widget) = &mut slot.inner {
                         start(widget, epoch, now);
                         slot.phase = SlotPhase::Starting;
@@ -75,10 +78,10 @@ impl Mutant {
             }
             Self::StopsAllAtOnce => {
                 let open = node.open.iter().filter(|open| open.kind == OpenKind::Restart);
-                let open =
-                    open.filter(|open| open.stage == Stage::Stopping).flat_map(|open| open.scope.clone());
-                let scope: Vec<_> = open.collect();
+                let open = open.filter(|open| open.stage == Stage::Stopping);
+                let scope: Vec<_> = open.flat_map(|open| open.scope.iter().cloned()).collect();
                 for slot in node.children.iter_mut().filter(|slot| scope.contains(&slot.key)) {
+                    let slot = Arc::make_mut(slot);
                     if let (Inner::Widget(widget), SlotPhase::Up) = (&mut slot.inner, slot.phase) {
                         stop(widget, now);
                         slot.phase = SlotPhase::Stopping;
@@ -88,7 +91,7 @@ impl Mutant {
             _ => {}
         }
         for slot in &mut node.children {
-            if let Inner::Node(below) = &mut slot.inner {
+            if let Inner::Node(below) = &mut Arc::make_mut(slot).inner {
                 self.misdecides(below, events, now);
             }
         }

@@ -28,7 +28,6 @@ impl Planner<'_> {
 
     /// Instances of a widget whose ends were taken note of, and those that no replica has any more.
     pub(crate) fn clear_away(&mut self, widget: &Widget, seen: &[&Instance]) {
-        self.known += seen.len();
         for instance in seen {
             let replica = widget.replicas.get(instance.id.ordinal as usize);
             let is_current = replica

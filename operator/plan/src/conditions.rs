@@ -28,15 +28,15 @@ impl Planner<'_> {
 /// `down` is why the node does not run where it does not.
 fn conclude(node: &mut Node, down: Reason, now: Timestamp, generation: Option<u64>) {
     for slot in &mut node.children {
-        if let Inner::Node(below) = &mut slot.inner {
-            let down = match (below.phase, slot.phase) {
-                (_, SlotPhase::Ended | SlotPhase::Forgotten) => Reason::ShutDown,
-                _ => Reason::Waiting,
-            };
+        let down = match slot.phase {
+            SlotPhase::Ended | SlotPhase::Forgotten => Reason::ShutDown,
+            _ => Reason::Waiting,
+        };
+        if let Some(below) = slot.node_mut() {
             conclude(below, down, now, generation);
         }
     }
-    let ready = node.phase == NodePhase::Running && node.children.iter().all(is_ready);
+    let ready = node.phase == NodePhase::Running && node.children.iter().all(|slot| is_ready(slot));
     let working = match node.phase {
         NodePhase::Starting => Some(Reason::Starting),
         NodePhase::Stopping(_) => Some(Reason::Stopping),

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{End, StartError, status::Key};
 
 /// A fact and what led to it, down to the end of a leaf.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cause {
     /// When.
     pub at: Timestamp,
@@ -88,7 +88,7 @@ pub enum Event {
         /// Who.
         node: ObjectId,
         /// Which, in order.
-        children: Vec<Key>,
+        children: Arc<[Key]>,
         /// By which strategy.
         strategy: Strategy,
         /// The epoch that begins.
@@ -165,7 +165,7 @@ pub enum Event {
         /// Who.
         node: ObjectId,
         /// Which, in order.
-        children: Vec<Key>,
+        children: Arc<[Key]>,
     },
     /// The manifest no longer has this child.
     Removes {

@@ -12,7 +12,7 @@ use kontrol_core::{
 };
 
 use crate::{
-    desired::Desired,
+    desired::{Desired, DesiredChild},
     event::{Cause, Event},
     plan::Planner,
     status::{Inner, Key, Node, NodePhase, Open, OpenKind, SlotPhase, Stage, Why},
@@ -23,8 +23,8 @@ impl Planner<'_> {
     /// Makes at most one decision here and in each node below; says whether there was one.
     pub(crate) fn decide_in(&mut self, node: &mut Node, desired: Desired<'_>) -> bool {
         let mut decided = false;
-        for (slot, child) in node.children.iter_mut().zip(desired.children()) {
-            if let (Inner::Node(below), Some(desired)) = (&mut slot.inner, child.node()) {
+        for (at, below) in node.nodes_mut() {
+            if let Some(desired) = desired.child(at).and_then(DesiredChild::node) {
                 decided |= self.decide_in(below, desired);
             }
         }
@@ -61,7 +61,7 @@ impl Planner<'_> {
         let (Some(slot), Some(child)) = (node.children.get_mut(at), desired.child(at)) else { return };
         let (normal, because) = match (slot.phase, slot.verdict()) {
             (SlotPhase::Failed(_), _) => {
-                let because = slot.failed.take();
+                let because = Arc::make_mut(slot).failed.take();
                 return self.restart(node, desired, at, because);
             }
             (_, Verdict::Ended { started, normal, because, .. }) => (started && normal, because),
@@ -70,6 +70,7 @@ impl Planner<'_> {
         if restarts(child.restart(), normal) {
             return self.restart(node, desired, at, because);
         }
+        let slot = Arc::make_mut(slot);
         slot.begin_stop(self.now);
         slot.phase = if child.restart() == Restart::Never { SlotPhase::Forgotten } else { SlotPhase::Ended };
         let key = slot.key.clone();
@@ -101,11 +102,13 @@ impl Planner<'_> {
             Strategy::OneForAll => 0..node.children.len(),
         };
         let places = || range.clone().filter_map(|at| Some((node.children.get(at)?, desired.child(at)?)));
-        let scope: Vec<Key> = places().map(|(slot, _)| slot.key.clone()).collect();
-        let children = places()
-            .filter(|(_, child)| child.restart() != Restart::Never)
-            .map(|(slot, _)| slot.key.clone())
-            .collect();
+        let scope: Arc<[Key]> = places().map(|(slot, _)| slot.key.clone()).collect();
+        let returns = |(_, child): &(_, DesiredChild<'_>)| child.restart() != Restart::Never;
+        let children = if places().all(|place| returns(&place)) {
+            scope.clone()
+        } else {
+            places().filter(returns).map(|(slot, _)| slot.key.clone()).collect()
+        };
         let event = Event::Restarts {
             node: node.id.clone(),
             children,

@@ -1,31 +1,64 @@
 //! The observed instances by widget.
 //!
-//! Sorted by the name of the widget first: within a tree that tells most widgets apart, so a search compares little more. Whoever asks for
-//! one widget mostly asks for the next one after it, so that place is looked at before anything is searched.
+//! The widgets of the last status are numbered as they stand in the tree, and each instance is put to the number of its widget once.
+//! Whoever walks over the tree asks for one widget after the other, and worlds give instances in some such order too: the place next to
+//! the last one is looked at before anything is searched, and names are compared by their letters only where they are not the same text
+//! in memory.
 
-use std::{cell::Cell, cmp::Ordering};
+use std::{
+    cell::{Cell, OnceCell},
+    cmp::Ordering,
+    collections::HashMap,
+};
 
 use kontrol_core::id::Name;
 
-use crate::Instance;
+use crate::{
+    Instance, Status,
+    status::{Inner, Node},
+};
 
-/// The instances of one tree, in order of widget, group, ordinal and incarnation.
+/// The instances of one tree.
 pub(crate) struct Instances<'a> {
+    /// In order of their widget's number, ordinal and incarnation; those of widgets that the last status does not have come last, by name.
     sorted: Vec<&'a Instance>,
-    /// Where the instances of the widget that was asked for last end: always between two widgets.
+    /// The widgets of the last status, by number.
+    widgets: Widgets<'a>,
+    /// Where the instances of each of these end in `sorted`.
+    ends: Vec<usize>,
+    /// The number after the one that was asked for last.
     next: Cell<usize>,
 }
 
 impl<'a> Instances<'a> {
-    /// Cheapest where they come in order.
-    pub(crate) fn new(instances: &'a [Instance]) -> Self {
-        let mut sorted: Vec<_> = instances.iter().collect();
-        sorted.sort_by(|a, b| {
-            compare(&a.id.widget.widget, &b.id.widget.widget)
-                .then_with(|| compare(&a.id.widget.group, &b.id.widget.group))
-                .then_with(|| (a.id.ordinal, a.incarnation).cmp(&(b.id.ordinal, b.incarnation)))
+    /// Cheapest where they come in the order of the status.
+    pub(crate) fn new(status: &'a Status, instances: &'a [Instance]) -> Self {
+        let widgets = Widgets::of(status);
+        let mut ends = vec![0; widgets.list.len()];
+        let mut numbered = Vec::with_capacity(instances.len());
+        let mut last = 0;
+        for instance in instances {
+            let (group, widget) = (&instance.id.widget.group, &instance.id.widget.widget);
+            let near = [last, last + 1].into_iter().find(|number| widgets.is(*number, group, widget));
+            let number = near.or_else(|| widgets.search(group, widget));
+            if let Some(count) = number.and_then(|number| ends.get_mut(number)) {
+                *count += 1;
+            }
+            last = number.unwrap_or(last);
+            numbered.push((number.unwrap_or(usize::MAX), instance));
+        }
+        let mut end = 0;
+        for count in &mut ends {
+            end += *count;
+            *count = end;
+        }
+        numbered.sort_by(|(number, instance), (other_number, other)| {
+            let names = || if *number == usize::MAX { by_name(instance, other) } else { Ordering::Equal };
+            let process = |instance: &Instance| (instance.id.ordinal, instance.incarnation);
+            number.cmp(other_number).then_with(names).then_with(|| process(instance).cmp(&process(other)))
         });
-        Self { sorted, next: Cell::new(0) }
+        let sorted = numbered.into_iter().map(|(_, instance)| instance).collect();
+        Self { sorted, widgets, ends, next: Cell::new(0) }
     }
 
     /// How many there are.
@@ -38,24 +71,91 @@ impl<'a> Instances<'a> {
         self.sorted.iter().copied()
     }
 
-    /// The instances of one widget.
+    /// The instances of one widget, in order of ordinal and incarnation.
     pub(crate) fn of(&self, group: &Name, widget: &Name) -> &[&'a Instance] {
-        let place = |instance: &&Instance| {
-            compare(&instance.id.widget.widget, widget)
-                .then_with(|| compare(&instance.id.widget.group, group))
-        };
         let next = self.next.get();
-        let is_next = self.sorted.get(next).is_some_and(|at| place(at) == Ordering::Equal);
-        let from = if is_next {
-            next
-        } else {
-            self.sorted.partition_point(|instance| place(instance) == Ordering::Less)
+        let number = self.widgets.near(next, group, widget).or_else(|| self.widgets.search(group, widget));
+        let Some(number) = number else { return self.of_stranger(group, widget) };
+        self.next.set(number + 1);
+        let before = number.checked_sub(1).and_then(|before| self.ends.get(before));
+        let (from, to) = (before.copied().unwrap_or(0), self.ends.get(number).copied().unwrap_or(0));
+        self.sorted.get(from..to).unwrap_or_default()
+    }
+
+    /// The instances of a widget that the last status does not have.
+    fn of_stranger(&self, group: &Name, widget: &Name) -> &[&'a Instance] {
+        let strangers =
+            self.ends.last().map_or(&*self.sorted, |end| self.sorted.get(*end..).unwrap_or_default());
+        let place = |instance: &&Instance| {
+            (&instance.id.widget.group, &instance.id.widget.widget).cmp(&(group, widget))
         };
-        let rest = self.sorted.get(from..).unwrap_or_default();
-        let len = rest.iter().take_while(|instance| place(instance) == Ordering::Equal).count();
-        self.next.set(from + len);
+        let from = strangers.partition_point(|instance| place(instance) == Ordering::Less);
+        let rest = strangers.get(from..).unwrap_or_default();
+        let len = rest.partition_point(|instance| place(instance) == Ordering::Equal);
         rest.get(..len).unwrap_or_default()
     }
+}
+
+/// The widgets of a status, in the order of its tree.
+struct Widgets<'a> {
+    /// Group and name of each.
+    list: Vec<(&'a Name, &'a Name)>,
+    /// Whether no two have one name. A widget that leaves and the one that took its place elsewhere in the tree have, and share instances.
+    unique: bool,
+    /// Their numbers by group and name, once somebody had to search.
+    index: OnceCell<HashMap<(&'a str, &'a str), usize>>,
+}
+
+impl<'a> Widgets<'a> {
+    fn of(status: &'a Status) -> Self {
+        let mut widgets = Self { list: Vec::new(), unique: true, index: OnceCell::new() };
+        if let Some(root) = &status.root {
+            widgets.enumerate(root);
+        }
+        widgets
+    }
+
+    fn enumerate(&mut self, node: &'a Node) {
+        self.unique &= node.leaving.is_empty();
+        self.list.reserve(node.children.len());
+        for slot in node.children.iter().chain(&node.leaving) {
+            match &slot.inner {
+                Inner::Widget(_) => self.list.push((&node.id.name, &slot.key.name)),
+                Inner::Node(below) => self.enumerate(below),
+            }
+        }
+    }
+
+    /// Whether this number is the widget's.
+    fn is(&self, number: usize, group: &Name, widget: &Name) -> bool {
+        self.unique && self.list.get(number).is_some_and(|known| *known == (group, widget))
+    }
+
+    /// The number of a widget, at or near this one as a rule, as far as that can be told at a glance.
+    fn near(&self, number: usize, group: &Name, widget: &Name) -> Option<usize> {
+        if self.is(number, group, widget) {
+            return Some(number);
+        }
+        let is_same = |name: &Name, other: &Name| std::ptr::eq(name.as_str(), other.as_str());
+        let is = |known: &(&Name, &Name)| is_same(known.1, widget) && is_same(known.0, group);
+        let (before, rest) = self.list.split_at_checked(number).filter(|_| self.unique)?;
+        let after = rest.iter().position(is).map(|at| number + at);
+        after.or_else(|| before.iter().position(is))
+    }
+
+    /// The number of a widget: the first of its name.
+    fn search(&self, group: &Name, widget: &Name) -> Option<usize> {
+        let numbers = || self.list.iter().enumerate().rev();
+        let index = self.index.get_or_init(|| {
+            numbers().map(|(number, (group, widget))| ((group.as_str(), widget.as_str()), number)).collect()
+        });
+        index.get(&(group.as_str(), widget.as_str())).copied()
+    }
+}
+
+fn by_name(a: &Instance, b: &Instance) -> Ordering {
+    let (a, b) = (&a.id.widget, &b.id.widget);
+    (&a.group, &a.widget).cmp(&(&b.group, &b.widget))
 }
 
 /// The process of this number among the instances of one widget.
@@ -64,8 +164,4 @@ pub(crate) fn find<'a>(instances: &[&'a Instance], ordinal: usize, incarnation: 
         .iter()
         .find(|instance| instance.id.ordinal as usize == ordinal && instance.incarnation == incarnation)
         .copied()
-}
-
-fn compare(a: &Name, b: &Name) -> Ordering {
-    if std::ptr::eq(a.as_str(), b.as_str()) { Ordering::Equal } else { a.cmp(b) }
 }

@@ -1,7 +1,9 @@
 //! How a status follows its manifest: children are matched by kind and name, what is the same stays as it is, what is new waits to be
 //! started, what is no longer there leaves. An order of children that changed restarts nobody; it rules the next start and stop.
 
-use kontrol_core::{id::ObjectId, time::Timestamp};
+use std::sync::Arc;
+
+use kontrol_core::{id::ObjectId, spec, time::Timestamp};
 
 use crate::{
     Instance,
@@ -41,7 +43,7 @@ impl Node {
         let mut places = Vec::with_capacity(keys.len());
         let mut next = 0;
         for key in keys {
-            let is = |slot: &Slot| slot.key == *key;
+            let is = |slot: &Arc<Slot>| slot.key == *key;
             let at = match self.children.get(next) {
                 Some(slot) if is(slot) => Some(next),
                 _ => self.children.iter().position(is),
@@ -80,44 +82,38 @@ impl Planner<'_> {
             self.rearrange(node, desired, floor);
         }
         for (slot, child) in node.children.iter_mut().zip(desired.children()) {
-            match (&mut slot.inner, child) {
-                (Inner::Widget(widget), DesiredChild::Widget(spec)) => {
-                    widget.shutdown = spec.shutdown;
-                    if policy(spec).is_none() {
-                        widget.scaling = None;
-                        widget.desired = spec.replicas;
-                    }
-                    if slot.phase == SlotPhase::Starting && widget.revision != spec.revision {
-                        widget.begin_stop(self.now);
-                        slot.phase = SlotPhase::Stopping;
+            match child {
+                DesiredChild::Widget(spec) if !slot.is_aligned(spec) => {
+                    Arc::make_mut(slot).align(spec, self.now);
+                }
+                DesiredChild::Widget(_) => {}
+                DesiredChild::Node(child) => {
+                    if let Some(below) = slot.node_mut() {
+                        self.align(below, Desired(&child.node), floor);
                     }
                 }
-                (Inner::Node(below), DesiredChild::Node(child)) => {
-                    self.align(below, Desired(&child.node), floor);
-                }
-                (Inner::Widget(_), DesiredChild::Node(_)) | (Inner::Node(_), DesiredChild::Widget(_)) => {}
             }
         }
     }
 
     fn rearrange(&mut self, node: &mut Node, desired: Desired<'_>, floor: u64) {
-        let mut old: Vec<Slot> = std::mem::take(&mut node.children);
+        let mut old = std::mem::take(&mut node.children);
         for child in desired.children() {
             let kept = old.iter().position(|slot| child.is(&slot.key)).map(|at| old.remove(at));
             let back = || {
                 let at = node.leaving.iter().position(|slot| child.is(&slot.key))?;
                 Some(node.leaving.remove(at))
             };
-            let slot = kept.or_else(back).unwrap_or_else(|| self.slot(&node.id, child, floor));
+            let slot = kept.or_else(back).unwrap_or_else(|| Arc::new(self.slot(&node.id, child, floor)));
             node.children.push(slot);
         }
         for slot in &old {
             self.tell(Event::Removes { node: node.id.clone(), child: slot.key.clone() });
         }
         node.leaving.extend(old);
-        let keys = &node.children;
+        let is_here = |key: &&Key| node.children.iter().any(|slot| slot.key == **key);
         for open in &mut node.open {
-            open.scope.retain(|key| keys.iter().any(|slot| slot.key == *key));
+            open.scope = open.scope.iter().filter(is_here).cloned().collect();
         }
     }
 
@@ -137,14 +133,21 @@ impl Planner<'_> {
     pub(crate) fn fit(&mut self, node: &mut Node, desired: Desired<'_>) {
         let (epoch, runs) = (node.epoch, matches!(node.phase, NodePhase::Starting | NodePhase::Running));
         for (slot, child) in node.children.iter_mut().zip(desired.children()) {
-            match (&mut slot.inner, child) {
-                (Inner::Widget(widget), DesiredChild::Widget(spec)) => {
-                    if runs && matches!(slot.phase, SlotPhase::Starting | SlotPhase::Up) {
+            match child {
+                DesiredChild::Widget(spec) => {
+                    if runs
+                        && matches!(slot.phase, SlotPhase::Starting | SlotPhase::Up)
+                        && slot.widget().is_some_and(|widget| !widget.fits())
+                        && let Some(widget) = slot.widget_mut()
+                    {
                         widget.fit(spec, epoch, self.now);
                     }
                 }
-                (Inner::Node(below), DesiredChild::Node(child)) => self.fit(below, Desired(&child.node)),
-                (Inner::Widget(_), DesiredChild::Node(_)) | (Inner::Node(_), DesiredChild::Widget(_)) => {}
+                DesiredChild::Node(child) => {
+                    if let Some(below) = slot.node_mut() {
+                        self.fit(below, Desired(&child.node));
+                    }
+                }
             }
         }
     }
@@ -168,7 +171,7 @@ impl Planner<'_> {
 
     pub(crate) fn follow(&mut self, node: &mut Node, at: usize) {
         let Some(slot) = node.children.get(at) else { return };
-        let scope = vec![slot.key.clone()];
+        let scope: Arc<[Key]> = Arc::new([slot.key.clone()]);
         self.tell(Event::Follows { node: node.id.clone(), children: scope.clone() });
         node.open.push(Open { kind: OpenKind::Manifest, scope, stage: Stage::Stopping });
     }
@@ -178,6 +181,7 @@ impl Planner<'_> {
     fn take_over(&mut self, node: &mut Node) -> bool {
         let mut any = false;
         for slot in &mut node.children {
+            let slot = Arc::make_mut(slot);
             let taken = match &mut slot.inner {
                 Inner::Widget(widget) => {
                     let seen = self.instances.of(&node.id.name, &slot.key.name);
@@ -196,6 +200,29 @@ impl Planner<'_> {
             node.up_since = Some(self.now);
         }
         any
+    }
+}
+
+impl Slot {
+    /// Whether its widget follows what its manifest says of one that goes on.
+    fn is_aligned(&self, spec: &spec::Widget) -> bool {
+        let Inner::Widget(widget) = &self.inner else { return true };
+        let sized = policy(spec).is_some() || (widget.scaling.is_none() && widget.desired == spec.replicas);
+        let outdated = self.phase == SlotPhase::Starting && widget.revision != spec.revision;
+        sized && !outdated && widget.shutdown == spec.shutdown
+    }
+
+    fn align(&mut self, spec: &spec::Widget, now: Timestamp) {
+        let Inner::Widget(widget) = &mut self.inner else { return };
+        widget.shutdown = spec.shutdown;
+        if policy(spec).is_none() {
+            widget.scaling = None;
+            widget.desired = spec.replicas;
+        }
+        if self.phase == SlotPhase::Starting && widget.revision != spec.revision {
+            widget.begin_stop(now);
+            self.phase = SlotPhase::Stopping;
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Status, signals::WidgetSignals};
 
 /// All that a plan knows of the world, for one tree.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observed {
     /// The status of the last plan, as it was written; the default where there is none or it was lost.
     pub status: Status,

@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Action, Observed, RestartRequest,
-    desired::Desired,
+    desired::{Desired, DesiredChild},
     event::{Cause, Event},
     instances::Instances,
     status::{Inner, Node, Slot, Status},
 };
 
 /// What follows from an observation.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// The status to write before anything else is done.
     pub status: Status,
@@ -31,7 +31,7 @@ pub struct Plan {
 /// this tree.
 pub fn plan(desired: Option<&spec::Node>, observed: &Observed, now: Timestamp) -> Plan {
     let mut status = observed.status.clone();
-    let instances = Instances::new(&observed.instances);
+    let instances = Instances::new(&observed.status, &observed.instances);
     let mut planner = Planner {
         observed,
         instances: &instances,
@@ -112,25 +112,26 @@ impl<'a> Planner<'a> {
         let wanted = node.children.iter_mut().enumerate();
         let wanted = wanted.map(|(at, slot)| (slot, desired.and_then(|desired| desired.child(at))));
         let leaving = node.leaving.iter_mut().map(|slot| (slot, None));
-        for (Slot { key, inner, .. }, child) in wanted.chain(leaving) {
-            match inner {
-                Inner::Widget(widget) => {
-                    let seen = self.instances.of(group, &key.name);
-                    // One above the status's own: the status is older than the world.
-                    epoch = seen.iter().map(|instance| instance.epoch).fold(epoch, u64::max);
-                    let id = || WidgetId {
-                        namespace: namespace.clone(),
-                        group: group.clone(),
-                        widget: key.name.clone(),
-                    };
-                    let spec = child.and_then(crate::desired::DesiredChild::widget);
-                    self.observe_widget(widget, &id, epoch, spec, seen);
-                    self.clear_away(widget, seen);
+        for (slot, child) in wanted.chain(leaving) {
+            let Inner::Widget(widget) = &slot.inner else {
+                if let Some(below) = slot.node_mut() {
+                    self.observe(below, child.and_then(DesiredChild::node));
                 }
-                Inner::Node(node) => {
-                    self.observe(node, child.and_then(crate::desired::DesiredChild::node));
-                }
+                continue;
+            };
+            let seen = self.instances.of(group, &slot.key.name);
+            self.known += seen.len();
+            // One above the status's own: the status is older than the world.
+            epoch = seen.iter().map(|instance| instance.epoch).fold(epoch, u64::max);
+            let spec = child.and_then(DesiredChild::widget);
+            if spec.is_some_and(|spec| widget.is_as_noted(spec, seen)) {
+                continue;
             }
+            let Slot { key, inner: Inner::Widget(widget), .. } = Arc::make_mut(slot) else { continue };
+            let id =
+                || WidgetId { namespace: namespace.clone(), group: group.clone(), widget: key.name.clone() };
+            self.observe_widget(widget, &id, epoch, spec, seen);
+            self.clear_away(widget, seen);
         }
         node.epoch = epoch;
     }

@@ -1,6 +1,8 @@
 //! Restarts that users ask for. A request is handled once: what it asks for remembers its time. A start that is decided for any other
 //! reason after a request is as good as what was asked for.
 
+use std::sync::Arc;
+
 use kontrol_core::{id::ObjectId, time::Timestamp};
 
 use crate::{
@@ -48,11 +50,11 @@ impl Planner<'_> {
 
     pub(crate) fn restart_as_asked(&mut self, node: &mut Node, at: usize, asked: Timestamp) {
         let Some(slot) = node.children.get_mut(at) else { return };
-        slot.asked = asked;
+        Arc::make_mut(slot).asked = asked;
         let key = slot.key.clone();
         let event = Event::Asked { node: node.id.clone(), child: Some(key.clone()) };
         node.last = Some(self.tell_because(event, None));
-        node.open.push(Open { kind: OpenKind::Asked, scope: vec![key], stage: Stage::Stopping });
+        node.open.push(Open { kind: OpenKind::Asked, scope: Arc::new([key]), stage: Stage::Stopping });
     }
 
     /// A child is being started: what was asked for before is done by that.

@@ -14,7 +14,7 @@ use crate::{
     plan::Planner,
     scaling::{self, History, Queue, Reading},
     signals::{ReplicaSignals, WidgetSignals},
-    status::{Inner, Node, Replica, ReplicaPhase, ScalingStatus, SlotPhase, Widget},
+    status::{Node, Replica, ReplicaPhase, ScalingStatus, SlotPhase, Widget},
 };
 
 /// The policy of a widget whose replicas the plan decides.
@@ -26,16 +26,21 @@ impl Planner<'_> {
     /// Decides the replicas of the widgets of this node and below. A widget that is stopped keeps its number.
     pub(crate) fn scale(&mut self, node: &mut Node, desired: Desired<'_>) {
         for (slot, child) in node.children.iter_mut().zip(desired.children()) {
-            match (&mut slot.inner, child) {
-                (Inner::Widget(widget), DesiredChild::Widget(spec)) => {
+            match child {
+                DesiredChild::Widget(spec) => {
                     let Some(policy) = policy(spec) else { continue };
+                    let runs = matches!(slot.phase, SlotPhase::Starting | SlotPhase::Up);
+                    let Some(widget) = slot.widget_mut() else { continue };
                     begin(widget, spec, policy, self.now);
-                    if matches!(slot.phase, SlotPhase::Starting | SlotPhase::Up) {
+                    if runs {
                         self.scale_widget(widget, spec, policy);
                     }
                 }
-                (Inner::Node(below), DesiredChild::Node(child)) => self.scale(below, Desired(&child.node)),
-                (Inner::Widget(_), DesiredChild::Node(_)) | (Inner::Node(_), DesiredChild::Widget(_)) => {}
+                DesiredChild::Node(child) => {
+                    if let Some(below) = slot.node_mut() {
+                        self.scale(below, Desired(&child.node));
+                    }
+                }
             }
         }
     }

@@ -33,7 +33,7 @@ impl Node {
         self.open.clear();
         self.up_since = None;
         for slot in &mut self.children {
-            slot.phase = SlotPhase::Waiting;
+            Arc::make_mut(slot).phase = SlotPhase::Waiting;
         }
         self.becomes(NodePhase::Starting, now);
     }
@@ -89,10 +89,11 @@ impl Slot {
     }
 
     /// Goes on with stopping; says whether it is gone.
-    fn stop(&mut self, now: Timestamp) -> bool {
+    fn stop(self: &mut Arc<Self>, now: Timestamp) -> bool {
         if self.phase != SlotPhase::Stopping {
-            self.begin_stop(now);
-            self.phase = SlotPhase::Stopping;
+            let slot = Arc::make_mut(self);
+            slot.begin_stop(now);
+            slot.phase = SlotPhase::Stopping;
         }
         self.is_gone()
     }
@@ -112,16 +113,12 @@ impl Planner<'_> {
     /// Carries on what is under way in this node and below; says whether something changed.
     pub(crate) fn advance(&mut self, node: &mut Node, desired: Option<Desired<'_>>, floor: &mut u64) -> bool {
         let mut changed = false;
-        for (at, slot) in node.children.iter_mut().enumerate() {
-            if let Inner::Node(below) = &mut slot.inner {
-                let desired = desired.and_then(|desired| desired.child(at)).and_then(DesiredChild::node);
-                changed |= self.advance(below, desired, floor);
-            }
+        for (at, below) in node.nodes_mut() {
+            let desired = desired.and_then(|desired| desired.child(at)).and_then(DesiredChild::node);
+            changed |= self.advance(below, desired, floor);
         }
-        for slot in &mut node.leaving {
-            if let Inner::Node(below) = &mut slot.inner {
-                changed |= self.advance(below, None, floor);
-            }
+        for below in node.leaving.iter_mut().filter_map(|slot| slot.node_mut()) {
+            changed |= self.advance(below, None, floor);
         }
         changed |= self.dismiss(node, floor);
         changed
@@ -203,7 +200,7 @@ impl Planner<'_> {
                     return true;
                 }
                 let forgotten = open.kind == OpenKind::Restart && restart == Some(Restart::Never);
-                slot.phase = if forgotten { SlotPhase::Forgotten } else { SlotPhase::Waiting };
+                Arc::make_mut(slot).phase = if forgotten { SlotPhase::Forgotten } else { SlotPhase::Waiting };
             }
             open.stage = Stage::Starting;
             *changed = true;
@@ -215,7 +212,7 @@ impl Planner<'_> {
                 Progress::Failed(because) => {
                     self.tell_start_failed(node, at, because);
                     let failed = node.last.clone();
-                    if let Some(slot) = node.children.get_mut(at) {
+                    if let Some(slot) = node.children.get_mut(at).map(Arc::make_mut) {
                         slot.begin_stop(self.now);
                         slot.phase = SlotPhase::Failed(self.now);
                         slot.failed = failed;
@@ -240,9 +237,10 @@ impl Planner<'_> {
             return Progress::Done;
         };
         if slot.phase == SlotPhase::Stopping && slot.is_gone() {
-            slot.phase = SlotPhase::Waiting;
+            Arc::make_mut(slot).phase = SlotPhase::Waiting;
         }
         if slot.phase == SlotPhase::Waiting {
+            let slot = Arc::make_mut(slot);
             self.satisfy_requests(&node.id, slot);
             match (&mut slot.inner, child) {
                 (Inner::Widget(widget), DesiredChild::Widget(spec)) => {
@@ -260,7 +258,7 @@ impl Planner<'_> {
             SlotPhase::Starting => match slot.verdict() {
                 Verdict::Pending => Progress::Pending,
                 Verdict::Started | Verdict::Ended { started: true, .. } => {
-                    slot.phase = SlotPhase::Up;
+                    Arc::make_mut(slot).phase = SlotPhase::Up;
                     *changed = true;
                     Progress::Done
                 }
@@ -291,7 +289,7 @@ impl Planner<'_> {
             if !slot.stop(self.now) {
                 return changed;
             }
-            slot.phase = SlotPhase::Waiting;
+            Arc::make_mut(slot).phase = SlotPhase::Waiting;
             changed = true;
         }
         if !node.leaving.is_empty() {

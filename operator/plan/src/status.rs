@@ -15,7 +15,7 @@ pub use node::{Inner, Key, Kind, Node, NodePhase, Open, OpenKind, Slot, SlotPhas
 pub use widget::{Fault, Replica, ReplicaPhase, ScalingStatus, Widget};
 
 /// The status of one tree. The default is that of a tree which nobody has planned yet.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Status {
     /// The root; none before the first plan and once a removed tree is gone.

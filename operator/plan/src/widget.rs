@@ -114,6 +114,33 @@ impl Widget {
         }
     }
 
+    /// Whether as many of its replicas run as are wanted.
+    pub(crate) fn fits(&self) -> bool {
+        let desired = self.desired as usize;
+        let fits = |(ordinal, replica): (usize, &Replica)| match replica.phase {
+            ReplicaPhase::Down => ordinal >= desired || self.fault.is_some(),
+            ReplicaPhase::Done | ReplicaPhase::Stopping => true,
+            ReplicaPhase::Starting | ReplicaPhase::Up | ReplicaPhase::Failing { .. } => ordinal < desired,
+        };
+        self.replicas.len() >= desired && self.replicas.iter().enumerate().all(fits)
+    }
+
+    /// Whether what is seen of its replicas is what is noted of them, so that there is nothing to take note of.
+    pub(crate) fn is_as_noted(&self, spec: &spec::Widget, seen: &[&Instance]) -> bool {
+        let mut seen = seen.iter();
+        let noted = |(ordinal, replica): (usize, &Replica)| match replica.phase {
+            ReplicaPhase::Down | ReplicaPhase::Done => true,
+            ReplicaPhase::Up => seen.next().is_some_and(|instance| {
+                instance.id.ordinal as usize == ordinal
+                    && instance.incarnation == replica.incarnation
+                    && !matches!(instance.state, InstanceState::Hung | InstanceState::Ended(_))
+                    && is_ready(spec, Some(instance.state)) == replica.ready
+            }),
+            ReplicaPhase::Starting | ReplicaPhase::Failing { .. } | ReplicaPhase::Stopping => false,
+        };
+        self.replicas.iter().enumerate().all(noted) && seen.next().is_none()
+    }
+
     /// Stops all its replicas; an end that was not taken up is part of it.
     pub(crate) fn begin_stop(&mut self, now: Timestamp) {
         self.fault = None;

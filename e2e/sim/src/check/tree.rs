@@ -156,7 +156,7 @@ impl Checks {
 
 /// The same child in an earlier status: a child that left the manifest may have come back, and the other way round.
 fn slot_before<'a>(old: &'a Node, slot: &Slot) -> Option<&'a Slot> {
-    old.children.iter().chain(&old.leaving).find(|before| before.key == slot.key)
+    old.children.iter().chain(&old.leaving).map(|slot| &**slot).find(|before| before.key == slot.key)
 }
 
 /// A process at or below this slot that lives.

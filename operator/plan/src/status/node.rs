@@ -12,7 +12,7 @@ use super::{Conditions, Widget};
 use crate::event::Cause;
 
 /// A supervisor or a group.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Node {
     /// Group or supervisor.
@@ -29,10 +29,10 @@ pub struct Node {
     pub epoch: u64,
     /// When restarts were counted, the oldest first; those that had left the window at the last count are gone.
     pub restarts: Vec<Timestamp>,
-    /// The children, in the order of the manifest.
-    pub children: Vec<Slot>,
+    /// The children, in the order of the manifest. A plan shares with the status before it those that it leaves as they are.
+    pub children: Vec<Arc<Slot>>,
     /// Children that are no longer in the manifest and have not yet stopped, in their last order.
-    pub leaving: Vec<Slot>,
+    pub leaving: Vec<Arc<Slot>>,
     /// Restarts and other work under way.
     pub open: Vec<Open>,
     /// The last decision and what led to it, down to the end of a leaf.
@@ -101,7 +101,7 @@ impl Why {
 }
 
 /// A child, as its supervisor sees it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Slot {
     /// Its name.
@@ -121,7 +121,7 @@ pub struct Slot {
     clippy::large_enum_variant,
     reason = "a plan copies the status: a box for each of many widgets costs more than the room"
 )]
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Inner {
     /// A widget, in a group.
     Widget(Widget),
@@ -149,12 +149,12 @@ pub enum SlotPhase {
 }
 
 /// Work under way on some children: first they are stopped in reverse, then started in order.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Open {
     /// Why.
     pub kind: OpenKind,
     /// Which children, in order.
-    pub scope: Vec<Key>,
+    pub scope: Arc<[Key]>,
     /// How far.
     pub stage: Stage,
 }
@@ -182,7 +182,14 @@ pub enum Stage {
 impl Node {
     /// The replicas' highest incarnation at and below this node.
     pub(crate) fn highest_incarnation(&self) -> u64 {
-        self.children.iter().chain(&self.leaving).map(Slot::highest_incarnation).max().unwrap_or(0)
+        self.children.iter().chain(&self.leaving).map(|slot| slot.highest_incarnation()).max().unwrap_or(0)
+    }
+
+    /// The groups and supervisors right below this node, with their places, to be changed.
+    pub(crate) fn nodes_mut(&mut self) -> impl Iterator<Item = (usize, &mut Self)> {
+        let children: &mut [Arc<Slot>] =
+            if self.kind == Kind::Supervisor { &mut self.children } else { &mut [] };
+        children.iter_mut().enumerate().filter_map(|(at, slot)| Some((at, slot.node_mut()?)))
     }
 
     pub(super) fn forget_instances(&mut self) {
@@ -191,6 +198,7 @@ impl Node {
         self.open.clear();
         self.leaving.clear();
         for slot in &mut self.children {
+            let slot = Arc::make_mut(slot);
             slot.phase = SlotPhase::Waiting;
             match &mut slot.inner {
                 Inner::Widget(widget) => widget.forget_instances(),
@@ -201,6 +209,33 @@ impl Node {
 }
 
 impl Slot {
+    /// The widget in this slot.
+    pub(crate) fn widget(&self) -> Option<&Widget> {
+        match &self.inner {
+            Inner::Widget(widget) => Some(widget),
+            Inner::Node(_) => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn widget_mut(self: &mut Arc<Self>) -> Option<&mut Widget> {
+        match &mut Arc::make_mut(self).inner {
+            Inner::Widget(widget) => Some(widget),
+            Inner::Node(_) => None,
+        }
+    }
+
+    /// The group or supervisor in this slot, to be changed.
+    pub(crate) fn node_mut(self: &mut Arc<Self>) -> Option<&mut Node> {
+        if matches!(self.inner, Inner::Widget(_)) {
+            return None;
+        }
+        match &mut Arc::make_mut(self).inner {
+            Inner::Node(node) => Some(node),
+            Inner::Widget(_) => None,
+        }
+    }
+
     /// The replicas' highest incarnation in this slot.
     pub(crate) fn highest_incarnation(&self) -> u64 {
         match &self.inner {

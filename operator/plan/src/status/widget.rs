@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{event::Cause, scaling::History};
 
 /// A widget.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Widget {
     /// The template that it was started from last.
@@ -35,7 +35,7 @@ pub struct Widget {
 }
 
 /// A widget's end by itself.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Fault {
     /// When.
@@ -89,7 +89,7 @@ pub enum ReplicaPhase {
 }
 
 /// The plan's own decision about the number of replicas.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ScalingStatus {
     /// Replicas decided.

@@ -1,11 +1,14 @@
 //! Whatever is lost or done twice on the way between decisions and the world, the same comes of it.
 
+use std::sync::Arc;
+
+use kontrol_core::spec::{Node, Strategy};
 use kontrol_otp::{Mix, generate_with};
-use proptest::prelude::*;
+use proptest::prelude::{ProptestConfig, Strategy as Any, any, prop, prop_assert_eq, proptest};
 
 use super::{
     otp::{layers::layered, player},
-    world::{CRASH, KILLED, NORMAL, World, short},
+    world::{CRASH, KILLED, NORMAL, World, child, group_of, short, supervisor},
 };
 use crate::{InstanceState, plan};
 
@@ -18,7 +21,7 @@ struct Fault {
     state: InstanceState,
 }
 
-fn fault() -> impl Strategy<Value = Fault> {
+fn fault() -> impl Any<Value = Fault> {
     let state = prop::sample::select(vec![CRASH, KILLED, NORMAL, InstanceState::Hung]);
     (any::<prop::sample::Index>(), state).prop_map(|(place, state)| Fault { place, state })
 }
@@ -38,7 +41,7 @@ enum Luck {
     Doubled,
 }
 
-fn luck() -> impl Strategy<Value = Luck> {
+fn luck() -> impl Any<Value = Luck> {
     prop::sample::select(vec![Luck::Good, Luck::NotWritten, Luck::NotActed, Luck::HalfLost, Luck::Doubled])
 }
 
@@ -85,6 +88,36 @@ fn settle(world: &mut World, luck: &mut dyn Iterator<Item = Luck>) {
     panic!("no rest");
 }
 
+#[test]
+fn a_plan_shares_with_the_status_before_it_what_it_leaves_as_it_is() {
+    let mut world = World::settled(Node::Group(group_of("g", Strategy::OneForOne, &["a", "b", "c"])));
+    world.set("g/b-0", CRASH);
+    let planned = plan(world.desired.as_ref(), &world.observed, world.now);
+    let before = world.root().children.iter();
+    let shared: Vec<_> =
+        before.zip(&planned.status.root.unwrap().children).map(|(a, b)| Arc::ptr_eq(a, b)).collect();
+    assert_eq!(shared, [true, false, true]);
+}
+
+#[test]
+fn a_group_that_moved_within_its_tree_shares_its_instances_until_they_have_stopped() {
+    let g = || child(Node::Group(group_of("g", Strategy::OneForOne, &["a"])));
+    let f = || child(Node::Group(group_of("f", Strategy::OneForOne, &["a"])));
+    let top = |children| Node::Supervisor(supervisor("top", Strategy::OneForOne, children));
+    let inner =
+        |name: &str, children| child(Node::Supervisor(supervisor(name, Strategy::OneForOne, children)));
+    let mut world = World::settled(top(vec![inner("one", vec![g()]), inner("two", vec![f()])]));
+    world.slow_stops = true;
+    world.desired = Some(top(vec![inner("two", vec![f(), g()])]));
+    world.settle();
+    world.set("g/a-0", NORMAL);
+    world.settle();
+    world.slow_stops = false;
+    world.settle();
+    assert_eq!(world.running(), ["f/a-0 #1", "g/a-0 #2"]);
+    assert!(world.root().leaving.is_empty());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
@@ -102,6 +135,27 @@ proptest! {
             prop_assert_eq!(again.actions, []);
             prop_assert_eq!(again.events, []);
             prop_assert_eq!(again.status, world.observed.status.clone());
+        }
+    }
+
+    #[test]
+    fn the_order_in_which_instances_are_observed_means_nothing(
+        seed in any::<u64>(),
+        faults in prop::collection::vec((fault(), any::<prop::sample::Index>()), 1..6),
+    ) {
+        let mut world = world(seed);
+        world.settle();
+        for (fault, turn) in faults {
+            strike(&mut world, fault);
+            let planned = plan(world.desired.as_ref(), &world.observed, world.now);
+            let mut turned = world.observed.clone();
+            turned.instances.reverse();
+            if !turned.instances.is_empty() {
+                let by = turn.index(turned.instances.len());
+                turned.instances.rotate_left(by);
+            }
+            prop_assert_eq!(plan(world.desired.as_ref(), &turned, world.now), planned);
+            world.settle();
         }
     }
 

@@ -140,7 +140,7 @@ impl State {
 }
 
 fn child<'a>(status: Option<&'a Node>, kind: Kind, name: &str) -> Option<&'a Child> {
-    status?.children.iter().find(|slot| slot.key.kind == kind && slot.key.name.as_str() == name)
+    status?.children.iter().map(AsRef::as_ref).find(|slot: &&Child| slot.key.kind == kind && slot.key.name.as_str() == name)
 }
 
 fn phase_name(phase: kontrol_plan::status::SlotPhase) -> String {
