@@ -1,6 +1,7 @@
 //! Kontrol's embedded hub: one durable log and the topics that live on it.
 
 pub mod api;
+mod clock;
 mod dedup;
 mod engine;
 mod error;
@@ -20,6 +21,7 @@ pub use api::{
     Config, Cut, Delivery, Nak, Notify, Publish, Published, Recovery, Signal, Stats, TopicConfig, Who,
     dead_letter,
 };
+pub use clock::Clock;
 pub use error::{Error, Failure, OpenError};
 pub use hub::{Consumer, Hub};
 pub use receipt::Receipt;

@@ -185,7 +185,7 @@ fn replay(live: Vec<Segment>, spares: VecDeque<Segment>, state: &mut State) -> R
             rewrite(segment, reader.proof, end.offset)?;
         }
     }
-    report.records = reader.records;
+    (report.records, report.time) = (reader.records, reader.time);
     let (sequence, time) = (reader.sequence.unwrap_or(1), reader.time);
     let live = live.into_iter().zip(firsts).collect();
     Ok(Recovered { start: Start { live, spares, offset, sequence, time }, sealed, report })

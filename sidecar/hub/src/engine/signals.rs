@@ -10,7 +10,7 @@ use crate::api::{Signal, Stats};
 impl Engine {
     /// What each subscription looks like.
     pub(crate) fn signals(&self, now: Timestamp) -> Vec<Signal> {
-        let mut signals = Vec::new();
+        let (now, mut signals) = (self.log.clock(now), Vec::new());
         for topic in self.state.topics.values() {
             for subscription in &topic.subscriptions {
                 let oldest = subscription.oldest(&topic.index);
