@@ -82,7 +82,7 @@ pub struct Published {
     pub sequence: u64,
     /// Whether the same (topic, source, id) was stored before.
     pub duplicate: bool,
-    /// Messages that were dropped to make room.
+    /// Messages that had to make room, moved to the dead letter topic if there is one.
     pub dropped: u64,
     /// The subscriptions that dropped them.
     pub dropped_by: Vec<String>,
@@ -161,9 +161,9 @@ pub struct Signal {
     pub in_flight: u64,
     /// Messages that wait for a retry.
     pub delayed: u64,
-    /// Messages given up since the hub started, moved to the dead letter topic if there is one.
+    /// Messages given up since the hub started, and those that `DropOldest` moved to the dead letter topic.
     pub dead_lettered: u64,
-    /// Messages lost since the hub started: to `DropOldest`, to age, or given up with no dead letter topic to go to.
+    /// Messages lost since the hub started: to age, or to `DropOldest` or given up with no dead letter topic to go to.
     pub dropped: u64,
     /// Open consumers.
     pub consumers: u64,

@@ -316,6 +316,11 @@ impl Consumer {
         self.hub.with(|engine| engine.deliver(now, self.handle, max))
     }
 
+    /// The deliveries whose leases have ended since this was last asked: they can no longer be settled. `notify` is called for each.
+    pub fn lapsed(&self) -> Vec<u64> {
+        self.hub.with(|engine| engine.lapsed(self.handle))
+    }
+
     /// Adds credits.
     pub fn credit(&self, messages: u64) {
         self.hub.with(|engine| engine.credit(self.handle, messages));

@@ -11,7 +11,7 @@
 
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
-use kontrol_core::{spec::Storage, time::Timestamp};
+use kontrol_core::{limits, spec::Storage, time::Timestamp};
 
 use crate::{
     error::{Error, OpenError},
@@ -31,7 +31,7 @@ const ENDS: u32 = 3 * 32;
 const _: () = assert!(ENDS as usize == 3 * record::HEADER);
 
 /// Segments have a multiple of this many bytes.
-pub(crate) const SIZE_UNIT: u32 = 4096;
+pub(crate) const SIZE_UNIT: u32 = limits::SEGMENT_UNIT;
 
 /// More bytes than this are never gathered: who publishes faster than the disk takes is told so.
 const GATHER_LIMIT: usize = 32 << 20;
@@ -406,10 +406,10 @@ impl Log {
 /// The size of segments, checked.
 pub(crate) fn segment_size(storage: &Storage) -> Result<u32, OpenError> {
     let size = u32::try_from(storage.segment).unwrap_or(u32::MAX) & !(SIZE_UNIT - 1);
-    if size < SIZE_UNIT || u64::from(size) > 1 << 30 {
+    if size < SIZE_UNIT || u64::from(size) > limits::LARGEST_SEGMENT {
         return Err(OpenError::Config("segments must be of 4 KiB to 1 GiB".to_owned()));
     }
-    if storage.size / 4 < u64::from(size) {
+    if storage.size / limits::SEGMENTS < u64::from(size) {
         return Err(OpenError::Config("the storage must hold at least four segments".to_owned()));
     }
     Ok(size)

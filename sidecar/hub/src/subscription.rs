@@ -59,6 +59,8 @@ pub(crate) struct Consumer {
     pub(crate) credits: u64,
     /// Its deliveries in flight.
     pub(crate) deliveries: HashMap<u64, u64>,
+    /// Its deliveries whose leases have ended, and that it was not told of.
+    lapsed: Vec<u64>,
     notify: Notify,
     notified: bool,
 }

@@ -17,7 +17,7 @@ use kontrol_hub::{
     io::faulty::{Crash, Fault},
 };
 use support::{
-    at, configured, consumer, disk, message, name, open, poll, publish, settle, texts, topic, who,
+    SEGMENT, at, configured, consumer, disk, message, name, open, poll, publish, settle, texts, topic, who,
 };
 
 #[test]
@@ -111,7 +111,37 @@ fn a_full_buffer_that_drops_the_oldest_tells_the_publisher() {
     assert_eq!(poll(&consumer(&hub, "t", "s"), at(1)), ["b", "c"]);
     assert_eq!(poll(&consumer(&hub, "dead", "d"), at(1)), ["a"]);
     let signal = hub.signals(at(1)).into_iter().find(|signal| signal.subscription == "s").unwrap();
-    assert_eq!((signal.dropped, signal.depth), (1, 2));
+    assert_eq!((signal.dropped, signal.dead_lettered, signal.depth), (0, 1, 2), "a dead letter is not lost");
+}
+
+#[test]
+fn a_full_buffer_that_drops_the_oldest_without_a_dead_letter_topic_counts_it_as_lost() {
+    let mut ring = topic("t", &["s"]);
+    ring.topic.buffer.limit = 1;
+    ring.topic.buffer.overflow = Overflow::DropOldest;
+    let hub = configured(&disk(), &[ring]);
+    publish(&hub, at(1), message("t", "a")).unwrap();
+    assert_eq!(publish(&hub, at(1), message("t", "b")).unwrap().dropped, 1);
+    let signal = hub.signals(at(1)).remove(0);
+    assert_eq!((signal.dropped, signal.dead_lettered, signal.depth), (1, 0, 1));
+}
+
+#[test]
+fn a_publish_is_not_refused_for_the_size_of_the_dead_letters_that_it_makes() {
+    let mut ring = topic("t", &["a", "b", "c"]);
+    ring.topic.buffer.limit = 1;
+    ring.topic.buffer.overflow = Overflow::DropOldest;
+    ring.topic.dead_letter = Some(name("dead"));
+    ring.topic.max_message = SEGMENT;
+    let hub = configured(&disk(), &[ring, topic("dead", &["d"])]);
+    let large = vec![b'x'; usize::try_from(SEGMENT / 8).unwrap()];
+    publish(&hub, at(1), Publish { event: &large, ..message("t", "1") }).unwrap();
+    let next = publish(&hub, at(1), Publish { event: &large, ..message("t", "2") }).unwrap();
+    assert_eq!(next.dropped, 3);
+    let signals = hub.signals(at(1));
+    let sum = |count: fn(&kontrol_hub::Signal) -> u64| signals.iter().map(count).sum::<u64>();
+    assert_eq!(sum(|signal| signal.dropped) + sum(|signal| signal.dead_lettered), 3);
+    assert!(sum(|signal| signal.dropped) > 0);
 }
 
 #[test]
@@ -140,6 +170,31 @@ fn a_lease_that_ends_counts_as_an_attempt_and_progress_starts_it_over() {
     assert_eq!(second.attempt, 2);
     let late = consumer.ack(at(50_000), first.delivery).unwrap_err();
     assert_eq!(late, Error::UnknownDelivery { delivery: first.delivery });
+}
+
+#[test]
+fn a_consumer_is_told_of_each_lease_that_ends_also_of_the_last_one() {
+    let hub = configured(&disk(), &[topic("t", &["s"])]);
+    publish(&hub, at(0), message("t", "a")).unwrap();
+    let count = Arc::new(AtomicU32::new(0));
+    let counted = count.clone();
+    let notify = Arc::new(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
+    // Without credit for the next attempt, nothing but the end of the lease is there to be told.
+    let take = hub.subscribe("default", "t", "s", who(1), 1, notify).unwrap();
+    for attempt in 1..=3 {
+        let now = u64::from(attempt) * 40_000;
+        let held = take.poll(at(now), 9).unwrap().remove(0);
+        assert_eq!((held.attempt, take.lapsed()), (attempt, Vec::new()));
+        let told = count.load(Ordering::Relaxed);
+        hub.tick(at(now + 30_000));
+        assert_eq!(take.lapsed(), [held.delivery]);
+        assert!(count.load(Ordering::Relaxed) > told);
+        settle(&hub);
+        take.credit(1);
+    }
+    assert_eq!(hub.signals(at(200_000))[0].dead_lettered, 1);
 }
 
 #[test]

@@ -263,6 +263,12 @@ impl Engine {
         }
     }
 
+    /// The deliveries of a consumer whose leases have ended since it last asked.
+    pub(crate) fn lapsed(&mut self, handle: Handle) -> Vec<u64> {
+        let found = self.state.subscription(handle.subscription);
+        found.map(|(topic, at)| topic.subscriptions[at].lapsed(handle.consumer)).unwrap_or_default()
+    }
+
     /// Starts a lease over.
     pub(crate) fn progress(&mut self, now: Timestamp, handle: Handle, delivery: u64) -> Result<(), Error> {
         let (sequence, _) = self.flight(handle, delivery)?;
@@ -337,11 +343,12 @@ impl Engine {
                 let noted = self.note_attempt(now, subscription, sequence, flight.attempt);
                 noted.map(|()| self.gave_back(subscription, sequence, None, true))
             };
-            if ended.is_err() {
+            let Some((topic, at)) = self.state.subscription(subscription) else { return };
+            if ended.is_ok() {
+                self.notices.extend(topic.subscriptions[at].lapse(&flight));
+            } else {
                 // Nothing can be written now: the lease goes on, and the next tick tries again.
-                if let Some((topic, at)) = self.state.subscription(subscription) {
-                    topic.subscriptions[at].extend(sequence, now.plus(std::time::Duration::from_secs(1)));
-                }
+                topic.subscriptions[at].extend(sequence, now.plus(std::time::Duration::from_secs(1)));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Storing messages.
 
-use kontrol_core::{spec::Overflow, time::Timestamp};
+use kontrol_core::{limits, spec::Overflow, time::Timestamp};
 
 use super::{Engine, Landing};
 use crate::{
@@ -82,7 +82,7 @@ impl Engine {
                 topic: message.topic.to_owned(),
             })?;
             let size = message.event.len() as u64;
-            let limit = topic.config.max_message.min(self.log.largest_body() as u64 / 2);
+            let limit = topic.config.max_message.min(limits::largest_message(self.config.storage.segment));
             if size > limit {
                 return Err(Error::TooLarge { topic: message.topic.to_owned(), size, limit });
             }
@@ -157,17 +157,10 @@ impl Engine {
         }
         let new = messages;
         let mut letters = Vec::new();
-        for plan in plans {
-            for victim in &plan.victims {
-                let Victim { subscription, sequence } = *victim;
-                Item::Settled { subscription, sequence }.put(body);
-                if let Some(letter) =
-                    self.put_letter(subscription, sequence, "dropped: the buffer was full", body)?
-                {
-                    letters.push(letter);
-                    messages += 1;
-                }
-            }
+        for victim in plans.iter().flat_map(|plan| &plan.victims) {
+            let letter = self.put_victim(*victim, body)?;
+            messages += u64::from(letter.is_some());
+            letters.push(letter);
         }
         if messages == 0 {
             return Ok(self.only_duplicates(plans));
@@ -180,6 +173,7 @@ impl Engine {
 
         let mut results = Vec::with_capacity(plans.len());
         let mut next = base;
+        let mut lettered = letters.iter().map(Option::is_some);
         for plan in plans {
             let mut result = Published::default();
             match plan.outcome {
@@ -188,7 +182,9 @@ impl Engine {
                 Outcome::New => {
                     result.sequence = next;
                     result.dropped = plan.victims.len() as u64;
-                    self.drop_victims(&plan.victims, &mut result.dropped_by);
+                    for (victim, lettered) in plan.victims.iter().zip(&mut lettered) {
+                        result.dropped_by.extend(self.drop_victim(*victim, lettered));
+                    }
                     self.arrive(
                         plan.topic,
                         Entry { sequence: next, time: now, key: plan.key, place },
@@ -200,7 +196,7 @@ impl Engine {
             self.stats.duplicates += u64::from(result.duplicate);
             results.push(result);
         }
-        for (at, (topic, key)) in letters.into_iter().enumerate() {
+        for (at, (topic, key)) in letters.into_iter().flatten().enumerate() {
             let sequence = base + new + at as u64;
             self.arrive(topic, Entry { sequence, time: now, key, place }, 0);
         }
@@ -231,18 +227,36 @@ impl Engine {
         self.touch(topic);
     }
 
-    fn drop_victims(&mut self, victims: &[Victim], dropped_by: &mut Vec<String>) {
-        for Victim { subscription, sequence } in victims {
-            if let Some((topic, at)) = self.state.subscription(*subscription) {
-                let victim = &mut topic.subscriptions[at];
-                victim.dropped += 1;
-                dropped_by.push(victim.name.clone());
-                if let Some(key) = victim.settle(*sequence, &topic.index) {
-                    self.gathering.landings.push(Landing::Key { subscription: *subscription, key });
-                }
-                topic.trim();
-            }
+    /// Settles a message that makes room, and moves it to the dead letter topic if there is one; returns that topic and the message's key. Where
+    /// the record has no room for the letter, the message is lost: a publisher is not refused for what it did not send.
+    fn put_victim(&mut self, victim: Victim, body: &mut Vec<u8>) -> Result<Option<(u32, u64)>, Error> {
+        let Victim { subscription, sequence } = victim;
+        Item::Settled { subscription, sequence }.put(body);
+        let settled = body.len();
+        let letter = self.put_letter(subscription, sequence, "dropped: the buffer was full", body)?;
+        if letter.is_some() && body.len() > self.log.largest_body() {
+            tracing::warn!(sequence, "a record has no room for a dead letter: the message is dropped");
+            body.truncate(settled);
+            return Ok(None);
         }
+        Ok(letter)
+    }
+
+    /// Puts in force that a message has made room; returns the subscription's name. Moved to a dead letter topic, it is not lost.
+    fn drop_victim(&mut self, victim: Victim, lettered: bool) -> Option<String> {
+        let Victim { subscription, sequence } = victim;
+        let (topic, at) = self.state.subscription(subscription)?;
+        let dropping = &mut topic.subscriptions[at];
+        if lettered {
+            dropping.dead_lettered += 1;
+        } else {
+            dropping.dropped += 1;
+        }
+        let name = dropping.name.clone();
+        let key = dropping.settle(sequence, &topic.index);
+        topic.trim();
+        self.gathering.landings.extend(key.map(|key| Landing::Key { subscription, key }));
+        Some(name)
     }
 
     /// Adds a copy of a message for the dead letter topic of its subscription; returns that topic and the message's key. `None`: there

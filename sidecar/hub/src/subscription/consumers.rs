@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Consumer, Subscription};
+use super::{Consumer, Flight, Subscription};
 use crate::{
     api::{Notify, Who},
     index::Index,
@@ -12,7 +12,8 @@ impl Subscription {
     /// Opens a consumer.
     pub(crate) fn open(&mut self, consumer: u64, who: Who, credits: u64, notify: Notify) {
         let deliveries = HashMap::new();
-        self.consumers.insert(consumer, Consumer { who, credits, deliveries, notify, notified: false });
+        let open = Consumer { who, credits, deliveries, lapsed: Vec::new(), notify, notified: false };
+        self.consumers.insert(consumer, open);
     }
 
     /// Ends a consumer and gives back what it had in flight, without counting the attempts.
@@ -27,6 +28,21 @@ impl Subscription {
                 self.give_back(sequence, None, false);
             }
         }
+    }
+
+    /// The lease of a flight has ended. Returns how to tell its consumer.
+    pub(crate) fn lapse(&mut self, flight: &Flight) -> Option<Notify> {
+        let consumer = self.consumers.get_mut(&flight.consumer)?;
+        consumer.lapsed.push(flight.delivery);
+        Some(consumer.notify.clone())
+    }
+
+    /// The deliveries of a consumer whose leases have ended since it last asked.
+    pub(crate) fn lapsed(&mut self, consumer: u64) -> Vec<u64> {
+        self.consumers
+            .get_mut(&consumer)
+            .map(|consumer| std::mem::take(&mut consumer.lapsed))
+            .unwrap_or_default()
     }
 
     /// A consumer asks again: it is notified of what comes after.
