@@ -3,22 +3,22 @@
 //! Everything here translates between the generated types and [`Service`]; what is refused was refused there.
 
 mod calls;
+mod connection;
 mod listen;
 mod serve;
 mod status;
 mod topics;
 mod widget;
 
-pub use listen::{bind_socket, nodelay};
+pub use listen::bind_socket;
 pub use status::{problem_of, to_status};
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
 use kontrol_proto::v1::{
     self, calls_server::CallsServer, topics_server::TopicsServer, widget_server::WidgetServer,
 };
 use tokio::net::{TcpListener, UnixListener};
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{metadata::MetadataMap, transport::Server};
 
 use crate::{clock, service::Service};
@@ -54,11 +54,12 @@ pub async fn serve(
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE),
         )
-        .add_service(WidgetServer::new(widget::Door(service)))
+        .add_service(WidgetServer::new(widget::Door(service.clone())))
         .add_service(health)
         .add_optional_service(reflection);
-    let unix = router.clone().serve_with_incoming_shutdown(UnixListenerStream::new(socket), drained.clone());
-    let tcp = router.serve_with_incoming_shutdown(nodelay(tcp), drained);
+    let unix =
+        router.clone().serve_with_incoming_shutdown(listen::unix(socket, service.clone()), drained.clone());
+    let tcp = router.serve_with_incoming_shutdown(listen::tcp(tcp, service), drained);
     let doors = async { tokio::try_join!(unix, tcp).map(drop) };
     tokio::select! {
         ended = doors => ended,
@@ -105,9 +106,4 @@ fn deadline(metadata: &MetadataMap) -> Option<tokio::time::Instant> {
         _ => return None,
     };
     clock::now().checked_add(timeout.saturating_sub((timeout / 10).min(AHEAD)))
-}
-
-/// Binds a loopback address.
-pub async fn bind(address: &str) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await
 }

@@ -2,13 +2,19 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{DirBuilderExt, PermissionsExt},
+    },
     path::Path,
 };
 
 use futures::{Stream, StreamExt};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio::net::{TcpListener, UnixListener};
+use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+
+use super::connection::Connection;
+use crate::service::Service;
 
 /// Binds the Unix socket, for the user alone (0600, in a folder that is made with 0700 where it is missing). What an earlier process
 /// left at the path is removed.
@@ -27,12 +33,22 @@ pub fn bind_socket(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Accepted connections that send at once: what is served on a stream of connections has Nagle's algorithm on otherwise, which costs
-/// tens of milliseconds.
-pub fn nodelay(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStream>> {
-    TcpListenerStream::new(listener).map(|stream| {
+/// The connections of the Unix socket.
+pub(super) fn unix(listener: UnixListener, service: Service) -> impl Stream<Item = io::Result<Connection>> {
+    UnixListenerStream::new(listener).map(move |stream| begin(stream?.into_std()?.into(), &service))
+}
+
+/// The connections of the loopback port. They send at once: Nagle's algorithm, which is on otherwise, costs tens of milliseconds.
+pub(super) fn tcp(listener: TcpListener, service: Service) -> impl Stream<Item = io::Result<Connection>> {
+    TcpListenerStream::new(listener).map(move |stream| {
         let stream = stream?;
         stream.set_nodelay(true)?;
-        Ok(stream)
+        begin(stream.into_std()?.into(), &service)
     })
+}
+
+fn begin(socket: OwnedFd, service: &Service) -> io::Result<Connection> {
+    let (connection, writing) = Connection::begin(socket)?;
+    service.spawn(writing);
+    Ok(connection)
 }
