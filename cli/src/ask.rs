@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use kontrol_core::code::Code;
-use kontrol_operator::{
-    control::problem_of,
-    local::{connect_admin, running},
-};
-use kontrol_proto::v1::{
-    DownRequest, LogLine, LogsRequest, RestartRequest, ScaleRequest, TreeRequest, TreeResponse, WhyRequest,
-    admin_client::AdminClient,
+use kontrol_operator::local::{connect_admin, running};
+use kontrol_proto::{
+    status::problem_of,
+    v1::{
+        DownRequest, LogLine, LogsRequest, RestartRequest, ScaleRequest, TreeRequest, TreeResponse,
+        WhyRequest, admin_client::AdminClient,
+    },
 };
 use tokio_stream::StreamExt;
 use tonic::{Status, transport::Channel};

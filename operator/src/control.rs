@@ -27,7 +27,6 @@ use tokio_util::sync::CancellationToken;
 use crate::authority::Authority;
 pub use listener::Error;
 pub use session::{Event, Session, SessionId, Upward};
-pub use status::problem_of;
 pub(crate) use status::status;
 
 /// Decides whether a subject may have a certificate: the world knows its instances.

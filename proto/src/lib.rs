@@ -7,6 +7,8 @@
 //! Invariants: field numbers are never reused; a change is additive. The generated structs stay at the edges: what travels inside the
 //! other crates are the types of `kontrol-core`.
 
+pub mod status;
+
 /// The generated messages, clients and servers of `kontrol.v1`. Each item is documented in its `.proto` file.
 #[allow(missing_docs, unreachable_pub, clippy::pedantic, clippy::doc_markdown, clippy::large_enum_variant)]
 pub mod v1 {

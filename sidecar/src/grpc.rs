@@ -10,8 +10,9 @@ mod status;
 mod topics;
 mod widget;
 
+pub use kontrol_proto::status::problem_of;
 pub use listen::bind_socket;
-pub use status::{problem_of, to_status};
+pub use status::to_status;
 
 use std::time::Duration;
 

@@ -1,45 +1,12 @@
-//! Errors as gRPC says them: the status code, the message, and a `Problem` in the details.
+//! Errors as gRPC says them.
 
-use kontrol_proto::{Message, v1};
-use tonic::{Code, Status};
+use tonic::Status;
 
 use crate::service::Error;
 
-/// `google.rpc.Status` (<https://google.aip.dev/193>), which the `grpc-status-details-bin` trailer holds.
-#[derive(Clone, PartialEq, Message)]
-struct RpcStatus {
-    #[prost(int32, tag = "1")]
-    code: i32,
-    #[prost(string, tag = "2")]
-    message: String,
-    #[prost(message, repeated, tag = "3")]
-    details: Vec<Any>,
-}
-
-/// `google.protobuf.Any`.
-#[derive(Clone, PartialEq, Message)]
-struct Any {
-    #[prost(string, tag = "1")]
-    type_url: String,
-    #[prost(bytes = "bytes", tag = "2")]
-    value: bytes::Bytes,
-}
-
-const PROBLEM: &str = "type.googleapis.com/kontrol.v1.Problem";
-
-/// The gRPC form of an error.
+/// The gRPC form of an error: its problem is in the details.
 pub fn to_status(error: &Error) -> Status {
-    let code = error.status.number();
-    let problem = Any { type_url: PROBLEM.to_owned(), value: error.problem().encode_to_vec().into() };
-    let details = RpcStatus { code, message: error.message.clone(), details: vec![problem] };
-    Status::with_details(Code::from_i32(code), error.message.clone(), details.encode_to_vec().into())
-}
-
-/// The `Problem` in the details of a status, for clients and tests; none: it has no such details.
-pub fn problem_of(status: &Status) -> Option<v1::Problem> {
-    let details = RpcStatus::decode(status.details()).ok()?;
-    let any = details.details.into_iter().find(|any| any.type_url == PROBLEM)?;
-    v1::Problem::decode(any.value).ok()
+    kontrol_proto::status::status(error.status.number().into(), &error.problem())
 }
 
 impl From<Error> for Status {
@@ -53,6 +20,8 @@ mod tests {
     use std::time::Duration;
 
     use kontrol_core::code;
+    use kontrol_proto::status::problem_of;
+    use tonic::Code;
 
     use super::*;
 
