@@ -45,12 +45,10 @@ impl State {
     pub fn tend(&mut self, now: Timestamp) -> Vec<Effect> {
         let mut effects = Vec::new();
         let hub_there = self.hub_is_there() || self.began.plus(HUB_PATIENCE) <= now;
-        if self.needs_hub() {
-            if let Some((generation, addresses)) = self.hub.start(now) {
-                effects.push(Effect::Launch(Key::Hub(generation), Command::Hub(addresses)));
-            }
-        } else if self.hub.stop() {
-            effects.push(Effect::Order(Key::Hub(self.hub.generation()), Order::Stop(None)));
+        if self.needs_hub()
+            && let Some((generation, addresses)) = self.hub.start(now)
+        {
+            effects.push(Effect::Launch(Key::Hub(generation), Command::Hub(addresses)));
         }
         let wanted = self.wanted();
         for (widget, count) in &wanted {
@@ -90,6 +88,10 @@ impl State {
             }
             kept
         });
+        // With the last sidecar the hub goes, and nothing else may come to say so.
+        if !self.needs_hub() && self.hub.stop() {
+            effects.push(Effect::Order(Key::Hub(self.hub.generation()), Order::Stop(None)));
+        }
         effects
     }
 

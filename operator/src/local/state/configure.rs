@@ -13,13 +13,13 @@ use kontrol_proto::v1::{self, session_response::Message};
 use super::{Effect, State};
 
 impl State {
-    /// Tells each sidecar and the hub what is new for it.
+    /// Tells each sidecar and the hub what is new for it. Who is being stopped takes nothing more.
     pub fn configure(&mut self, now: Timestamp) -> Vec<Effect> {
         let mut effects = Vec::new();
         let due: Vec<(InstanceId, v1::SidecarConfig)> = self
             .slots
             .iter()
-            .filter(|(_, slot)| slot.sidecar.session().is_some())
+            .filter(|(_, slot)| slot.sidecar.session().is_some() && !slot.sidecar.is_stopping())
             .filter_map(|(instance, slot)| {
                 let config = self.sidecar_config(instance)?;
                 (slot.sent.as_ref() != Some(&config)).then(|| (instance.clone(), config))
@@ -37,7 +37,9 @@ impl State {
                 effects.push(Effect::Tell(session.clone(), Message::Sidecar(message)));
             }
         }
-        if let Some(session) = self.hub.session() {
+        // In a drain nothing starts, so no fence rises: what the hub has been told stays right to its end.
+        let due = self.drain.is_none() || self.hub_sent.is_none();
+        if let Some(session) = self.hub.session().filter(|_| due && !self.hub.is_stopping()) {
             let config = self.hub_config();
             if self.hub_sent.as_ref() != Some(&config) {
                 self.hub_version += 1;
@@ -54,7 +56,8 @@ impl State {
         let slot = self.slots.get(instance)?;
         let widget = self.desired.widget(&instance.widget)?;
         let incarnation = slot.process.as_ref().map_or(slot.fence, |process| process.incarnation);
-        let hub = self.hub.addresses().filter(|_| self.needs_hub());
+        // A sidecar without a process would be refused by the hub as soon as there is one: its incarnation is below it.
+        let hub = self.hub.addresses().filter(|_| self.needs_hub() && incarnation > 0);
         Some(v1::SidecarConfig {
             version: 0,
             incarnation,

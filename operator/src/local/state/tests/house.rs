@@ -38,6 +38,8 @@ pub(super) struct House {
     pub(super) said: Vec<(Level, String)>,
     pub(super) launched: BTreeMap<InstanceId, WidgetCommand>,
     pub(super) sidecars: Vec<Key>,
+    /// What the sidecars and the hub were told, in order.
+    pub(super) told: Vec<Message>,
     sessions: u64,
 }
 
@@ -50,13 +52,22 @@ pub(super) fn desired(text: &str) -> Desired {
 
 /// A group of these widgets, each with lines of its own.
 pub(super) fn group(rules: &str, widgets: &[(&str, &str)]) -> Desired {
+    desired(&group_text(rules, widgets))
+}
+
+/// The same with a topic, which takes a hub.
+pub(super) fn group_with_topic(widgets: &[(&str, &str)]) -> Desired {
+    let topic = "---\napiVersion: kontrol.dev/v1alpha1\nkind: Topic\nmetadata: {name: t}\nspec: {}\n";
+    desired(&format!("{}{topic}", group_text("", widgets)))
+}
+
+fn group_text(rules: &str, widgets: &[(&str, &str)]) -> String {
     let widgets: Vec<String> = widgets
         .iter()
         .map(|(name, lines)| format!("  - name: {name}\n    process: {{command: [run-{name}]}}\n{lines}"))
         .collect();
     let head = "apiVersion: kontrol.dev/v1alpha1\nkind: WidgetGroup\nmetadata: {name: g}\nspec:\n";
-    let text = format!("{head}{rules}  widgets:\n{}", widgets.concat());
-    desired(&text)
+    format!("{head}{rules}  widgets:\n{}", widgets.concat())
 }
 
 pub(super) fn instance(name: &str) -> InstanceId {
@@ -80,6 +91,7 @@ impl House {
             said: Vec::new(),
             launched: BTreeMap::new(),
             sidecars: Vec::new(),
+            told: Vec::new(),
             sessions: 0,
         };
         house.settle();
@@ -145,8 +157,13 @@ impl House {
                     self.said.push((level, text));
                     Vec::new()
                 }
-                Effect::Tell(_, Message::Sidecar(config)) => self.applied(&config),
-                Effect::Tell(..) => Vec::new(),
+                Effect::Tell(_, message) => {
+                    self.told.push(message.clone());
+                    match message {
+                        Message::Sidecar(config) => self.applied(&config),
+                        _ => Vec::new(),
+                    }
+                }
                 Effect::Launch(key, command) => self.launch(key, command),
                 Effect::Order(key, order) => self.order(key, order),
             };

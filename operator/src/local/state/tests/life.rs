@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use kontrol_core::spec::Shutdown;
 use kontrol_plan::{Action, StartError};
-use kontrol_proto::v1::Health;
+use kontrol_proto::v1::{Health, session_response::Message};
 
-use super::house::{House, Odd, group, instance};
+use super::house::{House, Odd, group, group_with_topic, instance};
 use crate::local::{
     folder::Written,
     state::{APPLY_WITHIN, Input, Key, Report},
@@ -166,4 +166,29 @@ fn a_widget_that_goes_and_comes_back_starts_above_its_old_incarnations() {
     house.take(Input::Manifest(group("", &BOTH)));
     assert!(house.state.slots[&instance("b/0")].fence > 2);
     assert_eq!(house.done.iter().filter(|done| *done == "start a").count(), 1);
+}
+
+#[test]
+fn a_drain_tells_the_hub_nothing_more() {
+    let lines = ("a", "    consumes: [{topic: t}]\n");
+    let mut house = House::new(group_with_topic(&[lines, ("b", "    produces: [{topic: t}]\n")]));
+    let hub = |told: &[Message]| told.iter().filter(|told| matches!(told, Message::Hub(_))).count();
+    assert!(hub(&house.told) > 0);
+    let before = house.told.len();
+    house.take(Input::Drain { force: false });
+    assert!(house.state.gone());
+    assert_eq!(hub(&house.told[before..]), 0, "{:?}", &house.told[before..]);
+}
+
+#[test]
+fn a_sidecar_is_shown_the_hub_when_it_speaks_for_a_process() {
+    let lines = "    consumes: [{topic: t}]\n    health: {report: {}}\n";
+    let mut house = House::new(group_with_topic(&[("a", lines), ("b", lines)]));
+    house.hears("a", Health::Ready, false);
+    let shown = house.told.iter().filter_map(|told| match told {
+        Message::Sidecar(config) if !config.hub.is_empty() => Some(config.incarnation),
+        _ => None,
+    });
+    let shown: Vec<u64> = shown.collect();
+    assert!(shown.len() >= 2 && shown.iter().all(|incarnation| *incarnation > 0), "{shown:?}");
 }
