@@ -16,6 +16,7 @@ pub mod folder;
 mod launcher;
 pub mod ledger;
 pub mod logs;
+pub mod preflight;
 mod process;
 pub mod state;
 mod user;

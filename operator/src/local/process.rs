@@ -19,6 +19,7 @@ use super::{
     launcher::Launcher,
     ledger::ignore_gone,
     logs::{Logs, Stream},
+    preflight::no_folder,
     state::{Key, Report},
     world::Message,
 };
@@ -125,8 +126,7 @@ impl Task {
     fn check(&self) -> Result<(), Report> {
         let failed = |error, reason| Err(Report::Failed { error, reason });
         if !self.launch.folder.is_dir() {
-            let folder = self.launch.folder.display();
-            return failed(StartError::Other, format!("its working folder {folder} does not exist"));
+            return failed(StartError::Other, no_folder(&self.launch.folder));
         }
         let Some(port) = self.port else { return Ok(()) };
         match TcpListener::bind(("127.0.0.1", port)) {
