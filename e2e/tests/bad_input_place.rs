@@ -7,7 +7,7 @@ use std::{
     process::{Command, Output},
 };
 
-use kontrol_e2e::world::{self, Manifest, World, alive, replica_of, until};
+use kontrol_e2e::world::{self, Manifest, Signal, World, alive, replica_of, signal, until};
 
 fn manifest() -> Manifest {
     Manifest::group("g", &[])
@@ -80,4 +80,38 @@ fn a_manifest_that_is_wrong_starts_nothing() {
     assert!(!output.status.success());
     assert!(said.contains("world.yaml") && said.contains("consums") && said.contains("KTL1002"), "{said}");
     assert!(!state.join("status.json").exists());
+}
+
+/// A folder whose path has no room for a socket.
+fn deep() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix(&"x".repeat(120)).tempdir().unwrap()
+}
+
+#[tokio::test]
+async fn a_world_is_found_by_its_folder_however_long_its_path_and_wherever_temporary_files_go() {
+    let mut world = World::start(deep(), &manifest()).unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let tree = || {
+        let mut kontrol = Command::new(world::programs().unwrap().join("kontrol"));
+        kontrol
+            .args(["tree", "-o", "json", "--state-dir"])
+            .arg(world.state())
+            .env("TMPDIR", elsewhere.path());
+        serde_json::from_slice::<serde_json::Value>(&kontrol.output().unwrap().stdout).unwrap_or_default()
+    };
+    until("its tree is shown", async || Ok((tree()["ready"] == true).then_some(()))).await.unwrap();
+    signal(world.pid(), Signal::INT).unwrap();
+    assert!(world.ended().await.unwrap().success(), "{}", world.output());
+}
+
+#[test]
+fn a_place_without_room_for_sockets_is_refused_with_the_limit_and_the_way_out() {
+    let folder = deep();
+    let path = folder.path().join("world.yaml");
+    fs::write(&path, manifest().to_string()).unwrap();
+    let kontrol = world::programs().unwrap().join("kontrol");
+    let output = Command::new(kontrol).arg("up").arg(&path).env("TMPDIR", folder.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("KTL6002: ") && said.contains("100") && said.contains("--state-dir"), "{said}");
 }

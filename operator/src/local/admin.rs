@@ -1,5 +1,10 @@
 //! What the command line asks, over gRPC on a Unix socket that only its user can open.
 
+mod answer;
+mod nearest;
+#[cfg(test)]
+mod tests;
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
@@ -10,10 +15,7 @@ use std::{
 };
 
 use hyper_util::rt::TokioIo;
-use kontrol_core::{
-    code::Code,
-    id::{InstanceId, ObjectId, WidgetId},
-};
+use kontrol_core::{code::Code, id::WidgetId};
 use kontrol_proto::v1::{
     DownRequest, DownResponse, LogLine, LogsRequest, RestartRequest, RestartResponse, ScaleRequest,
     ScaleResponse, TreeRequest, TreeResponse, WhyRequest, WhyResponse,
@@ -34,17 +36,14 @@ use tonic::{
 
 use super::{
     logs::{Line, Logs},
-    state::{Named, State, short},
-    user::{private_parent, socket_path},
+    user::{Place, private_parent},
     world::{Error, Message},
 };
 use crate::control::status;
+pub(super) use answer::{one, scalable, sources};
 
 /// Between two trees of a `Watch`.
 const WATCH_EVERY: Duration = Duration::from_millis(100);
-/// Past lines of each process, where a request names no number.
-const TAIL: usize = 100;
-
 type Answer<T> = oneshot::Sender<Result<T, Status>>;
 
 /// A question to the world.
@@ -57,73 +56,6 @@ pub(super) enum Ask {
     Down(bool, oneshot::Sender<()>),
 }
 
-/// The one thing that a name means.
-pub(super) fn one(state: &State, name: &str) -> Result<Named, Status> {
-    let mut found = state.named(name);
-    match (found.pop(), found.is_empty()) {
-        (Some(named), true) => Ok(named),
-        (Some(last), false) => {
-            found.push(last);
-            let all: Vec<String> = found.iter().map(Named::describe).collect();
-            let message = format!("{name:?} may mean {}; write more of it", all.join(" or "));
-            Err(status(Code::NoSuchObject, name, message))
-        }
-        (None, _) => {
-            let message = format!("there is no {name:?} here; there are {}", state.names().join(", "));
-            Err(status(Code::NoSuchObject, name, message))
-        }
-    }
-}
-
-/// A widget whose replicas a user may set, and how many it has.
-pub(super) fn scalable(state: &State, name: &str, replicas: u32) -> Result<(WidgetId, u32), Status> {
-    let widget = match one(state, name)? {
-        Named::Widget(widget) => widget,
-        // A Widget outside any group is in a group of its own name.
-        Named::Group(id) if state.desired().widget(&same_name(&id)).is_some() => same_name(&id),
-        other => {
-            let message =
-                format!("{} has no replicas of its own; scale one of its widgets", other.describe());
-            return Err(status(Code::NotScalable, name, message));
-        }
-    };
-    state.may_scale(&widget, replicas).map_err(|reason| status(Code::NotScalable, name, reason))?;
-    let before = state.desired().widget(&widget).map_or(0, |widget| widget.replicas);
-    Ok((widget, before))
-}
-
-fn same_name(group: &ObjectId) -> WidgetId {
-    WidgetId { namespace: group.namespace.clone(), group: group.name.clone(), widget: group.name.clone() }
-}
-
-/// The log sources of what a name means; an empty name: all.
-pub(super) fn sources(state: &State, name: &str) -> Result<Vec<String>, Status> {
-    let of = |widget: &WidgetId| {
-        let instances = state.instances(widget);
-        instances.iter().flat_map(|i: &InstanceId| [short(i), format!("{} sidecar", short(i))]).collect()
-    };
-    if name == "hub" {
-        return Ok(vec!["hub".to_owned()]);
-    }
-    if name.is_empty() {
-        let mut all: Vec<String> =
-            state.desired().widgets().flat_map(|widget| -> Vec<String> { of(&widget.id) }).collect();
-        all.extend([String::new(), "hub".to_owned()]);
-        return Ok(all);
-    }
-    match one(state, name)? {
-        Named::Widget(widget) => Ok(of(&widget)),
-        Named::Group(group) => {
-            let widgets = state
-                .desired()
-                .widgets()
-                .filter(|widget| widget.id.group == group.name && widget.id.namespace == group.namespace);
-            Ok(widgets.flat_map(|widget| -> Vec<String> { of(&widget.id) }).collect())
-        }
-        Named::Supervisor(_) => Ok(vec![String::new()]),
-    }
-}
-
 /// Listens on the socket; one that a crash left is replaced, for the folder's lock is held.
 pub(super) fn listen(path: &Path) -> Result<UnixListener, Error> {
     let failed = |source| Error::Socket { path: path.to_owned(), source };
@@ -132,7 +64,8 @@ pub(super) fn listen(path: &Path) -> Result<UnixListener, Error> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
-    let listener = UnixListener::bind(path).map_err(failed)?;
+    let place = Place::of(path).map_err(failed)?;
+    let listener = UnixListener::bind(place.path()).map_err(failed)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
     Ok(listener)
 }
@@ -156,11 +89,13 @@ pub(super) async fn serve(
 
 /// Connects to the world of a state folder; none: there is none.
 pub async fn connect(state: &Path) -> Option<AdminClient<Channel>> {
-    let root = state.canonicalize().ok()?;
-    let path: PathBuf = socket_path(root.join("control.sock"));
+    let path: PathBuf = state.canonicalize().ok()?.join("control.sock");
     let connector = tower::service_fn(move |_: http::Uri| {
         let path = path.clone();
-        async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
+        async move {
+            let place = Place::of(&path)?;
+            Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(place.path()).await?))
+        }
     });
     let channel = Endpoint::from_static("http://kontrol").connect_with_connector(connector).await.ok()?;
     Some(AdminClient::new(channel))
@@ -234,7 +169,7 @@ impl Admin for Service {
         let followed = follow.then(|| self.logs.follow());
         let everything = name.is_empty();
         let sources = self.ask(|reply| Ask::Sources(name, reply)).await??;
-        let tail = if tail == 0 { TAIL } else { usize::try_from(tail).unwrap_or(TAIL) };
+        let tail = usize::try_from(tail).unwrap_or(usize::MAX);
         let (logs, wanted) = (Arc::clone(&self.logs), sources.clone());
         let read = move || wanted.iter().flat_map(|source| logs.tail(source, tail)).collect::<Vec<_>>();
         let mut past = tokio::task::spawn_blocking(read).await.map_err(ending)?;

@@ -13,6 +13,8 @@ use kontrol_plan::Status;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use super::user::{SOCKET_PATH_LIMIT, fits, socket_path};
+
 /// What is wrong with the state folder.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -32,6 +34,19 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
+    /// Neither it nor the temporary folder has room for the path of a sidecar's socket.
+    #[error(
+        "the path of a sidecar's Unix socket, {}, would have {} bytes, and the system takes {limit}: choose a shorter place for the state \
+         folder with --state-dir, or for temporary files with TMPDIR",
+        socket.display(),
+        socket.as_os_str().len()
+    )]
+    TooDeep {
+        /// The socket.
+        socket: PathBuf,
+        /// The most bytes that its path may have.
+        limit: usize,
+    },
     /// The status cannot be written.
     #[error("the status cannot be written: {}: {source}; nothing is started or stopped until it can", path.display())]
     NotWritten {
@@ -47,7 +62,7 @@ impl Error {
     pub fn code(&self) -> Code {
         match self {
             Self::Held { .. } => Code::AlreadyRunning,
-            Self::Unusable { .. } => Code::StateFolderUnusable,
+            Self::Unusable { .. } | Self::TooDeep { .. } => Code::StateFolderUnusable,
             Self::NotWritten { .. } => Code::StatusNotWritten,
         }
     }
@@ -162,6 +177,12 @@ impl Folder {
     /// The folder of one sidecar.
     pub fn run(&self, name: &str) -> PathBuf {
         self.root.join("run").join(name)
+    }
+
+    /// The socket of one sidecar; an error where there is no place for it.
+    pub fn sidecar_socket(&self, name: &str) -> Result<PathBuf, Error> {
+        let socket = socket_path(self.run(name).join("socket"));
+        if fits(&socket) { Ok(socket) } else { Err(Error::TooDeep { socket, limit: SOCKET_PATH_LIMIT }) }
     }
 
     /// The record of what runs.

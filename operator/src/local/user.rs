@@ -1,5 +1,5 @@
-//! What belongs to the user rather than to one state folder: sockets whose own place has too long a path, and the list of the worlds
-//! that run, by which the command line finds the only one.
+//! What belongs to the user rather than to one state folder: sockets of sidecars whose own place has too long a path, and the list of the
+//! worlds that run, by which the command line finds the only one.
 //!
 //! ```text
 //!   <temporary folder>/kontrol-<uid>/     0700, of this user, or not used
@@ -9,24 +9,56 @@
 
 use std::{
     fs, io,
-    os::unix::{
-        ffi::{OsStrExt, OsStringExt},
-        fs::{DirBuilderExt, MetadataExt},
+    os::{
+        fd::AsRawFd,
+        unix::{
+            ffi::{OsStrExt, OsStringExt},
+            fs::{DirBuilderExt, MetadataExt},
+        },
     },
     path::{Path, PathBuf},
 };
 
 use super::connect_admin;
 
-/// The system's limit for the path of a socket is about this many bytes.
-const SOCKET_PATH_LIMIT: usize = 100;
+/// The most bytes that the path of a socket may have: the system's own limit is 107.
+pub(super) const SOCKET_PATH_LIMIT: usize = 100;
 
-/// The path of a socket: where it is wanted, or in the user's folder where that path is too long.
+/// The path of a socket that others are told of: where it is wanted, or in the user's folder where that path is too long.
 pub(super) fn socket_path(wanted: PathBuf) -> PathBuf {
-    if wanted.as_os_str().len() <= SOCKET_PATH_LIMIT {
+    if fits(&wanted) {
         return wanted;
     }
     folder().join(format!("{:016x}.sock", hash(&wanted)))
+}
+
+/// Whether a socket may have this path.
+pub(super) fn fits(path: &Path) -> bool {
+    path.as_os_str().len() <= SOCKET_PATH_LIMIT
+}
+
+/// A socket's place by which it can be bound or connected to, however long its path is, as long as this lives: whoever looks for it needs
+/// to know nothing but its path.
+#[derive(Debug)]
+pub(super) struct Place {
+    path: PathBuf,
+    _folder: Option<fs::File>,
+}
+
+impl Place {
+    /// The place of a socket in a folder that is there.
+    pub(super) fn of(socket: &Path) -> io::Result<Self> {
+        let (Some(parent), Some(name), false) = (socket.parent(), socket.file_name(), fits(socket)) else {
+            return Ok(Self { path: socket.to_owned(), _folder: None });
+        };
+        let folder = fs::File::open(parent)?;
+        let path = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
+        Ok(Self { path, _folder: Some(folder) })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 /// Makes the folder that a socket is to be in, for this user alone.
@@ -118,6 +150,20 @@ mod tests {
         let instead = socket_path(long.clone());
         assert!(instead.starts_with(folder()) && instead.as_os_str().len() < SOCKET_PATH_LIMIT);
         assert_eq!(socket_path(long), instead);
+    }
+
+    #[tokio::test]
+    async fn a_socket_is_found_by_its_path_alone_however_long_that_is() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("x".repeat(120));
+        fs::create_dir(&folder).unwrap();
+        for socket in [folder.join("s"), place.path().join("s")] {
+            let place = Place::of(&socket).unwrap();
+            let _listener = tokio::net::UnixListener::bind(place.path()).unwrap();
+            drop(place);
+            assert!(socket.exists());
+            tokio::net::UnixStream::connect(Place::of(&socket).unwrap().path()).await.unwrap();
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use kontrol_core::{code::Code, time::Timestamp};
+use kontrol_core::{code::Code, id::InstanceId, time::Timestamp};
 use kontrol_shim::Order;
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -30,7 +30,7 @@ use super::{
     logs::{Level, Logs},
     process::Task,
     state::{Command, Effect, Input, Key, Report, State, told},
-    user::{Listed, socket_path},
+    user::Listed,
 };
 use crate::{authority::Authority, clock, control};
 pub use error::Error;
@@ -96,6 +96,10 @@ impl World {
     pub async fn open(options: Options) -> Result<Self, Error> {
         let now = clock::now();
         let folder = Arc::new(Folder::open(&options.state)?);
+        for widget in options.desired.widgets() {
+            folder
+                .sidecar_socket(&programs::run_name(&InstanceId { widget: widget.id.clone(), ordinal: 0 }))?;
+        }
         let logs = Arc::new(Logs::new(folder.logs()).map_err(Error::Thread)?);
         let path = folder.processes();
         let (ledger, leftovers) =
@@ -164,7 +168,7 @@ impl World {
             let run = server.run(Arc::clone(&self.authority), known, events, stop.clone());
             servers.spawn(async move { run.await.map_err(Error::Control) });
         }
-        let socket = socket_path(self.folder.control_socket());
+        let socket = self.folder.control_socket();
         let listener = admin::listen(&socket)?;
         let admin = admin::serve(
             listener,

@@ -11,6 +11,7 @@ use kontrol_plan::{Action, End, Event, RestartTarget, StartError};
 use kontrol_proto::v1;
 use kontrol_shim::Order;
 
+use super::names::within;
 use crate::{
     control::{self, Session},
     local::{desired::Desired, logs::Level},
@@ -41,8 +42,7 @@ impl Key {
 /// `group/widget-ordinal`, after `namespace/` where that is not `default`.
 pub(crate) fn short(instance: &InstanceId) -> String {
     let WidgetId { namespace, group, widget } = &instance.widget;
-    let before = if namespace.as_str() == "default" { String::new() } else { format!("{namespace}/") };
-    format!("{before}{group}/{widget}-{}", instance.ordinal)
+    format!("{}{group}/{widget}-{}", within(namespace), instance.ordinal)
 }
 
 /// What a shim reports, or what happened instead.

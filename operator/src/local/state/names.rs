@@ -1,7 +1,7 @@
 //! Names as people write them.
 
 use kontrol_core::{
-    id::{Name, ObjectId, WidgetId},
+    id::{InstanceId, Name, ObjectId, WidgetId},
     spec,
 };
 use kontrol_plan::RestartTarget;
@@ -49,14 +49,62 @@ fn fixed_port(widget: &spec::Widget) -> bool {
 
 impl State {
     /// Everything that a name may mean. One part: a group or supervisor, else any widget of that name; two: `group/widget` or
-    /// `namespace/name`; three: `namespace/group/widget`. A trailing `-<ordinal>` or `/<ordinal>` of a replica is passed over.
+    /// `namespace/name`; three: `namespace/group/widget`. The name of a replica, `<widget>-<ordinal>` or `<widget>/<ordinal>`, means its
+    /// widget.
     pub fn named(&self, name: &str) -> Vec<Named> {
         let exact = self.find(name);
         if !exact.is_empty() {
             return exact;
         }
-        let shorter = name.rsplit_once(['-', '/']).filter(|(_, last)| last.parse::<u32>().is_ok());
-        shorter.map(|(shorter, _)| self.find(shorter)).unwrap_or_default()
+        let Some((widget, _)) = replica(name) else { return Vec::new() };
+        self.find(widget)
+            .into_iter()
+            .filter_map(|named| Some(Named::Widget(self.widget_of(named)?)))
+            .collect()
+    }
+
+    /// The ordinal where a name is that of a replica rather than of what it belongs to.
+    pub fn ordinal(&self, name: &str) -> Option<u32> {
+        replica(name).map(|(_, ordinal)| ordinal).filter(|_| self.find(name).is_empty())
+    }
+
+    /// What there is of a widget instead of this replica; none: it is there.
+    pub fn lacks(&self, widget: &WidgetId, ordinal: u32) -> Option<String> {
+        let instances = self.instances(widget);
+        if instances.iter().any(|instance| instance.ordinal == ordinal) {
+            return None;
+        }
+        let there: Vec<String> = instances.iter().map(|instance| instance.ordinal.to_string()).collect();
+        Some(match there.as_slice() {
+            [] => "it has none".to_owned(),
+            [only] => format!("it has replica {only}"),
+            [first, .., last] => format!("it has replicas {first} to {last}"),
+        })
+    }
+
+    /// The widget that has replicas under this name. A `Widget` outside any group is in a group of its own name.
+    pub fn widget_of(&self, named: Named) -> Option<WidgetId> {
+        match named {
+            Named::Widget(id) => Some(id),
+            Named::Group(ObjectId { namespace, name }) => {
+                let id = WidgetId { namespace, group: name.clone(), widget: name };
+                self.desired.widget(&id).map(|widget| widget.id.clone())
+            }
+            Named::Supervisor(_) => None,
+        }
+    }
+
+    /// The replicas of a widget, or of all widgets at and below a group or supervisor.
+    pub fn instances_of(&self, named: &Named) -> Vec<InstanceId> {
+        let of_node = |id: &ObjectId| {
+            let groups = self.desired.node(id).map(groups).unwrap_or_default();
+            let widgets = groups.into_iter().flat_map(|group| &group.widgets);
+            widgets.flat_map(|widget| self.instances(&widget.id)).collect()
+        };
+        match named {
+            Named::Widget(id) => self.instances(id),
+            Named::Group(id) | Named::Supervisor(id) => of_node(id),
+        }
     }
 
     fn find(&self, name: &str) -> Vec<Named> {
@@ -106,15 +154,32 @@ impl State {
         }
     }
 
-    /// Every name that `named` finds, for the message when it finds none.
+    /// Every name, as short as it is clear within its namespace: supervisors and groups, and after each group its widgets.
     pub fn names(&self) -> Vec<String> {
-        let groups = self.desired.trees.iter().flat_map(groups);
-        groups
-            .flat_map(|group| {
-                group.widgets.iter().map(|widget| format!("{}/{}", group.id.name, widget.id.widget))
-            })
-            .collect()
+        let mut names = Vec::new();
+        for node in self.desired.trees.iter().flat_map(all_nodes) {
+            let id = node.id();
+            let before = within(&id.namespace);
+            names.push(format!("{before}{}", id.name));
+            if let spec::Node::Group(group) = node {
+                let own = |widget: &&spec::Widget| group.widgets.len() > 1 || widget.id.widget != id.name;
+                let widgets = group.widgets.iter().filter(own);
+                names.extend(widgets.map(|widget| format!("{before}{}/{}", id.name, widget.id.widget)));
+            }
+        }
+        names
     }
+}
+
+/// What stands before a name of this namespace.
+pub(crate) fn within(namespace: &Name) -> String {
+    if namespace.as_str() == "default" { String::new() } else { format!("{namespace}/") }
+}
+
+/// A replica's name in its parts.
+fn replica(name: &str) -> Option<(&str, u32)> {
+    let (widget, ordinal) = name.rsplit_once(['-', '/'])?;
+    Some((widget, ordinal.parse().ok()?))
 }
 
 fn is(name: &Name, text: &str) -> bool {

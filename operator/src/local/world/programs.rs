@@ -18,7 +18,7 @@ use crate::{
     local::{
         folder::Folder,
         state::{Addresses, Command, WidgetCommand},
-        user::{private_parent, socket_path},
+        user::private_parent,
     },
 };
 
@@ -81,14 +81,13 @@ impl Programs {
     }
 
     fn sidecar(&self, instance: &InstanceId, addresses: Option<Addresses>) -> io::Result<Launch> {
-        let id = &instance.widget;
-        let name = format!("{}.{}.{}.{}", id.namespace, id.group, id.widget, instance.ordinal);
+        let name = run_name(instance);
         let folder = self.folder.run(&name);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         let subject = instance.to_string();
         let token = folder.join("token");
         write_secret(&token, self.authority.token(&subject).as_bytes())?;
-        let socket = socket_path(folder.join("socket"));
+        let socket = self.folder.sidecar_socket(&name).map_err(io::Error::other)?;
         private_parent(&socket)?;
         let at = addresses.unwrap_or_default();
         let arguments = [
@@ -135,6 +134,12 @@ impl Programs {
             folder: self.folder.root().to_owned(),
         }
     }
+}
+
+/// What the folder of a replica's sidecar is called.
+pub(super) fn run_name(instance: &InstanceId) -> String {
+    let id = &instance.widget;
+    format!("{}.{}.{}.{}", id.namespace, id.group, id.widget, instance.ordinal)
 }
 
 fn text(path: &Path) -> String {

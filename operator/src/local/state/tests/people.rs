@@ -1,7 +1,11 @@
 //! What people ask, and what they are told.
 
-use super::house::{House, Odd, group, instance};
-use crate::local::{folder::Written, state::Input};
+use super::house::{House, Odd, desired, group, instance};
+use crate::local::{
+    admin::{one, scalable, sources},
+    folder::Written,
+    state::{Input, Named},
+};
 
 const BOTH: [(&str, &str); 2] = [("a", ""), ("b", "")];
 
@@ -59,4 +63,71 @@ fn a_name_may_be_short_and_must_be_clear() {
         (1, 1, 1, 1, 0)
     );
     assert_eq!(house.state.named("g").len(), 1, "the group before the widget");
+}
+
+const SHOP: &str = "\
+apiVersion: kontrol.dev/v1alpha1
+kind: Supervisor
+metadata: {name: shop}
+spec: {children: [{group: prices}]}
+---
+apiVersion: kontrol.dev/v1alpha1
+kind: WidgetGroup
+metadata: {name: prices}
+spec:
+  widgets:
+  - {name: pricer, replicas: 3, process: {command: [p]}}
+  - {name: ticker, process: {command: [t]}}
+---
+apiVersion: kontrol.dev/v1alpha1
+kind: Widget
+metadata: {name: clock}
+spec: {process: {command: [c]}}
+";
+
+#[test]
+fn a_name_that_is_not_there_is_answered_with_those_that_are() {
+    let house = House::new(desired(SHOP));
+    let refused = |name: &str| one(&house.state, name).unwrap_err().message().to_owned();
+    assert_eq!(
+        refused("pricr"),
+        "there is no \"pricr\" here; did you mean prices/pricer? There are shop, prices, prices/pricer, \
+         prices/ticker, clock"
+    );
+    assert!(refused("shp").contains("did you mean shop?"), "{}", refused("shp"));
+    assert!(
+        refused("nobody").starts_with("there is no \"nobody\" here; there are shop, "),
+        "{}",
+        refused("nobody")
+    );
+    assert!(refused("prices-0").starts_with("there is no \"prices-0\""), "a group has no replicas");
+}
+
+#[test]
+fn a_replica_that_is_not_there_is_answered_with_those_that_are() {
+    let house = House::new(desired(SHOP));
+    let refused = |name: &str| one(&house.state, name).unwrap_err().message().to_owned();
+    assert_eq!(refused("pricer-7"), "default/prices/pricer has no replica 7: it has replicas 0 to 2");
+    assert_eq!(refused("prices/ticker-1"), "default/prices/ticker has no replica 1: it has replica 0");
+    assert_eq!(refused("clock-1"), "default/clock/clock has no replica 1: it has replica 0");
+    assert!(matches!(one(&house.state, "pricer-2"), Ok(Named::Widget(_))));
+}
+
+#[test]
+fn the_logs_of_a_replica_are_its_own_and_those_of_a_supervisor_are_of_all_below() {
+    let house = House::new(desired(SHOP));
+    let of = |name: &str| sources(&house.state, name).unwrap();
+    assert_eq!(of("pricer-1"), ["prices/pricer-1", "prices/pricer-1 sidecar"]);
+    assert_eq!(of("pricer").len(), 6);
+    assert_eq!(of("shop").len(), 8);
+    assert_eq!(of("").len(), 12);
+    assert_eq!(of("hub"), ["hub"]);
+    assert!(sources(&house.state, "tickr").unwrap_err().message().contains("did you mean prices/ticker?"));
+}
+
+#[test]
+fn a_widget_outside_any_group_is_scaled_by_its_name() {
+    let house = House::new(desired(SHOP));
+    assert_eq!(scalable(&house.state, "clock", 2).unwrap().0.to_string(), "default/clock/clock");
+    assert!(scalable(&house.state, "prices", 2).is_err());
 }
