@@ -46,6 +46,11 @@ pub(crate) fn summary(desired: &Desired) -> String {
 
 /// Reads everything; what is wrong is all in the error.
 pub(crate) fn read(paths: &[PathBuf]) -> Result<Desired, Vec<Problem>> {
+    desired_of(&sources(paths)?)
+}
+
+/// The texts of all manifests.
+pub(crate) fn sources(paths: &[PathBuf]) -> Result<Vec<Source>, Vec<Problem>> {
     let mut sources: Vec<Source> = Vec::new();
     let mut problems = Vec::new();
     for path in paths {
@@ -54,10 +59,12 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Desired, Vec<Problem>> {
             Err(unreadable) => problems.extend(unreadable),
         }
     }
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    let World { trees, buses, topics, routes } = kontrol_crds::load(&sources)?;
+    if problems.is_empty() { Ok(sources) } else { Err(problems) }
+}
+
+/// What these texts declare.
+pub(crate) fn desired_of(sources: &[Source]) -> Result<Desired, Vec<Problem>> {
+    let World { trees, buses, topics, routes } = kontrol_crds::load(sources)?;
     Ok(Desired { trees, buses, topics, routes })
 }
 

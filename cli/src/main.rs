@@ -3,11 +3,14 @@
 mod args;
 mod ask;
 mod lint;
+mod manifests;
+mod preflight;
 mod render;
+mod stderr;
 mod up;
 mod view;
 
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, process::ExitCode, time::Duration};
 
 use clap::Parser;
 
@@ -28,11 +31,23 @@ pub(crate) enum Outcome {
     AlreadyRunning = 4,
 }
 
+/// How long a terminal may take for what is left to say when a command ends.
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(1);
+
 fn main() -> ExitCode {
     let args = Args::parse();
+    let log = match stderr::Lines::new(std::io::stderr()) {
+        Ok(log) => log,
+        Err(error) => {
+            complain(&format!("a thread cannot be started: {error}"));
+            return ExitCode::from(Outcome::Failed as u8);
+        }
+    };
+    let writer = log.clone();
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(&args.log))
-        .with_writer(std::io::stderr)
+        .with_ansi(rustix::termios::isatty(std::io::stderr()) && std::env::var_os("NO_COLOR").is_none())
+        .with_writer(move || writer.clone())
         .init();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -44,6 +59,7 @@ fn main() -> ExitCode {
     let outcome = runtime.block_on(run(args));
     // Threads that wait for processes or for the disk must not keep the command from ending.
     runtime.shutdown_background();
+    log.flush_within(LAST_WORDS);
     ExitCode::from(outcome as u8)
 }
 

@@ -30,7 +30,7 @@ use crate::widget;
 /// How long anything may take that should take moments.
 pub const DEADLINE: Duration = Duration::from_mins(1);
 /// The file that a manifest is written to.
-const MANIFEST: &str = "world.yaml";
+pub const MANIFEST: &str = "world.yaml";
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -99,11 +99,21 @@ impl World {
 
     /// Starts `kontrol up` on a manifest by a command that becomes it, such as one that changes its mounts first.
     pub fn start_by(folder: TempDir, manifest: &str, by: &[String]) -> anyhow::Result<Self> {
+        Self::start_with(folder, manifest, by, |_| {})
+    }
+
+    /// As [`World::start_by`], after `change` had its way with the command, such as with where its output goes.
+    pub fn start_with(
+        folder: TempDir,
+        manifest: &str,
+        by: &[String],
+        change: impl FnOnce(&mut Command),
+    ) -> anyhow::Result<Self> {
         let output = fs::File::options().create(true).append(true).open(folder.path().join("up.log"))?;
         let mut words = by.iter().map(Into::into).chain([programs()?.join("kontrol").into_os_string()]);
         let program: std::ffi::OsString = words.next().context("no program")?;
-        let up = Command::new(program)
-            .args(words)
+        let mut up = Command::new(program);
+        up.args(words)
             .arg("up")
             .arg(folder.path().join(manifest))
             .arg("--state-dir")
@@ -111,9 +121,9 @@ impl World {
             .env("KONTROL_BIN_DIR", programs()?)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
-            .stderr(output)
-            .spawn()
-            .context("starting kontrol up")?;
+            .stderr(output);
+        change(&mut up);
+        let up = up.spawn().context("starting kontrol up")?;
         Ok(Self { folder, up, admin: None })
     }
 
