@@ -7,7 +7,8 @@ use crate::{
     desired::Desired,
     plan::Planner,
     status::{
-        Conditions, Inner, Node, NodePhase, OpenKind, Reason, ReplicaPhase, Slot, SlotPhase, Why, Widget,
+        Conditions, Inner, Node, NodePhase, OpenKind, Outcome, Reason, ReplicaPhase, Slot, SlotPhase, Why,
+        Widget,
     },
 };
 
@@ -28,8 +29,10 @@ impl Planner<'_> {
 /// `down` is why the node does not run where it does not.
 fn conclude(node: &mut Node, down: Reason, now: Timestamp, generation: Option<u64>) {
     for slot in &mut node.children {
-        let down = match slot.phase {
-            SlotPhase::Ended | SlotPhase::Forgotten => Reason::ShutDown,
+        let down = match (slot.phase, slot.outcome) {
+            (SlotPhase::Ended | SlotPhase::Forgotten, Some(Outcome::Completed)) => Reason::ShutDown,
+            (SlotPhase::Ended | SlotPhase::Forgotten, Some(Outcome::Failed)) => Reason::Failed,
+            (SlotPhase::Ended | SlotPhase::Forgotten, None) => Reason::Stopped,
             _ => Reason::Waiting,
         };
         if let Some(below) = slot.node_mut() {
@@ -50,10 +53,14 @@ fn conclude(node: &mut Node, down: Reason, now: Timestamp, generation: Option<u6
     };
     let is_down = matches!(node.phase, NodePhase::Down(_));
     let stalled = is_down && matches!(down, Reason::BackingOff | Reason::Exhausted);
-    let why_not = if is_down { down } else { working.unwrap_or(Reason::NotReady) };
+    let has_failed = node.children.iter().any(|slot| slot.outcome == Some(Outcome::Failed));
+    let otherwise = if has_failed { Reason::Failed } else { Reason::NotReady };
+    let why_not = if is_down { down } else { working.unwrap_or(otherwise) };
+    let completed = node.children.iter().all(|slot| slot.outcome == Some(Outcome::Completed));
+    let why = if completed && !node.children.is_empty() { Reason::Completed } else { Reason::AllReady };
     let old = node.conditions;
     node.conditions = Conditions {
-        ready: old.ready.becomes(ready, if ready { Reason::AllReady } else { why_not }, now),
+        ready: old.ready.becomes(ready, if ready { why } else { why_not }, now),
         reconciling: old.reconciling.becomes(working.is_some(), working.unwrap_or(Reason::Settled), now),
         stalled: old.stalled.becomes(stalled, if stalled { down } else { Reason::Settled }, now),
         observed_generation: generation,
@@ -62,7 +69,7 @@ fn conclude(node: &mut Node, down: Reason, now: Timestamp, generation: Option<u6
 
 fn is_ready(slot: &Slot) -> bool {
     match (slot.phase, &slot.inner) {
-        (SlotPhase::Ended | SlotPhase::Forgotten, _) => true,
+        (SlotPhase::Ended | SlotPhase::Forgotten, _) => slot.outcome != Some(Outcome::Failed),
         (SlotPhase::Up, Inner::Widget(widget)) => all_ready(widget),
         (SlotPhase::Up, Inner::Node(below)) => below.conditions.ready.status,
         _ => false,

@@ -28,6 +28,11 @@ impl Cause {
     pub fn chain(&self) -> impl Iterator<Item = &Self> {
         std::iter::successors(Some(self), |cause| cause.because.as_deref())
     }
+
+    /// The fact that all began with.
+    pub fn first(&self) -> &Self {
+        self.chain().last().unwrap_or(self)
+    }
 }
 
 /// One fact. Its [`Display`](fmt::Display) form is a line for people.
@@ -194,6 +199,19 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Whether a whole tree is started because of it.
+    pub(crate) fn starts_all(&self) -> bool {
+        matches!(self, Self::Retries { .. } | Self::StaysStopped { .. } | Self::Asked { child: None, .. })
+    }
+
+    /// Whether it is about all of a group or supervisor, and not about some of its children.
+    pub fn is_about_all(&self) -> bool {
+        self.starts_all()
+            || matches!(self, Self::GaveUp { .. } | Self::ShutsDown { .. } | Self::TookOver { .. })
+    }
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -318,7 +336,8 @@ struct TooMany(usize, Intensity);
 impl fmt::Display for TooMany {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(count, Intensity { max_restarts, period }) = self;
-        write!(f, "{count} restarts in {} are more than {max_restarts}", Rounded(*period))
+        let (noun, verb) = if *count == 1 { ("restart", "is") } else { ("restarts", "are") };
+        write!(f, "{count} {noun} in {} {verb} more than {max_restarts}", Rounded(*period))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     desired::{Desired, DesiredChild},
     event::{Cause, Event},
     plan::Planner,
-    status::{Inner, Key, Node, NodePhase, Open, OpenKind, SlotPhase, Stage, Why},
+    status::{Inner, Key, Node, NodePhase, Open, OpenKind, Outcome, Slot, SlotPhase, Stage, Why},
     widget::{Verdict, count, restarts},
 };
 
@@ -71,12 +71,17 @@ impl Planner<'_> {
             return self.restart(node, desired, at, because);
         }
         let slot = Arc::make_mut(slot);
+        slot.outcome = Some(slot.outcome_of(normal));
         slot.begin_stop(self.now);
         slot.phase = if child.restart() == Restart::Never { SlotPhase::Forgotten } else { SlotPhase::Ended };
         let key = slot.key.clone();
         let event = Event::StaysEnded { node: node.id.clone(), child: key.clone(), restart: child.restart() };
         let because = self.tell_because(event, because);
         node.last = Some(because.clone());
+        let decision = node.note(because.clone());
+        if let Some(slot) = node.children.get_mut(at) {
+            Arc::make_mut(slot).decision = decision;
+        }
         if child.significant() && shuts_down(node, desired) {
             let event = Event::ShutsDown { node: node.id.clone(), child: key };
             node.last = Some(self.tell_because(event, Some(because)));
@@ -117,8 +122,10 @@ impl Planner<'_> {
             count,
             intensity,
         };
-        node.last = Some(self.tell_because(event, because));
-        node.open.push(Open { kind: OpenKind::Restart, scope, stage: Stage::Stopping });
+        let cause = self.tell_because(event, because);
+        node.last = Some(cause.clone());
+        let decision = node.note(cause);
+        node.open.push(Open { kind: OpenKind::Restart, scope, stage: Stage::Stopping, decision });
     }
 }
 
@@ -129,6 +136,17 @@ impl Node {
             Strategy::OneForOne => self.open.iter().any(|open| open.scope.contains(key)),
             Strategy::RestForOne | Strategy::OneForAll => !self.open.is_empty(),
         }
+    }
+}
+
+impl Slot {
+    /// How its end counts that is for good: a group or supervisor that gave up has failed, though its supervisor sees a normal end.
+    fn outcome_of(&self, normal: bool) -> Outcome {
+        let failed = match &self.inner {
+            Inner::Node(node) => node.phase != NodePhase::Down(Some(Why::ShutDown)),
+            Inner::Widget(widget) => widget.replica_failed || !normal,
+        };
+        if failed { Outcome::Failed } else { Outcome::Completed }
     }
 }
 

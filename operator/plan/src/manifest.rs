@@ -28,6 +28,7 @@ impl Node {
             leaving: Vec::new(),
             open: Vec::new(),
             last: None,
+            decisions: Vec::new(),
             conditions: Conditions::new(now),
         }
     }
@@ -126,7 +127,15 @@ impl Planner<'_> {
             }
             DesiredChild::Node(child) => Inner::Node(Box::new(Node::new(Desired(&child.node), self.now))),
         };
-        Slot { key: child.key(), phase: SlotPhase::Waiting, asked: Timestamp::ZERO, failed: None, inner }
+        Slot {
+            key: child.key(),
+            phase: SlotPhase::Waiting,
+            asked: Timestamp::ZERO,
+            failed: None,
+            decision: 0,
+            outcome: None,
+            inner,
+        }
     }
 
     /// Lets widgets that run have the replicas that are wanted.
@@ -172,8 +181,9 @@ impl Planner<'_> {
     pub(crate) fn follow(&mut self, node: &mut Node, at: usize) {
         let Some(slot) = node.children.get(at) else { return };
         let scope: Arc<[Key]> = Arc::new([slot.key.clone()]);
-        self.tell(Event::Follows { node: node.id.clone(), children: scope.clone() });
-        node.open.push(Open { kind: OpenKind::Manifest, scope, stage: Stage::Stopping });
+        let event = Event::Follows { node: node.id.clone(), children: scope.clone() };
+        let decision = node.note(self.tell_because(event, None));
+        node.open.push(Open { kind: OpenKind::Manifest, scope, stage: Stage::Stopping, decision });
     }
 
     /// Takes over what runs of a tree whose status was lost; says whether anything did. What runs from an older template is replaced in

@@ -53,8 +53,15 @@ impl Planner<'_> {
         Arc::make_mut(slot).asked = asked;
         let key = slot.key.clone();
         let event = Event::Asked { node: node.id.clone(), child: Some(key.clone()) };
-        node.last = Some(self.tell_because(event, None));
-        node.open.push(Open { kind: OpenKind::Asked, scope: Arc::new([key]), stage: Stage::Stopping });
+        let cause = self.tell_because(event, None);
+        node.last = Some(cause.clone());
+        let decision = node.note(cause);
+        node.open.push(Open {
+            kind: OpenKind::Asked,
+            scope: Arc::new([key]),
+            stage: Stage::Stopping,
+            decision,
+        });
     }
 
     /// A child is being started: what was asked for before is done by that.

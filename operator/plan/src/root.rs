@@ -56,7 +56,8 @@ impl Planner<'_> {
         }
         let Some(root) = &mut status.root else { return false };
         self.satisfy_requests_for_root(root, &mut status.asked);
-        root.begin_start(self.now);
+        let because = root.last.clone().filter(|last| last.event.starts_all());
+        root.begin_start(because, self.now);
         true
     }
 

@@ -9,7 +9,7 @@ use crate::{
     desired::{Desired, DesiredChild},
     event::{Cause, Event},
     plan::Planner,
-    status::{Inner, Node, NodePhase, Open, OpenKind, Slot, SlotPhase, Stage, Why},
+    status::{Inner, Node, NodePhase, Open, OpenKind, Slot, SlotPhase, Stage, Why, decision_of},
     widget::Verdict,
 };
 
@@ -24,16 +24,18 @@ impl Node {
         self.since = now;
     }
 
-    /// Starts it: all its children are to be started in order, with a window that is empty.
-    pub(crate) fn begin_start(&mut self, now: Timestamp) {
+    /// Starts it: all its children are to be started in order, with a window that is empty. `because` is the decision to start it again.
+    pub(crate) fn begin_start(&mut self, because: Option<Arc<Cause>>, now: Timestamp) {
         if self.highest_incarnation() > 0 {
             self.epoch += 1;
         }
         self.restarts.clear();
         self.open.clear();
         self.up_since = None;
-        for slot in &mut self.children {
-            Arc::make_mut(slot).phase = SlotPhase::Waiting;
+        let decision = because.map(|because| self.note(because));
+        for slot in self.children.iter_mut().map(Arc::make_mut) {
+            slot.phase = SlotPhase::Waiting;
+            slot.decision = decision.unwrap_or(slot.decision);
         }
         self.becomes(NodePhase::Starting, now);
     }
@@ -148,7 +150,7 @@ impl Planner<'_> {
     fn go_on_starting(&mut self, node: &mut Node, desired: Desired<'_>) -> bool {
         let mut changed = false;
         for at in 0..node.children.len() {
-            match self.start_slot(node, desired, at, &mut changed) {
+            match self.start_slot(node, desired, at, None, &mut changed) {
                 Progress::Pending => return changed,
                 Progress::Done => {}
                 Progress::Failed(because) => {
@@ -200,13 +202,15 @@ impl Planner<'_> {
                     return true;
                 }
                 let forgotten = open.kind == OpenKind::Restart && restart == Some(Restart::Never);
-                Arc::make_mut(slot).phase = if forgotten { SlotPhase::Forgotten } else { SlotPhase::Waiting };
+                let slot = Arc::make_mut(slot);
+                slot.phase = if forgotten { SlotPhase::Forgotten } else { SlotPhase::Waiting };
+                slot.decision = open.decision;
             }
             open.stage = Stage::Starting;
             *changed = true;
         }
         for &at in &places {
-            match self.start_slot(node, desired, at, changed) {
+            match self.start_slot(node, desired, at, Some(open.decision), changed) {
                 Progress::Pending => return true,
                 Progress::Done => {}
                 Progress::Failed(because) => {
@@ -224,12 +228,13 @@ impl Planner<'_> {
         false
     }
 
-    /// Starts a child whose turn it is, and sees how far it is.
+    /// Starts a child whose turn it is, and sees how far it is. `decision` is that to start it, where it is not that to start the node.
     fn start_slot(
         &mut self,
         node: &mut Node,
         desired: Desired<'_>,
         at: usize,
+        decision: Option<u64>,
         changed: &mut bool,
     ) -> Progress {
         let epoch = node.epoch;
@@ -241,12 +246,17 @@ impl Planner<'_> {
         }
         if slot.phase == SlotPhase::Waiting {
             let slot = Arc::make_mut(slot);
+            slot.outcome = None;
+            slot.decision = decision.unwrap_or(slot.decision);
             self.satisfy_requests(&node.id, slot);
             match (&mut slot.inner, child) {
                 (Inner::Widget(widget), DesiredChild::Widget(spec)) => {
                     widget.begin_start(spec, epoch, self.now);
                 }
-                (Inner::Node(below), DesiredChild::Node(_)) => below.begin_start(self.now),
+                (Inner::Node(below), DesiredChild::Node(_)) => {
+                    let because = decision_of(&node.decisions, slot.decision).cloned();
+                    below.begin_start(because, self.now);
+                }
                 (Inner::Widget(_), DesiredChild::Node(_)) | (Inner::Node(_), DesiredChild::Widget(_)) => {
                     return Progress::Done;
                 }

@@ -11,7 +11,10 @@ use kontrol_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use condition::{Condition, Conditions, Reason};
-pub use node::{Inner, Key, Kind, Node, NodePhase, Open, OpenKind, Slot, SlotPhase, Stage, Why};
+pub(crate) use node::decision_of;
+pub use node::{
+    Decision, Inner, Key, Kind, Node, NodePhase, Open, OpenKind, Outcome, Slot, SlotPhase, Stage, Why,
+};
 pub use widget::{Fault, Replica, ReplicaPhase, ScalingStatus, Widget};
 
 /// The status of one tree. The default is that of a tree which nobody has planned yet.

@@ -1,3 +1,4 @@
+mod causes;
 mod escalation;
 mod level;
 mod manifest;

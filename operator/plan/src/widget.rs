@@ -58,6 +58,7 @@ impl Widget {
             replicas: Vec::new(),
             restarts: Vec::new(),
             fault: None,
+            replica_failed: false,
             last: None,
             scaling: None,
         }
@@ -92,6 +93,7 @@ impl Widget {
     pub(crate) fn begin_start(&mut self, spec: &spec::Widget, epoch: u64, now: Timestamp) {
         self.revision = spec.revision;
         self.fault = None;
+        self.replica_failed = false;
         self.restarts.clear();
         for replica in &mut self.replicas {
             replica.phase = ReplicaPhase::Down;
@@ -310,7 +312,8 @@ impl Planner<'_> {
                 let count = count(&mut widget.restarts, spec.intensity, self.now);
                 if count <= spec.intensity.max_restarts as usize {
                     replica.start(spec, widget.floor, epoch, self.now);
-                    self.tell(Event::Replaces { instance, count, intensity: spec.intensity });
+                    let event = Event::Replaces { instance, count, intensity: spec.intensity };
+                    widget.last = Some(self.tell_because(event, Some(because)));
                     None
                 } else {
                     let widget = instance.widget;
@@ -320,6 +323,7 @@ impl Planner<'_> {
             }
             ReplicaEnd::ReplacesReplica => {
                 replica.becomes(ReplicaPhase::Done, at);
+                widget.replica_failed |= !normal;
                 let wanted = widget.replicas.iter().take(widget.desired as usize);
                 let all = wanted.into_iter().all(|replica| replica.phase == ReplicaPhase::Done);
                 all.then_some(because)

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Conditions {
-    /// Everything wanted runs and is healthy.
+    /// Everything wanted runs and is healthy, and nothing has failed for good.
     pub ready: Condition,
     /// Work is under way.
     pub reconciling: Condition,
@@ -34,6 +34,10 @@ pub struct Condition {
 pub enum Reason {
     /// Every child that is wanted runs and is healthy.
     AllReady,
+    /// Every child has ended as it should, and none is started again.
+    Completed,
+    /// A child has ended otherwise than it should, and its restart type leaves it so.
+    Failed,
     /// A replica that runs is not healthy at the moment.
     NotReady,
     /// Children are started.
@@ -63,6 +67,8 @@ impl Reason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AllReady => "AllReady",
+            Self::Completed => "Completed",
+            Self::Failed => "Failed",
             Self::NotReady => "NotReady",
             Self::Starting => "Starting",
             Self::Restarting => "Restarting",

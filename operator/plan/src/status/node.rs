@@ -37,6 +37,10 @@ pub struct Node {
     pub open: Vec<Open>,
     /// The last decision and what led to it, down to the end of a leaf.
     pub last: Option<Arc<Cause>>,
+    /// The decisions that brought its children where they are: the last one about each child, each decision once, the oldest first.
+    /// Up to four more may stay among them; they are cleared away by and by.
+    #[serde(default)]
+    pub decisions: Vec<Decision>,
     /// The conditions.
     pub conditions: Conditions,
 }
@@ -100,6 +104,15 @@ impl Why {
     }
 }
 
+/// A decision about one or more children.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// Its number among the decisions of its node; it only grows.
+    pub number: u64,
+    /// What was decided, and what led to it.
+    pub cause: Arc<Cause>,
+}
+
 /// A child, as its supervisor sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -112,6 +125,13 @@ pub struct Slot {
     pub asked: Timestamp,
     /// What its last failed start during a restart came from, until that is taken up.
     pub failed: Option<Arc<Cause>>,
+    /// The number of the last decision about it, one of its supervisor's [`decisions`](Node::decisions); 0: none. One that is being
+    /// carried out counts from its own turn in it: until then it is in [`Open::decision`].
+    #[serde(default)]
+    pub decision: u64,
+    /// How it ended, where it has ended for good.
+    #[serde(default)]
+    pub outcome: Option<Outcome>,
     /// The child.
     pub inner: Inner,
 }
@@ -127,6 +147,15 @@ pub enum Inner {
     Widget(Widget),
     /// A group or supervisor, in a supervisor.
     Node(Box<Node>),
+}
+
+/// How a child ended that is not started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Outcome {
+    /// As it should: a widget with exit code 0, a group or supervisor by its automatic shutdown.
+    Completed,
+    /// In any other way, and its restart type leaves it so.
+    Failed,
 }
 
 /// How a child stands with its supervisor.
@@ -157,6 +186,9 @@ pub struct Open {
     pub scope: Arc<[Key]>,
     /// How far.
     pub stage: Stage,
+    /// The number of the decision, one of the node's [`decisions`](Node::decisions).
+    #[serde(default)]
+    pub decision: u64,
 }
 
 /// Why children are stopped and started.
@@ -179,7 +211,34 @@ pub enum Stage {
     Starting,
 }
 
+/// How many decisions a node keeps before it looks which of them still concern a child.
+const DECISIONS: usize = 4;
+
 impl Node {
+    /// The decision of this number, as [`Slot::decision`] and [`Open::decision`] give it.
+    pub fn decision(&self, number: u64) -> Option<&Arc<Cause>> {
+        decision_of(&self.decisions, number)
+    }
+
+    /// The last decision about a child: of work that is under way on it, or that which brought it where it is.
+    pub fn decision_about(&self, slot: &Slot) -> Option<&Arc<Cause>> {
+        let open = self.open.iter().filter(|open| open.scope.contains(&slot.key)).map(|open| open.decision);
+        self.decision(open.fold(slot.decision, u64::max))
+    }
+
+    /// Takes down a decision about children; gives its number.
+    pub(crate) fn note(&mut self, cause: Arc<Cause>) -> u64 {
+        let number = self.decisions.last().map_or(0, |last| last.number) + 1;
+        if self.decisions.len() >= DECISIONS {
+            let children = self.children.iter().chain(&self.leaving).map(|slot| slot.decision);
+            let mut used: Vec<u64> = children.chain(self.open.iter().map(|open| open.decision)).collect();
+            used.sort_unstable();
+            self.decisions.retain(|decision| used.binary_search(&decision.number).is_ok());
+        }
+        self.decisions.push(Decision { number, cause });
+        number
+    }
+
     /// The replicas' highest incarnation at and below this node.
     pub(crate) fn highest_incarnation(&self) -> u64 {
         self.children.iter().chain(&self.leaving).map(|slot| slot.highest_incarnation()).max().unwrap_or(0)
@@ -197,15 +256,24 @@ impl Node {
         self.restarts.clear();
         self.open.clear();
         self.leaving.clear();
+        self.decisions.clear();
         for slot in &mut self.children {
             let slot = Arc::make_mut(slot);
             slot.phase = SlotPhase::Waiting;
+            slot.decision = 0;
+            slot.outcome = None;
             match &mut slot.inner {
                 Inner::Widget(widget) => widget.forget_instances(),
                 Inner::Node(node) => node.forget_instances(),
             }
         }
     }
+}
+
+/// The decision of this number among those of a node.
+pub(crate) fn decision_of(decisions: &[Decision], number: u64) -> Option<&Arc<Cause>> {
+    let at = decisions.binary_search_by_key(&number, |decision| decision.number).ok()?;
+    decisions.get(at).map(|decision| &decision.cause)
 }
 
 impl Slot {

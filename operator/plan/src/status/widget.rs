@@ -28,7 +28,10 @@ pub struct Widget {
     pub restarts: Vec<Timestamp>,
     /// Its end by itself, until its group has taken it up.
     pub fault: Option<Fault>,
-    /// The last end of a replica by itself.
+    /// Whether one of its replicas that are not replaced has ended otherwise than it should, since the widget was started.
+    #[serde(default)]
+    pub replica_failed: bool,
+    /// The last end of a replica by itself, and the replacement that came of it where the widget decided on one.
     pub last: Option<Arc<Cause>>,
     /// How the number of replicas was decided, where that is the plan's.
     pub scaling: Option<ScalingStatus>,
