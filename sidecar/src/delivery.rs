@@ -31,7 +31,7 @@ use hyper_util::{
 };
 use kontrol_core::{backoff, spec::Backoff};
 
-use crate::service::{BoxFuture, Delivery, Incoming, Outcome, WidgetEndpoint};
+use crate::service::{BoxFuture, Delivery, Incoming, Outcome, WidgetEndpoint, causes};
 
 /// The largest reply or chunk that is taken from a widget, as at the doors.
 pub const MAX_REPLY: usize = 4 << 20;
@@ -173,16 +173,4 @@ async fn reason(body: Body) -> String {
     let text = detail.map_or_else(|| String::from_utf8_lossy(&bytes), std::borrow::Cow::Borrowed);
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     line.chars().take(200).collect()
-}
-
-/// An error with all its causes.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -23,7 +23,7 @@ use std::{
 
 use kontrol_core::{backoff, budget::Budget, code::Code, id::WidgetId};
 use kontrol_proto::v1;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{sleep_until, timeout_at};
 
 use crate::{
     clock,
@@ -93,10 +93,7 @@ impl Peers {
                 Ok(replica) => {
                     tried.push(replica.instance.clone());
                     let attempt = replica.call(&self.shared, &mut frame, deadline);
-                    match timeout_at(deadline, attempt)
-                        .await
-                        .unwrap_or_else(|_| Err(expired(&target, deadline)))
-                    {
+                    match timeout_at(deadline, attempt).await.unwrap_or_else(|_| Err(expired(&target))) {
                         Ok(reply) => return Ok(ReplyStream { source: reply }),
                         Err(error) => error,
                     }
@@ -115,7 +112,7 @@ impl Peers {
             self.shared.stats.call_retries.inc();
             sleep_until(at).await;
         }
-        Err(expired(&target, deadline))
+        Err(expired(&target))
     }
 
     fn begin(&self, percent: u32) {
@@ -242,7 +239,7 @@ impl Peers {
     }
 }
 
-pub(crate) fn expired(target: &str, _: Instant) -> Error {
+fn expired(target: &str) -> Error {
     Error::new(Code::DeadlineExceeded, target, format!("{target} did not answer before the deadline"))
 }
 

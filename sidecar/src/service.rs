@@ -18,6 +18,7 @@ mod message;
 pub use crate::{bus::SubscriptionControl, shared::Count};
 pub use call::{Call, Chunk, Incoming, Replies, ReplyStream, Request, ServeEvent, ServeSession};
 pub use endpoint::{BoxFuture, NoEndpoint, WidgetEndpoint};
+pub(crate) use error::causes;
 pub use error::{Error, Status};
 pub use kontrol_core::health::Word;
 pub use kontrol_proto::v1::StateResponse as State;
@@ -191,20 +192,9 @@ impl Service {
         self.shared.draining()
     }
 
-    /// Tells of the incarnation of the widget: when it changes, what the old one held open at a door is over (subscriptions and
-    /// sessions end by themselves).
-    pub fn incarnation(&self) -> watch::Receiver<u64> {
-        self.shared.incarnation()
-    }
-
     /// Tells of each new configuration, with its version.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.shared.changes()
-    }
-
-    /// `<namespace>/<group>/<widget>/<ordinal>`.
-    pub fn instance(&self) -> &str {
-        &self.shared.subject
     }
 
     /// Runs a task that shutdown waits for.

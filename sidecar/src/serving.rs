@@ -110,7 +110,7 @@ impl Serving {
         match self.place(&request) {
             Ok(Place::Session(events, in_flight)) => {
                 sink.occupy(Slot::new(Arc::clone(&self.shared), in_flight));
-                sink.tell_session(events.clone());
+                sink.tell_session(&events);
                 let incoming = Incoming { request, replies: Replies { sink } };
                 // A session that ends this moment drops the call, which answers it.
                 drop(events.send(ServeEvent::Request(Box::new(incoming))));

@@ -228,6 +228,22 @@ async fn a_call_goes_to_the_replica_that_answers() {
 }
 
 #[tokio::test]
+async fn a_new_incarnation_ends_the_serve_stream_of_the_old_one_and_the_calls_that_it_had_open() {
+    let (world, front, back) = start().await;
+    let mut widget = Answering::open(&back, 0).await;
+    let mut client = CallsClient::new(front.channel().await);
+    let replacing = async {
+        widget.request().await;
+        let next = v1::SidecarConfig { version: 2, incarnation: 2, ..callee() };
+        world.operator.configure(CALLEE, Message::Sidecar(next));
+        soon("the end of the stream", widget.responses.message()).await.unwrap_err()
+    };
+    let (broken, ended) = tokio::join!(client.call(call("back", "echo", "")), replacing);
+    assert_eq!((ended.code(), code(&ended).as_str()), (Code::FailedPrecondition, "KTL4012"), "{ended:?}");
+    assert_eq!(broken.unwrap_err().code(), Code::Unavailable);
+}
+
+#[tokio::test]
 async fn a_caller_below_its_fence_is_refused() {
     let (world, front, back) = start().await;
     let _widget = Answering::open(&back, 0).await;

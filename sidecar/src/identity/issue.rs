@@ -16,7 +16,7 @@ use super::{
     spiffe::{self, Leaf},
     tls::{self, Material, Tls},
 };
-use crate::service::Error;
+use crate::service::{Error, causes};
 
 /// What it takes to ask for a certificate.
 #[derive(Clone, Debug)]
@@ -114,17 +114,5 @@ pub async fn connect_control(address: &str, tls: Arc<ClientConfig>) -> Result<Ch
         .initial_connection_window_size(512 << 10)
         .connect_with_connector(connector)
         .await
-        .map_err(|error| away(chain(&error)))
-}
-
-/// An error with all its causes: tonic's own text hides them.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
+        .map_err(|error| away(causes(&error)))
 }

@@ -150,7 +150,7 @@ impl Replying {
         }
         let answer = match timeout_at(self.deadline, self.receive()).await {
             Ok(answer) => answer?,
-            Err(_) => Err(expired(&self.instance, self.deadline)),
+            Err(_) => Err(expired(&self.instance)),
         };
         match answer {
             Ok(chunk) => {

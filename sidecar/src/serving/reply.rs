@@ -25,7 +25,8 @@ pub(crate) struct CallHandle {
     call: u64,
     credits: Semaphore,
     token: CancellationToken,
-    session: OnceLock<mpsc::UnboundedSender<ServeEvent>>,
+    /// The session that answers it. Weak: a session is over when `Serving` lets go of it, whatever it has open.
+    session: OnceLock<mpsc::WeakUnboundedSender<ServeEvent>>,
 }
 
 /// The open calls of one link, by stream.
@@ -46,7 +47,7 @@ impl CallHandle {
     /// The caller has gone.
     pub(crate) fn cancel(&self) {
         self.token.cancel();
-        if let Some(session) = self.session.get() {
+        if let Some(session) = self.session.get().and_then(mpsc::WeakUnboundedSender::upgrade) {
             // A session that is gone needs no word.
             drop(session.send(ServeEvent::Cancelled(self.call)));
         }
@@ -105,9 +106,9 @@ impl ReplySink {
         self.slot = Some(slot);
     }
 
-    pub(super) fn tell_session(&self, session: mpsc::UnboundedSender<ServeEvent>) {
+    pub(super) fn tell_session(&self, session: &mpsc::UnboundedSender<ServeEvent>) {
         // Set once: a call is dispatched once.
-        drop(self.handle.session.set(session));
+        drop(self.handle.session.set(session.downgrade()));
     }
 
     pub(crate) fn cancelled(&self) -> &CancellationToken {

@@ -76,7 +76,7 @@ pub fn text(delivery: &v1::Delivery) -> String {
 /// A widget that answers calls.
 pub struct Answering {
     requests: mpsc::UnboundedSender<v1::ServeRequest>,
-    responses: Streaming<v1::ServeResponse>,
+    pub responses: Streaming<v1::ServeResponse>,
 }
 
 impl Answering {
