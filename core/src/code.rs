@@ -189,7 +189,7 @@ codes! {
         "Add the topic to the widget's `produces`.";
     3003 MessageTooLarge ResourceExhausted 413
         "The message, envelope included, is larger than its topic allows."
-        "Send less, or raise the topic's `maxMessageSize`.";
+        "Send less, or raise the topic's `maxMessageSize`, which goes up to 4 MiB.";
     3004 BufferFull ResourceExhausted 429
         "A subscription of the topic has reached its buffer's limit, and its overflow policy is `RejectNew`."
         "Publish again later, add consumers, or raise `buffer.limit`.";

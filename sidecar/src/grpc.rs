@@ -16,6 +16,7 @@ pub use status::to_status;
 
 use std::time::Duration;
 
+use kontrol_core::limits;
 use kontrol_proto::v1::{
     self, calls_server::CallsServer, topics_server::TopicsServer, widget_server::WidgetServer,
 };
@@ -24,8 +25,10 @@ use tonic::{metadata::MetadataMap, transport::Server};
 
 use crate::{clock, service::Service};
 
-/// The largest message that the door takes.
-pub const MAX_MESSAGE: usize = 4 << 20;
+/// The largest request or reply of the door: a message and what goes with it.
+pub const MAX_MESSAGE: usize = limits::MESSAGE + limits::ENVELOPE;
+/// The largest request that is read to be refused with a reason.
+const MAX_READ: usize = 2 * limits::MESSAGE;
 
 /// Serves both listeners until `drained` is over.
 pub async fn serve(
@@ -47,7 +50,7 @@ pub async fn serve(
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .add_service(
             TopicsServer::new(topics::Door(service.clone()))
-                .max_decoding_message_size(MAX_MESSAGE)
+                .max_decoding_message_size(MAX_READ)
                 .max_encoding_message_size(MAX_MESSAGE),
         )
         .add_service(

@@ -38,14 +38,14 @@ use axum::{
     routing::{get, post},
     serve::ListenerExt,
 };
-use kontrol_core::code::Code;
+use kontrol_core::{code::Code, limits};
 use tokio::net::TcpListener;
 
 use crate::service::{Error, Service};
 use subscribe::Sessions;
 
 /// The largest body that the door takes, as at the gRPC door.
-pub const MAX_BODY: usize = 4 << 20;
+pub const MAX_BODY: usize = limits::MESSAGE;
 /// How often a stream without news says that it lives, so that both sides notice when the other has gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 

@@ -264,6 +264,8 @@ async fn what_cannot_be_done_is_a_problem_with_its_code_and_the_way_out() {
         let answer = post(&sidecar, path, headers, body).await;
         assert_eq!(problem(&answer), (expected.0, expected.1.to_owned()), "{path}: {}", answer.body);
     }
+    let too_large = post(&sidecar, publish, &[], &over).await.json();
+    assert!(too_large["detail"].as_str().unwrap().contains("keep what is larger elsewhere"), "{too_large}");
     for header in [("origin", "https://example.com"), ("host", "example.com")] {
         for address in [url(&sidecar, "/v1/state"), format!("http://{}/metrics", sidecar.hello.admin)] {
             let answer = send("GET", &address, &[header], "").await;

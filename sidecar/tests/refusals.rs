@@ -76,6 +76,49 @@ async fn a_full_topic_says_which_subscription_and_how_full_or_what_it_dropped() 
 }
 
 #[tokio::test]
+async fn what_a_route_makes_room_for_is_told_to_the_publisher() {
+    let world = World::new().await;
+    let full =
+        |name: &str| v1::TopicConfig { buffer_limit: 1, drop_oldest: true, ..topic(name, &["workers"]) };
+    let topics = vec![full("orders"), full("copies")];
+    let hub = world.hub(topics.clone()).await;
+    let rule = v1::RouteRule { when: String::new(), to: vec!["copies".into()] };
+    let (name, from) = ("all".to_owned(), "orders".to_owned());
+    let route = v1::RouteConfig { name, from, rules: vec![rule], ..Default::default() };
+    let config = v1::SidecarConfig { routes: vec![route], ..config(&hub.hello.peer, topics) };
+    let sidecar = world.sidecar(INSTANCE, config).await;
+    assert_eq!(publish(&sidecar, "1").await.unwrap().dropped, 0);
+    let second = publish(&sidecar, "2").await.unwrap();
+    let by = ["workers", "copies/workers"].map(str::to_owned);
+    assert_eq!((second.dropped, second.dropped_by), (2, by.to_vec()));
+}
+
+#[tokio::test]
+async fn a_message_that_no_topic_takes_is_refused_without_ending_its_stream() {
+    let world = World::new().await;
+    let topics = vec![topic("orders", &["workers"])];
+    let hub = world.hub(topics.clone()).await;
+    let sidecar = world.sidecar(INSTANCE, config(&hub.hello.peer, topics)).await;
+    let large = event("1", &"x".repeat(5 << 20));
+    let request = |event| v1::PublishRequest { topic: "orders".into(), event: Some(event) };
+    let mut client = TopicsClient::new(sidecar.channel().await);
+    let refused = client.publish(request(large.clone())).await.unwrap_err();
+    assert_eq!((refused.code(), problem(&refused).code.as_str()), (Code::ResourceExhausted, "KTL3003"));
+    assert!(refused.message().contains("keep what is larger elsewhere"), "{refused:?}");
+    let requests = [(1, large), (2, event("2", "small"))];
+    let requests =
+        requests.map(|(tag, event)| v1::PublishStreamRequest { tag, publish: Some(request(event)) });
+    let mut answers = client.publish_stream(tokio_stream::iter(requests)).await.unwrap().into_inner();
+    let mut stored = Vec::new();
+    while let Some(answer) = soon("an answer", answers.message()).await.unwrap() {
+        use v1::publish_stream_response::Outcome;
+        stored.push((answer.tag, matches!(answer.outcome.unwrap(), Outcome::Published(_))));
+    }
+    stored.sort_unstable();
+    assert_eq!(stored, [(1, false), (2, true)]);
+}
+
+#[tokio::test]
 async fn a_terminated_message_is_a_dead_letter_that_says_where_from_and_why() {
     let world = World::new().await;
     let orders = v1::TopicConfig { dead_letter: "dead".into(), ..topic("orders", &["workers"]) };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kontrol_core::code::Code;
+use kontrol_core::{code::Code, limits};
 use kontrol_proto::{Message, v1};
 use tokio::{
     sync::oneshot,
@@ -12,15 +12,9 @@ use tokio::{
 use super::{Bus, PAGE, PAGES};
 use crate::{
     clock,
-    link::{
-        Frame,
-        frame::{self, MAX_FRAME},
-    },
+    link::{Frame, frame},
     service::{Error, Event, Published},
 };
-
-/// Bytes that a frame may take beside its event: names, and the records of routes share one event each.
-const ENVELOPE: usize = 64 << 10;
 
 /// A publish that has no answer yet.
 #[derive(Debug)]
@@ -62,19 +56,16 @@ impl Bus {
         complete(&mut event, &self.shared.widget)?;
         let key = config.topics.get(topic).and_then(|topic| topic.key.as_deref());
         let encoded = bytes::Bytes::from(event.encode_to_vec());
+        if encoded.len() > limits::MESSAGE {
+            let message = format!("a message of {} bytes is {}", encoded.len(), Error::over_every_limit());
+            return Err(Error::new(Code::MessageTooLarge, topic, message));
+        }
         if let Some(limit) = config.topics.get(topic).map(|topic| topic.max_message)
             && limit > 0
             && encoded.len() as u64 > limit
         {
             let message =
                 format!("a message of {} bytes is over the limit of {limit} of topic {topic}", encoded.len());
-            return Err(Error::new(Code::MessageTooLarge, topic, message));
-        }
-        if encoded.len() + ENVELOPE > MAX_FRAME {
-            let message = format!(
-                "a message of {} bytes is over the limit of {MAX_FRAME} of the sidecar",
-                encoded.len()
-            );
             return Err(Error::new(Code::MessageTooLarge, topic, message));
         }
         let record = |topic: &str, key: Option<&str>| v1::LinkRecord {
@@ -84,16 +75,23 @@ impl Bus {
             event: encoded.clone(),
         };
         let mut records = vec![record(topic, key)];
-        for to in self.routes.copies(&config, topic, &event, &self.shared) {
-            let key = config.topics.get(&to).and_then(|topic| topic.key.as_deref());
-            records.push(record(&to, key));
+        let copies = self.routes.copies(&config, topic, &event, &self.shared);
+        for to in &copies {
+            let key = config.topics.get(to).and_then(|topic| topic.key.as_deref());
+            records.push(record(to, key));
         }
-        let stored = self.store(topic, records, deadline).await?;
-        let Some(v1::LinkStored { sequence, duplicate, dropped, dropped_by }) = stored.into_iter().next()
-        else {
+        let mut stored = self.store(topic, records, deadline).await?.into_iter();
+        let Some(v1::LinkStored { sequence, duplicate, dropped, dropped_by }) = stored.next() else {
             return Err(Error::new(Code::InvalidReply, topic, "the hub answered for no record"));
         };
-        Ok(Published { id: event.id, sequence, duplicate, dropped, dropped_by })
+        let mut published = Published { id: event.id, sequence, duplicate, dropped, dropped_by };
+        for (to, copy) in copies.iter().zip(stored) {
+            published.dropped += copy.dropped;
+            published
+                .dropped_by
+                .extend(copy.dropped_by.iter().map(|subscription| format!("{to}/{subscription}")));
+        }
+        Ok(published)
     }
 
     async fn store(
@@ -106,7 +104,9 @@ impl Bus {
         let copies = records.len() - 1;
         let frame = Frame::Publish(v1::LinkPublish { records });
         if let Err(error) = frame::check(&frame) {
-            let message = format!("a message with {copies} copies by routes: {error}");
+            let message = format!(
+                "a message with {copies} copies by routes: {error}; send less, or let routes lead to fewer topics"
+            );
             return Err(Error::new(Code::MessageTooLarge, topic, message));
         }
         let pages = u32::try_from((bytes / PAGE + 1).min(PAGES)).unwrap_or(1);

@@ -14,7 +14,10 @@ pub(super) async fn read(body: Body, too_large: Code) -> Result<Bytes, Problem> 
     match Limited::new(body, MAX_BODY).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => {
-            let message = format!("the body is over the limit of {MAX_BODY} bytes that the door takes");
+            let message = match too_large {
+                Code::MessageTooLarge => format!("the body is {}", Error::over_every_limit()),
+                _ => format!("the body is over the limit of {MAX_BODY} bytes that the door takes"),
+            };
             Err(Error::new(too_large, "", message).into())
         }
         Err(error) => {

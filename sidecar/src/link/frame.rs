@@ -5,8 +5,8 @@
 use bytes::{Buf, BufMut, BytesMut};
 use kontrol_proto::{Message, v1};
 
-/// The longest frame that is read or written, its header included: the largest message (4 MiB at a door) with room for its envelope.
-pub const MAX_FRAME: usize = 5 << 20;
+/// The longest frame that is read or written, its header included: the largest message that a door takes, with room for its envelope.
+pub const MAX_FRAME: usize = kontrol_core::limits::FRAME;
 
 /// Bytes of kind and stream, which the length counts.
 const HEAD: usize = 9;

@@ -2,8 +2,8 @@
 
 use std::{fmt, time::Duration};
 
-use kontrol_core::code::Code;
 pub use kontrol_core::code::Status;
+use kontrol_core::{code::Code, limits};
 use kontrol_proto::v1;
 
 /// An error as every door reports it: as the details of a gRPC status, as RFC 9457 on HTTP, as a `LinkFailure` between sidecars.
@@ -32,6 +32,14 @@ impl Error {
     pub fn of_widget(status: Status, subject: impl Into<String>, message: impl Into<String>) -> Self {
         let status = if status == Status::Ok { Status::Unknown } else { status };
         Self { status, ..Self::new(Code::WidgetError, subject, message) }
+    }
+
+    /// What is said of a message that no topic takes.
+    pub(crate) fn over_every_limit() -> String {
+        let most = limits::MESSAGE;
+        format!(
+            "over {most} bytes, and no topic's maxMessageSize is above that: keep what is larger elsewhere, and publish where it is"
+        )
     }
 
     /// The same, with a hint when to try again.
