@@ -8,6 +8,7 @@
 //! Invariants: a publish is answered when it is durable and not before; the source of a message is that of its sender's certificate; a disk that
 //! refuses ends the process.
 
+mod applying;
 mod connection;
 mod role;
 mod run;
@@ -27,11 +28,11 @@ use std::{
 
 use arc_swap::ArcSwap;
 use kontrol_core::{code::Code, spec::Storage, time::Timestamp};
-use kontrol_hub::{Config, Hub, io::real::Folder};
+use kontrol_hub::{Clock, Config, Hub, Signal, io::real::Folder};
 use kontrol_proto::{Message, v1};
 use tokio::{
     sync::{Notify, mpsc, watch},
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tokio_util::task::TaskTracker;
 
@@ -44,16 +45,33 @@ use crate::{
 };
 use connection::FromSidecar;
 
-/// The wall clock, as the hub's log stores it.
-fn now() -> Timestamp {
+/// The wall clock.
+fn wall() -> Timestamp {
     Timestamp::from_micros(u64::try_from(clock::unix_micros()).unwrap_or(0))
+}
+
+/// The hub's time: it goes on from the wall clock at the start, or from the log's end, with the monotonic clock.
+#[derive(Clone, Copy, Debug)]
+struct Time {
+    clock: Clock,
+    began: Instant,
+}
+
+impl Time {
+    fn start(last: Timestamp) -> Self {
+        Self { clock: Clock::new(wall(), last), began: clock::now() }
+    }
+
+    fn now(self) -> Timestamp {
+        self.clock.after(self.began.elapsed())
+    }
 }
 
 /// What the hub process shares. Shared by `Arc`.
 #[derive(Debug)]
 pub struct HubDoor {
     folder: PathBuf,
-    hub: OnceLock<Hub>,
+    open: OnceLock<(Hub, Time)>,
     fences: ArcSwap<HashMap<String, u64>>,
     changed: watch::Sender<u64>,
     draining: watch::Sender<Option<Duration>>,
@@ -85,7 +103,7 @@ impl HubDoor {
     pub fn new(folder: PathBuf, fatal: mpsc::Sender<Error>) -> Arc<Self> {
         Arc::new(Self {
             folder,
-            hub: OnceLock::new(),
+            open: OnceLock::new(),
             fences: ArcSwap::default(),
             changed: watch::Sender::new(0),
             draining: watch::Sender::new(None),
@@ -98,7 +116,12 @@ impl HubDoor {
 
     /// The hub, once it is open.
     pub fn hub(&self) -> Option<&Hub> {
-        self.hub.get()
+        self.open.get().map(|(hub, _)| hub)
+    }
+
+    /// What each subscription looks like now; none while the log is not open.
+    pub fn signals(&self) -> Vec<Signal> {
+        self.open.get().map(|(hub, time)| hub.signals(time.now())).unwrap_or_default()
     }
 
     /// The version of the configuration in force; 0: none.
@@ -109,6 +132,20 @@ impl HubDoor {
     /// Begins to drain: nothing new is taken.
     pub fn drain(&self, grace: Duration) {
         self.draining.send_if_modified(|draining| draining.is_none() && draining.replace(grace).is_none());
+    }
+
+    /// The same work, until the drain begins.
+    fn until_draining(
+        &self,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let mut draining = self.draining.subscribe();
+        async move {
+            tokio::select! {
+                () = work => {}
+                () = async { drop(draining.wait_for(Option::is_some).await) } => {}
+            }
+        }
     }
 
     fn is_draining(&self) -> bool {
@@ -122,7 +159,7 @@ impl HubDoor {
         let Ok(bytes) = std::fs::read(&path) else { return Ok(()) };
         match v1::HubConfig::decode(&bytes[..]) {
             Ok(config) => match self.configure(config).await {
-                Err(error) if self.hub.get().is_some() => {
+                Err(error) if self.hub().is_some() => {
                     tracing::warn!(path = %path.display(), code = %error.code, %error, "the last configuration cannot be applied");
                     Ok(())
                 }
@@ -138,10 +175,10 @@ impl HubDoor {
     /// Puts a configuration in force; resolves when that is durable.
     pub async fn configure(self: &Arc<Self>, config: v1::HubConfig) -> Result<(), Error> {
         let version = config.version;
-        let hub = self.open(&config)?;
+        let (hub, time) = self.open(&config)?;
         let kept = config.encode_to_vec();
         let topics = topics::all(config.topics)?;
-        let receipt = hub.configure(now(), &topics).map_err(|error| refused("", &error))?;
+        let receipt = hub.configure(time.now(), &topics).map_err(|error| refused("", &error))?;
         // Kept once it is accepted, so that no later start meets one that cannot be, and before anybody is told of what a new topic stores.
         if let Err(error) = replace(&self.folder, "config.bin", &kept) {
             tracing::warn!(%error, "the configuration could not be kept on disk");
@@ -157,9 +194,9 @@ impl HubDoor {
         Ok(())
     }
 
-    fn open(self: &Arc<Self>, config: &v1::HubConfig) -> Result<Hub, Error> {
-        if let Some(hub) = self.hub.get() {
-            return Ok(hub.clone());
+    fn open(self: &Arc<Self>, config: &v1::HubConfig) -> Result<(Hub, Time), Error> {
+        if let Some(open) = self.open.get() {
+            return Ok(open.clone());
         }
         let default = Storage::default();
         let or = |bytes: u64, default: u64| if bytes == 0 { default } else { bytes };
@@ -180,23 +217,24 @@ impl HubDoor {
         let folder = Folder::open(&folder).map_err(|error| {
             Error::new(Code::StorageReadOnly, subject.as_str(), format!("{subject}: {error}"))
         })?;
-        let (hub, recovery) = Hub::open(Arc::new(folder), options, now())
+        let (hub, recovery) = Hub::open(Arc::new(folder), options, wall())
             .map_err(|error| Error::new(error.code(), subject.as_str(), format!("{subject}: {error}")))?;
         tracing::info!(records = recovery.records, unsettled = recovery.unsettled, cut = ?recovery.cut, "the log is open");
-        self.watch(&hub);
-        Ok(self.hub.get_or_init(|| hub).clone())
+        let time = Time::start(recovery.time);
+        self.watch(&hub, time);
+        Ok(self.open.get_or_init(|| (hub, time)).clone())
     }
 
     /// Does what is due, and ends the process when the disk refuses.
-    fn watch(self: &Arc<Self>, hub: &Hub) {
+    fn watch(self: &Arc<Self>, hub: &Hub, time: Time) {
         let (this, ticking) = (Arc::clone(self), hub.clone());
         self.tasks.spawn(async move {
             let mut draining = this.draining.subscribe();
             loop {
-                let due = ticking.tick(now());
+                let due = ticking.tick(time.now());
                 let wait = async {
                     match due {
-                        Some(due) => sleep(due.since(now())).await,
+                        Some(due) => sleep(due.since(time.now())).await,
                         None => std::future::pending().await,
                     }
                 };
@@ -258,11 +296,11 @@ impl Accept for HubDoor {
         if self.is_draining() {
             return Err(Error::new(Code::HubDraining, "", "the hub is shutting down"));
         }
-        let Some(hub) = self.hub.get() else {
+        let Some(open) = self.open.get() else {
             return Err(Error::new(Code::HubUnavailable, "", "the hub has no configuration yet"));
         };
         let connection =
-            FromSidecar::new(hub.clone(), peer, link.clone(), self.tasks.clone(), Arc::clone(&self.stats))?;
+            FromSidecar::new(open.clone(), peer, link.clone(), self.tasks.clone(), Arc::clone(&self.stats))?;
         tracing::debug!(peer = peer.subject, incarnation = peer.incarnation, "a sidecar is connected");
         Ok(connection)
     }

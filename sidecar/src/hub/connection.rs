@@ -13,7 +13,7 @@ use kontrol_proto::{Message, v1};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{HubStats, now, refused};
+use super::{HubStats, Time, refused};
 use crate::{
     link::{Frame, FrameError, Inbound, Link, Peer, SendError},
     service::Error,
@@ -28,6 +28,7 @@ const BATCH: usize = 64;
 #[derive(Debug)]
 pub struct FromSidecar {
     hub: Hub,
+    time: Time,
     link: Link,
     namespace: String,
     source: String,
@@ -58,7 +59,7 @@ impl Drop for Subscribed {
 
 impl FromSidecar {
     pub(super) fn new(
-        hub: Hub,
+        (hub, time): (Hub, Time),
         peer: &Peer,
         link: Link,
         tasks: TaskTracker,
@@ -74,6 +75,7 @@ impl FromSidecar {
         tasks.spawn(answer(link.clone(), waiting));
         Ok(Self {
             hub,
+            time,
             link,
             namespace: namespace.to_owned(),
             source: format!("/{widget}"),
@@ -98,7 +100,7 @@ impl FromSidecar {
                 event: &record.event,
             })
             .collect();
-        match self.hub.publish(now(), &batch) {
+        match self.hub.publish(self.time.now(), &batch) {
             // The task that answers lives as long as the connection.
             Ok(receipt) => drop(self.durable.send(Waiting::Publish(stream, receipt))),
             Err(error) => {
@@ -130,6 +132,7 @@ impl FromSidecar {
                 let (consumer, closed) = (Arc::new(consumer), CancellationToken::new());
                 let delivering = Delivering {
                     consumer: Arc::clone(&consumer),
+                    time: self.time,
                     link: self.link.clone(),
                     stream,
                     wake,
@@ -151,15 +154,15 @@ impl FromSidecar {
             Outcome::Unspecified => return,
             Outcome::Progress => {
                 // A lease that is lost is told by the redelivery.
-                drop(consumer.progress(now(), delivery));
+                drop(consumer.progress(self.time.now(), delivery));
                 return;
             }
-            Outcome::Ack => consumer.ack(now(), delivery),
-            Outcome::Term => consumer.term(now(), delivery, &settle.reason),
+            Outcome::Ack => consumer.ack(self.time.now(), delivery),
+            Outcome::Term => consumer.term(self.time.now(), delivery, &settle.reason),
             Outcome::Nak => {
                 let delay = (settle.delay_ms > 0).then(|| Duration::from_millis(settle.delay_ms));
                 let (counts, reason) = (settle.attempt_counts, settle.reason.as_str());
-                consumer.nak(now(), delivery, &Nak { delay, counts, reason })
+                consumer.nak(self.time.now(), delivery, &Nak { delay, counts, reason })
             }
         };
         match receipt {
@@ -237,6 +240,7 @@ fn stored(published: Published) -> v1::LinkStored {
 /// Takes messages from one subscription to its consumer.
 struct Delivering {
     consumer: Arc<Consumer>,
+    time: Time,
     link: Link,
     stream: u64,
     wake: Arc<Notify>,
@@ -256,7 +260,7 @@ impl Delivering {
     async fn deliver(&self) {
         loop {
             self.link.room().await;
-            match self.consumer.poll(now(), BATCH) {
+            match self.consumer.poll(self.time.now(), BATCH) {
                 Ok(deliveries) if deliveries.is_empty() => self.wake.notified().await,
                 Ok(deliveries) => {
                     for delivery in deliveries {
@@ -290,7 +294,7 @@ impl Delivering {
     /// No frame holds the message, now or later: it is given up, and the credit that it took is given back.
     fn unsendable(&self, delivery: u64, error: &FrameError) {
         tracing::warn!(topic = self.topic, delivery, %error, "a message cannot be delivered: it is given up");
-        if let Err(error) = self.consumer.term(now(), delivery, &error.to_string()) {
+        if let Err(error) = self.consumer.term(self.time.now(), delivery, &error.to_string()) {
             // Its lease ends, and with its attempts it is given up as well.
             tracing::debug!(topic = self.topic, delivery, %error, "it cannot be given up yet");
         }

@@ -9,13 +9,14 @@ use std::{
 use kontrol_proto::v1::{self, session_request, session_response};
 use tokio::time::sleep;
 
-use super::{HubDoor, now};
-use crate::{clock, control::Role, identity::spiffe, service::Error, shared::Count};
+use super::{
+    HubDoor,
+    applying::{Applying, Outcome},
+};
+use crate::{clock, control::Role, identity::spiffe, shared::Count};
 
 /// How often depths are looked at.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long a log may be too busy for a configuration; the session waits meanwhile.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// See the module.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ pub struct HubRole {
     door: Arc<HubDoor>,
     peer: String,
     admin: String,
+    applying: Arc<Applying>,
     told: Mutex<HashMap<(String, String, String), u64>>,
     connected: Count,
 }
@@ -30,13 +32,17 @@ pub struct HubRole {
 impl HubRole {
     /// The role of a hub that listens at `peer` for sidecars and at `admin` for metrics.
     pub fn new(door: Arc<HubDoor>, peer: String, admin: String) -> Arc<Self> {
-        Arc::new(Self { door, peer, admin, told: Mutex::default(), connected: Count::default() })
+        let configuring = Arc::clone(&door);
+        let applying = Applying::new(move |config| {
+            let door = Arc::clone(&configuring);
+            Box::pin(async move { door.configure(config).await })
+        });
+        Arc::new(Self { door, peer, admin, applying, told: Mutex::default(), connected: Count::default() })
     }
 
     fn seen(&self) -> Vec<v1::hub_signals::Subscription> {
-        let signals = self.door.hub().map(|hub| hub.signals(now())).unwrap_or_default();
+        let signals = self.door.signals().into_iter();
         signals
-            .into_iter()
             .map(|signal| v1::hub_signals::Subscription {
                 namespace: signal.namespace.to_string(),
                 topic: signal.topic.to_string(),
@@ -49,19 +55,6 @@ impl HubRole {
                 dropped: signal.dropped,
             })
             .collect()
-    }
-
-    /// Puts a configuration in force. The operator sends it once: a log that is busy for a moment is asked again.
-    async fn configure(&self, config: v1::HubConfig) -> Result<(), Error> {
-        let until = clock::now() + PATIENCE;
-        loop {
-            match self.door.configure(config.clone()).await {
-                Err(Error { retry_after: Some(pause), .. }) if clock::now() + pause < until => {
-                    sleep(pause).await;
-                }
-                result => return result,
-            }
-        }
     }
 
     fn remember(&self, subscriptions: &[v1::hub_signals::Subscription]) {
@@ -98,11 +91,13 @@ impl Role for HubRole {
         match message {
             session_response::Message::Hub(config) => {
                 let version = config.version;
-                match self.configure(config).await {
-                    Ok(()) => {
-                        Some(session_request::Message::Applied(v1::Applied { version, incarnation: 0 }))
+                match self.applying.apply(config).await {
+                    Outcome::Applied(applied) => Some(session_request::Message::Applied(applied)),
+                    Outcome::Waiting(again) => {
+                        self.door.tasks.spawn(self.door.until_draining(again));
+                        None
                     }
-                    Err(error) => {
+                    Outcome::Refused(error) => {
                         tracing::error!(version, code = %error.code, %error, "the configuration cannot be applied");
                         if self.door.hub().is_none() {
                             // Without its log a hub is of no use: whoever runs it is to know.
@@ -124,6 +119,9 @@ impl Role for HubRole {
     }
 
     fn signals(&self) -> session_request::Message {
+        if let Some(applied) = self.applying.applied() {
+            return session_request::Message::Applied(applied);
+        }
         let subscriptions = self.seen();
         self.remember(&subscriptions);
         session_request::Message::HubSignals(v1::HubSignals {
@@ -134,9 +132,11 @@ impl Role for HubRole {
 
     async fn touched(&self) {
         loop {
-            sleep(LOOK).await;
-            if self.changed() {
-                return;
+            tokio::select! {
+                () = sleep(LOOK) => if self.changed() {
+                    return;
+                },
+                () = self.applying.told() => return,
             }
         }
     }

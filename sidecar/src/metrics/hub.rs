@@ -1,10 +1,9 @@
 //! The page of the hub.
 
-use kontrol_core::time::Timestamp;
 use kontrol_hub::{Signal, Stats};
 
 use super::page::Page;
-use crate::{clock, hub::HubDoor};
+use crate::hub::HubDoor;
 
 /// What the hub counts and sees.
 pub fn of_hub(door: &HubDoor) -> String {
@@ -13,8 +12,7 @@ pub fn of_hub(door: &HubDoor) -> String {
     connections(&mut page, door);
     if let Some(hub) = door.hub() {
         log(&mut page, &hub.stats());
-        let now = Timestamp::from_micros(u64::try_from(clock::unix_micros()).unwrap_or(0));
-        subscriptions(&mut page, &hub.signals(now));
+        subscriptions(&mut page, &door.signals());
     }
     page.process();
     page.text()
