@@ -86,7 +86,7 @@ pub(crate) fn tree(tree: &v1::TreeResponse) -> String {
 
 fn node(node: &v1::TreeNode, first: &str, rest: &str, rows: &mut Vec<[String; 4]>) {
     let period = kontrol_core::duration::format(std::time::Duration::from_millis(node.period_ms));
-    let ready = if node.ready { "Ready".to_owned() } else { node.reason.clone() };
+    let ready = if node.ready && node.reason != COMPLETED { "Ready" } else { &node.reason };
     rows.push([
         format!("{first}{}", node.name),
         node.kind.clone(),
@@ -136,6 +136,14 @@ fn widget_row(widget: &v1::TreeWidget, head: &str) -> [String; 4] {
     [format!("{head}{}", widget.name), count, load.join(", "), notes.join("  ")]
 }
 
+/// What has ended as it should.
+const COMPLETED: &str = "Completed";
+
+/// Whether a widget has ended and is not started again by itself.
+fn is_over(widget: &v1::TreeWidget) -> bool {
+    matches!(&*widget.phase, COMPLETED | "Failed" | "Stopped")
+}
+
 fn all_ready(widget: &v1::TreeWidget) -> bool {
     widget.ready == widget.desired && widget.phase == "Up"
 }
@@ -145,13 +153,15 @@ fn how_it_is(widget: &v1::TreeWidget) -> String {
     let mut states: Vec<&str> = widget.replicas.iter().map(|replica| replica.state.as_str()).collect();
     states.retain(|state| !matches!(*state, "Ready" | "Waiting"));
     states.dedup();
-    if states.is_empty() || widget.phase == "Ended" { widget.phase.clone() } else { states.join(", ") }
+    if states.is_empty() || is_over(widget) { widget.phase.clone() } else { states.join(", ") }
 }
 
 /// What is not ready, and how it is: `rag/llm (Starting)`.
 pub(crate) fn missing(tree: &v1::TreeResponse) -> Vec<String> {
     fn below(node: &v1::TreeNode, found: &mut Vec<String>) {
-        let widgets = node.widgets.iter().filter(|widget| !all_ready(widget) && widget.phase != "Ended");
+        let as_it_should =
+            |widget: &&v1::TreeWidget| all_ready(widget) || matches!(&*widget.phase, COMPLETED | "Stopped");
+        let widgets = node.widgets.iter().filter(|widget| !as_it_should(widget));
         found.extend(widgets.map(|widget| format!("{}/{} ({})", node.name, widget.name, how_it_is(widget))));
         node.nodes.iter().for_each(|node| below(node, found));
     }
@@ -241,8 +251,11 @@ mod tests {
             widgets,
             ..v1::TreeNode::default()
         };
-        let group =
-            node("rag", Vec::new(), vec![widget.clone(), v1::TreeWidget { phase: "Ended".into(), ..widget }]);
+        let group = node(
+            "rag",
+            Vec::new(),
+            vec![widget.clone(), v1::TreeWidget { phase: COMPLETED.into(), ..widget }],
+        );
         let response = v1::TreeResponse {
             roots: vec![node("top", vec![group], Vec::new())],
             ..v1::TreeResponse::default()

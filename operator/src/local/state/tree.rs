@@ -7,7 +7,7 @@ use kontrol_core::{
 };
 use kontrol_plan::{
     InstanceState,
-    status::{Inner, Kind, Node, Slot as Child, Widget},
+    status::{Inner, Kind, Node, Outcome, Slot as Child, SlotPhase, Widget},
 };
 use kontrol_proto::v1;
 
@@ -93,7 +93,7 @@ impl State {
         let scaling = status.and_then(|status| status.scaling.as_ref());
         v1::TreeWidget {
             name: widget.id.widget.to_string(),
-            phase: slot.map_or("Waiting".to_owned(), |slot| phase_name(slot.phase)),
+            phase: slot.map_or("Waiting", phase_name).to_owned(),
             desired: status.map_or(widget.replicas, |status| status.desired),
             ready: status.map_or(0, |status| u32::try_from(status.ready()).unwrap_or(u32::MAX)),
             max: widget.scaling.as_ref().map_or(0, |scaling| scaling.max),
@@ -115,7 +115,7 @@ impl State {
                 // Of one that does not run, its last end says more than it did itself.
                 let runs = process.is_some_and(|process| !process.is_ended());
                 let message = match status.and_then(|status| status.last.as_deref()).filter(|_| !runs) {
-                    Some(last) => told(&last.event).1,
+                    Some(last) => told(&last.first().event).1,
                     None => signals.map(|signals| signals.message.clone()).unwrap_or_default(),
                 };
                 v1::TreeReplica {
@@ -140,20 +140,26 @@ impl State {
 }
 
 fn child<'a>(status: Option<&'a Node>, kind: Kind, name: &str) -> Option<&'a Child> {
-    status?.children.iter().map(AsRef::as_ref).find(|slot: &&Child| slot.key.kind == kind && slot.key.name.as_str() == name)
+    status?
+        .children
+        .iter()
+        .map(AsRef::as_ref)
+        .find(|slot: &&Child| slot.key.kind == kind && slot.key.name.as_str() == name)
 }
 
-fn phase_name(phase: kontrol_plan::status::SlotPhase) -> String {
-    use kontrol_plan::status::SlotPhase;
-    match phase {
+fn phase_name(slot: &Child) -> &'static str {
+    match slot.phase {
         SlotPhase::Waiting => "Waiting",
         SlotPhase::Starting => "Starting",
         SlotPhase::Up => "Up",
-        SlotPhase::Failed(_) => "Failed",
+        SlotPhase::Failed(_) => "StartFailed",
         SlotPhase::Stopping => "Stopping",
-        SlotPhase::Ended | SlotPhase::Forgotten => "Ended",
+        SlotPhase::Ended | SlotPhase::Forgotten => match slot.outcome {
+            Some(Outcome::Completed) => "Completed",
+            Some(Outcome::Failed) => "Failed",
+            None => "Stopped",
+        },
     }
-    .to_owned()
 }
 
 fn state_name(state: InstanceState) -> String {

@@ -11,42 +11,74 @@ use kontrol_core::{
 use kontrol_plan::{
     InstanceState, Status,
     event::Cause,
-    status::{Inner, Node, NodePhase, Reason, Slot as Child, SlotPhase, Widget},
+    status::{Inner, Kind, Node, NodePhase, Outcome, Reason, Slot as Child, SlotPhase, Widget},
 };
 use kontrol_proto::v1;
 
 use super::{Named, State, told};
 use crate::local::{desired::replicas_rule, folder::Written};
 
+/// A group or supervisor, and the way to it.
+struct Place<'a> {
+    /// The status of its tree.
+    tree: &'a Status,
+    /// The nodes above it, the root first, each with the child that leads to it.
+    above: Vec<(&'a Node, &'a Child)>,
+    /// Itself.
+    node: &'a Node,
+}
+
 impl State {
     /// Why it is as it is.
     pub fn why(&self, named: &Named, now: Timestamp) -> v1::WhyResponse {
         match named {
             Named::Widget(id) => self.why_widget(id, now),
-            Named::Group(id) | Named::Supervisor(id) => self.why_node(id, now),
+            Named::Group(id) => self.why_node(Kind::Group, id, now),
+            Named::Supervisor(id) => self.why_node(Kind::Supervisor, id, now),
         }
     }
 
-    fn why_node(&self, id: &ObjectId, now: Timestamp) -> v1::WhyResponse {
-        let Some((root, status)) = self.status_of(id) else {
+    fn why_node(&self, kind: Kind, id: &ObjectId, now: Timestamp) -> v1::WhyResponse {
+        let Some(place) = self.place_of(kind, id) else {
             return answer(vec![format!("{} has not been started yet", id.name)], None);
         };
-        let mut lines = vec![match halted(root, now) {
-            _ if status.conditions.ready.status => format!("{} is Ready", id.name),
+        let status = place.node;
+        let ready = status.conditions.ready;
+        let mut lines = vec![match halted(place.tree, now) {
+            _ if ready.status && ready.reason == Reason::Completed => format!("{} has completed", id.name),
+            _ if ready.status => format!("{} is Ready", id.name),
             Some(halted) => format!("{} is not Ready: {halted}", id.name),
-            None => format!("{} is not Ready: {}", id.name, in_words(status.conditions.ready.reason)),
+            None => format!("{} is not Ready: {}", id.name, in_words(ready.reason)),
         }];
+        if !ready.status {
+            lines.extend(self.holds_back(status, now));
+        }
         let mut intensity = None;
         match self.desired.node(id) {
             Some(spec::Node::Group(group)) => {
                 intensity = Some(group.intensity);
                 for widget in &group.widgets {
-                    let ready = child(status, widget).map_or(0, |(_, widget)| widget.ready());
-                    let desired = child(status, widget).map_or(widget.replicas, |(_, widget)| widget.desired);
-                    lines.push(format!("{}: {ready} of {desired} ready", widget.id.widget));
+                    let found = child(status, &widget.id);
+                    let over = found.and_then(|(slot, _)| slot.outcome).map(over);
+                    let ready = found.map_or(0, |(_, widget)| widget.ready());
+                    let desired = found.map_or(widget.replicas, |(_, widget)| widget.desired);
+                    let how = over.map_or_else(|| format!("{ready} of {desired} ready"), str::to_owned);
+                    lines.push(format!("{}: {how}", widget.id.widget));
                 }
             }
-            Some(spec::Node::Supervisor(supervisor)) => intensity = Some(supervisor.intensity),
+            Some(spec::Node::Supervisor(supervisor)) => {
+                intensity = Some(supervisor.intensity);
+                lines.extend(status.children.iter().filter_map(|slot| Some((slot, below(slot)?))).map(
+                    |(slot, below)| {
+                        let how = if below.conditions.ready.status {
+                            "Ready"
+                        } else {
+                            in_words(below.conditions.ready.reason)
+                        };
+                        format!("{}: {}", slot.key, slot.outcome.map_or(how, over))
+                    },
+                ));
+            }
             None => {}
         }
         if let Some(intensity) = intensity {
@@ -59,39 +91,72 @@ impl State {
                 duration::format(intensity.period)
             ));
         }
-        answer(lines, status.last.as_deref())
+        answer(lines, place.last())
     }
 
     fn why_widget(&self, id: &WidgetId, now: Timestamp) -> v1::WhyResponse {
         let object = ObjectId { namespace: id.namespace.clone(), name: id.group.clone() };
-        let found = self.status_of(&object).and_then(|(root, group)| {
-            let (slot, widget) = child(group, self.desired.widget(id)?)?;
-            Some((root, group, slot, widget))
+        let found = self.place_of(Kind::Group, &object).and_then(|place| {
+            let (slot, widget) = child(place.node, id)?;
+            Some((place, slot, widget))
         });
-        let Some((root, group, slot, widget)) = found else {
+        let Some((place, slot, widget)) = found else {
             return answer(vec![format!("{}/{} has not been started yet", id.group, id.widget)], None);
         };
         let mut lines = vec![self.replicas_line(id, widget)];
-        lines.extend(waits(root, group, slot, now).map(|why| format!("it does not run: {why}")));
-        for (instance, place) in self.slots.iter().filter(|(instance, _)| instance.widget == *id) {
-            let Some(process) = &place.process else { continue };
-            let said = place.signals.as_ref().map(|(_, signals)| signals.message.as_str());
-            let said = said.filter(|said| !said.is_empty());
-            lines.push(format!(
-                "replica {}: {} for {}, incarnation {}, epoch {}{}",
-                instance.ordinal,
-                state_in_words(process.state()),
-                whole(now.since(process.since())),
-                process.incarnation,
-                process.epoch,
-                said.map(|said| format!(": {said}")).unwrap_or_default()
-            ));
+        lines.extend(place.waits(slot, now).map(|why| format!("it does not run: {why}")));
+        for (instance, how) in self.replicas_in_words(id, now) {
+            lines.push(format!("replica {instance}: {how}"));
         }
-        let concerns = group.last.as_deref().filter(|last| {
-            let leaf = last.chain().last();
-            widget.last.as_deref().is_some_and(|own| leaf.is_some_and(|leaf| leaf.event == own.event))
-        });
-        answer(lines, concerns.or(widget.last.as_deref()))
+        answer(lines, place.last_of(slot, widget))
+    }
+
+    /// How each replica that has a process is: its ordinal, and the rest in words.
+    fn replicas_in_words(&self, id: &WidgetId, now: Timestamp) -> impl Iterator<Item = (u32, String)> {
+        self.slots.iter().filter(|(instance, _)| instance.widget == *id).filter_map(
+            move |(instance, place)| {
+                let process = place.process.as_ref()?;
+                let said = place.signals.as_ref().map(|(_, signals)| signals.message.as_str());
+                let said = said.filter(|said| !said.is_empty());
+                let how = format!(
+                    "{} for {}, incarnation {}, epoch {}{}",
+                    state_in_words(process.state()),
+                    whole(now.since(process.since())),
+                    process.incarnation,
+                    process.epoch,
+                    said.map(|said| format!(": {said}")).unwrap_or_default()
+                );
+                Some((instance.ordinal, how))
+            },
+        )
+    }
+
+    /// What keeps a node from being ready: the child that failed or that is waited for, as far down as it can be told.
+    fn holds_back(&self, node: &Node, now: Timestamp) -> Option<String> {
+        if matches!(node.phase, NodePhase::Down(_)) {
+            let first = node.last.as_ref().filter(|last| last.because.is_some())?.first();
+            return Some(format!("it began with: {}", told(&first.event).1));
+        }
+        let slot = holds_back(node)?;
+        let name = format!("{}/{}", node.id.name, slot.key);
+        if let Some(outcome) = slot.outcome {
+            return Some(format!("{name} {}, and its restart type leaves it so", over(outcome)));
+        }
+        let below = below(slot).filter(|_| !matches!(slot.phase, SlotPhase::Waiting));
+        if let Some(deeper) = below.and_then(|below| self.holds_back(below, now)) {
+            return Some(deeper);
+        }
+        let id = WidgetId {
+            namespace: node.id.namespace.clone(),
+            group: node.id.name.clone(),
+            widget: slot.key.name.clone(),
+        };
+        let mut replicas = self.replicas_in_words(&id, now).filter(|(_, how)| !how.starts_with("Ready"));
+        let replica = replicas.next().filter(|_| slot.key.kind == Kind::Widget);
+        Some(match replica {
+            Some((ordinal, how)) => format!("it waits for {name}: replica {ordinal} is {how}"),
+            None => format!("it waits for {name}, which {}", phase_in_words(slot.phase)),
+        })
     }
 
     fn replicas_line(&self, id: &WidgetId, status: &Widget) -> String {
@@ -113,32 +178,120 @@ impl State {
         }
     }
 
-    /// The status of an object, and that of its tree.
-    fn status_of(&self, id: &ObjectId) -> Option<(&Status, &Node)> {
-        self.written.trees.values().find_map(|status| {
-            let node = find_node(status.root.as_deref()?, id)?;
-            Some((status, node))
+    fn place_of(&self, kind: Kind, id: &ObjectId) -> Option<Place<'_>> {
+        self.written.trees.values().find_map(|tree| {
+            let mut above = Vec::new();
+            let node = find_node(tree.root.as_deref()?, kind, id, &mut above)?;
+            Some(Place { tree, above, node })
         })
     }
 }
 
-fn find_node<'a>(node: &'a Node, id: &ObjectId) -> Option<&'a Node> {
-    if node.id == *id {
+impl<'a> Place<'a> {
+    /// The last decision that concerns the node: its own, or one about it or all above it.
+    fn last(&self) -> Option<&'a Cause> {
+        newest(self.node.last.as_deref().into_iter().chain(self.decided_above()))
+    }
+
+    /// The last that happened to a widget in this group, or that was decided about it, its group or what is above.
+    fn last_of(&self, slot: &Child, widget: &'a Widget) -> Option<&'a Cause> {
+        let group = self.node;
+        let own = widget.last.as_deref();
+        let came_of_it = |last: &&Cause| own.is_some_and(|own| last.first().event == own.first().event);
+        let of_group = group.last.as_deref().filter(|last| last.event.is_about_all() || came_of_it(last));
+        let about_it = group.decision_about(slot).map(AsRef::as_ref);
+        newest(own.into_iter().chain(about_it).chain(of_group).chain(self.decided_above()))
+    }
+
+    /// What a widget of this group that does not run waits for.
+    fn waits(&self, slot: &Child, now: Timestamp) -> Option<String> {
+        let group = self.node;
+        match (slot.phase, slot.outcome) {
+            (SlotPhase::Ended | SlotPhase::Forgotten, Some(outcome)) => {
+                Some(format!("it {}, and its restart type leaves it so", over(outcome)))
+            }
+            (SlotPhase::Ended | SlotPhase::Forgotten, None) => {
+                Some("it was stopped with others of its group, and its restart type leaves it so".to_owned())
+            }
+            (SlotPhase::Waiting, _) => {
+                let mut before = group.children.iter().take_while(|other| other.key != slot.key);
+                let before = before.find(|other| not_started(other));
+                let before = before.map(|other| format!("{} has to be started before it", other.key));
+                let halted = halted(self.tree, now).map(|halted| format!("{}: {halted}", group.id.name));
+                Some(halted.or(before).unwrap_or_else(|| {
+                    format!("{}: {}", group.id.name, in_words(group.conditions.ready.reason))
+                }))
+            }
+            _ => None,
+        }
+    }
+
+    fn decided_above(&self) -> impl Iterator<Item = &'a Cause> {
+        self.above.iter().rev().flat_map(|&(node, slot)| {
+            let all = node.last.as_deref().filter(|last| last.event.is_about_all());
+            node.decision_about(slot).map(AsRef::as_ref).into_iter().chain(all)
+        })
+    }
+}
+
+/// The last in time; of several at one time, that which comes last.
+fn newest<'a>(causes: impl Iterator<Item = &'a Cause>) -> Option<&'a Cause> {
+    causes.max_by_key(|cause| cause.at)
+}
+
+fn find_node<'a>(
+    node: &'a Node,
+    kind: Kind,
+    id: &ObjectId,
+    above: &mut Vec<(&'a Node, &'a Child)>,
+) -> Option<&'a Node> {
+    if node.kind == kind && node.id == *id {
         return Some(node);
     }
-    node.children.iter().find_map(|slot| match &slot.inner {
-        Inner::Node(inner) => find_node(inner, id),
+    for slot in &node.children {
+        let Some(inner) = below(slot) else { continue };
+        above.push((node, slot));
+        if let Some(found) = find_node(inner, kind, id, above) {
+            return Some(found);
+        }
+        above.pop();
+    }
+    None
+}
+
+/// The group or supervisor in a place.
+fn below(slot: &Child) -> Option<&Node> {
+    match &slot.inner {
+        Inner::Node(node) => Some(node),
         Inner::Widget(_) => None,
-    })
+    }
 }
 
 /// A widget's place in its group.
-fn child<'a>(group: &'a Node, widget: &spec::Widget) -> Option<(&'a Child, &'a Widget)> {
-    let slot = group.children.iter().find(|slot| slot.key.name == widget.id.widget)?;
+fn child<'a>(group: &'a Node, id: &WidgetId) -> Option<(&'a Child, &'a Widget)> {
+    let slot = group.children.iter().find(|slot| slot.key.name == id.widget)?;
     match &slot.inner {
         Inner::Widget(widget) => Some((slot, widget)),
         Inner::Node(_) => None,
     }
+}
+
+/// The child that keeps a node from being ready: one that failed, or the first that is not there yet.
+fn holds_back(node: &Node) -> Option<&Child> {
+    let children = || node.children.iter().map(AsRef::as_ref);
+    let failed = children().find(|slot| slot.outcome == Some(Outcome::Failed));
+    let missing = || children().find(|slot| slot.outcome.is_none() && not_started(slot));
+    let unwell = || {
+        children().find(|slot| match &slot.inner {
+            Inner::Widget(widget) => slot.outcome.is_none() && widget.ready() < widget.desired as usize,
+            Inner::Node(below) => slot.outcome.is_none() && !below.conditions.ready.status,
+        })
+    };
+    failed.or_else(missing).or_else(unwell)
+}
+
+fn not_started(slot: &Child) -> bool {
+    !matches!(slot.phase, SlotPhase::Up | SlotPhase::Ended | SlotPhase::Forgotten)
 }
 
 /// Why a whole tree stands still.
@@ -152,29 +305,29 @@ fn halted(root: &Status, now: Timestamp) -> Option<String> {
     }
 }
 
-/// What a widget that does not run waits for.
-fn waits(root: &Status, group: &Node, slot: &Child, now: Timestamp) -> Option<String> {
-    match slot.phase {
-        SlotPhase::Ended | SlotPhase::Forgotten => {
-            Some("it has ended, and its restart type leaves it so".to_owned())
-        }
-        SlotPhase::Waiting => {
-            halted(root, now).map(|halted| format!("{}: {halted}", group.id.name)).or_else(|| {
-                let before = group.children.iter().take_while(|other| other.key != slot.key);
-                let first = before.into_iter().find(|other| other.phase != SlotPhase::Up);
-                let first = first.map(|other| format!("{} has to be started before it", other.key));
-                Some(first.unwrap_or_else(|| {
-                    format!("{}: {}", group.id.name, in_words(group.conditions.ready.reason))
-                }))
-            })
-        }
-        _ => None,
+fn over(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Completed => "has completed",
+        Outcome::Failed => "has failed",
+    }
+}
+
+fn phase_in_words(phase: SlotPhase) -> &'static str {
+    match phase {
+        SlotPhase::Waiting => "waits for its turn to be started",
+        SlotPhase::Starting => "is being started",
+        SlotPhase::Up => "is not ready",
+        SlotPhase::Failed(_) => "failed to start and is tried again",
+        SlotPhase::Stopping => "is being stopped",
+        SlotPhase::Ended | SlotPhase::Forgotten => "has ended",
     }
 }
 
 fn in_words(reason: Reason) -> &'static str {
     match reason {
         Reason::AllReady | Reason::Settled => "nothing is under way",
+        Reason::Completed => "it has completed",
+        Reason::Failed => "what was to run once has failed",
         Reason::NotReady => "a replica is not ready",
         Reason::Starting => "it is being started",
         Reason::Restarting => "it is being restarted",
