@@ -5,6 +5,7 @@
 mod calls;
 mod connection;
 mod listen;
+mod pipeline;
 mod serve;
 mod status;
 mod topics;

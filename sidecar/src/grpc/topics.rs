@@ -1,23 +1,16 @@
 //! `kontrol.v1.Topics`.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{pin::Pin, time::Duration};
 
-use futures::{FutureExt, Stream, future::BoxFuture, stream, stream::FuturesUnordered};
+use futures::{FutureExt, Stream, stream};
 use kontrol_core::code::Code;
 use kontrol_proto::v1::{
-    self, publish_stream_response as out, subscribe_request as ask, subscribe_response as tell,
+    self, subscribe_request as ask, subscribe_response as tell,
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use super::deadline;
+use super::{deadline, pipeline::Pipeline};
 use crate::service::{Error, Event, Outcome, Service, Subscription, SubscriptionEvent};
-
-/// Publishes of one stream that are on their way at once; beyond, the stream is not read.
-const PIPELINE: usize = 1024;
 
 /// See the module.
 pub(super) struct Door(pub(super) Service);
@@ -39,14 +32,18 @@ impl v1::topics_server::Topics for Door {
         Ok(Response::new(published.into()))
     }
 
-    type PublishStreamStream = Pipeline;
+    type PublishStreamStream = Pipeline<Streaming<v1::PublishStreamRequest>>;
 
     async fn publish_stream(
         &self,
         request: Request<Streaming<v1::PublishStreamRequest>>,
-    ) -> Result<Response<Pipeline>, Status> {
-        let (service, requests) = (self.0.clone(), request.into_inner());
-        Ok(Response::new(Pipeline { service, requests, ended: false, on_their_way: FuturesUnordered::new() }))
+    ) -> Result<Response<Self::PublishStreamStream>, Status> {
+        let service = self.0.clone();
+        let publish = move |request| {
+            let v1::PublishRequest { topic, event } = request;
+            service.publish(&topic, event.unwrap_or_default(), None).boxed()
+        };
+        Ok(Response::new(Pipeline::new(request.into_inner(), publish)))
     }
 
     type SubscribeStream = Pin<Box<dyn Stream<Item = Result<v1::SubscribeResponse, Status>> + Send>>;
@@ -58,53 +55,6 @@ impl v1::topics_server::Topics for Door {
         let session =
             Session { service: self.0.clone(), requests: request.into_inner(), phase: Phase::Opening };
         Ok(Response::new(Box::pin(stream::unfold(session, Session::step))))
-    }
-}
-
-/// The answers of a publish stream: it reads requests while it has room and gives answers as they come.
-pub(super) struct Pipeline {
-    service: Service,
-    requests: Streaming<v1::PublishStreamRequest>,
-    ended: bool,
-    on_their_way: FuturesUnordered<BoxFuture<'static, v1::PublishStreamResponse>>,
-}
-
-impl Pipeline {
-    fn start(&mut self, request: v1::PublishStreamRequest) {
-        let v1::PublishStreamRequest { tag, publish } = request;
-        let v1::PublishRequest { topic, event } = publish.unwrap_or_default();
-        let publish = self.service.publish(&topic, event.unwrap_or_default(), None);
-        let answer = publish.map(move |result| {
-            let outcome = match result {
-                Ok(published) => out::Outcome::Published(published.into()),
-                Err(error) => out::Outcome::Error(v1::PublishError {
-                    status: error.status.number(),
-                    problem: Some(error.problem()),
-                }),
-            };
-            v1::PublishStreamResponse { tag, outcome: Some(outcome) }
-        });
-        self.on_their_way.push(answer.boxed());
-    }
-}
-
-impl Stream for Pipeline {
-    type Item = Result<v1::PublishStreamResponse, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        while !self.ended && self.on_their_way.len() < PIPELINE {
-            match Pin::new(&mut self.requests).poll_next(cx) {
-                Poll::Ready(Some(Ok(request))) => self.start(request),
-                Poll::Ready(Some(Err(status))) => return Poll::Ready(Some(Err(status))),
-                Poll::Ready(None) => self.ended = true,
-                Poll::Pending => break,
-            }
-        }
-        match Pin::new(&mut self.on_their_way).poll_next(cx) {
-            Poll::Ready(Some(answer)) => Poll::Ready(Some(Ok(answer))),
-            Poll::Ready(None) if self.ended => Poll::Ready(None),
-            Poll::Ready(None) | Poll::Pending => Poll::Pending,
-        }
     }
 }
 
