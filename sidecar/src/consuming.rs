@@ -187,7 +187,8 @@ impl Consuming {
                     };
                     posts.spawn(post.run(*delivery));
                 }
-                Some(Ok(SubscriptionEvent::Settled(_) | SubscriptionEvent::Reopened)) => {}
+                // A post whose lease has ended ends by itself, with its next renewal.
+                Some(Ok(_)) => {}
                 Some(Err(error)) => {
                     tracing::debug!(topic = consume.topic, %error, "the subscription ended");
                     return;

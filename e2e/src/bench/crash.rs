@@ -146,7 +146,8 @@ async fn consume(channel: Channel, ledger: Shared) -> anyhow::Result<()> {
                         ledger.borrow_mut().confirmed.insert(id);
                     }
                 }
-                Some(subscribe_response::Event::Opened(_)) | None => {}
+                Some(subscribe_response::Event::Opened(_) | subscribe_response::Event::Refused(_)) | None => {
+                }
             }
         }
     }

@@ -139,6 +139,7 @@ impl Bus {
             subscription.open(stream, link);
         }
         state.link = Some(link.clone());
+        self.grant_all(&mut state);
     }
 
     fn detach(&self) {

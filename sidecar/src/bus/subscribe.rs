@@ -16,7 +16,10 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{Bus, State};
+use super::{
+    Bus, State,
+    window::{self, Share},
+};
 use crate::{
     link::{Frame, Link},
     service::{Delivery, Error, Event, Outcome, Subscription, SubscriptionEvent},
@@ -27,7 +30,9 @@ use crate::{
 pub(super) struct Entry {
     topic: String,
     name: String,
-    /// Messages that may still be delivered.
+    /// Messages that the widget takes, and that the hub is asked for when `maxInFlight` leaves room.
+    wanted: u64,
+    /// Messages that the hub may still deliver.
     credits: u64,
     /// Added to the hub's numbers on this link, so that none is used twice.
     base: u64,
@@ -35,24 +40,18 @@ pub(super) struct Entry {
     highest: u64,
     /// The stream on the present link; none: no link.
     stream: Option<u64>,
-    /// Deliveries that are not settled.
-    held: BTreeMap<u64, Held>,
-    /// Deliveries whose settlements the widget waits to hear of, with their messages' sequences.
-    confirming: BTreeMap<u64, u64>,
+    /// Deliveries that are not settled, and whether the widget has taken them.
+    held: BTreeMap<u64, bool>,
+    /// Deliveries whose settlements the widget waits to hear of, and who waits for them beside.
+    confirming: BTreeMap<u64, Option<Answer>>,
     opened: Option<oneshot::Sender<Result<(), Error>>>,
     /// Whether it was open on an earlier link.
     known: bool,
     events: mpsc::UnboundedSender<Result<SubscriptionEvent, Error>>,
 }
 
-/// A delivery that is not settled.
-#[derive(Debug)]
-struct Held {
-    /// The message's place in the hub's log.
-    sequence: u64,
-    /// Whether the widget has taken it.
-    taken: bool,
-}
+/// Takes what became of a settlement.
+type Answer = oneshot::Sender<Result<(), Error>>;
 
 impl Entry {
     /// Settlements that the widget waits to hear of.
@@ -60,20 +59,10 @@ impl Entry {
         self.confirming.len() as u64
     }
 
-    /// A message comes again: the lease of its earlier delivery has ended, and what was said of that came too late. Says how many
-    /// deliveries are no longer held.
-    fn comes_again(&mut self, sequence: u64) -> u64 {
-        let before = self.held.len();
-        self.held.retain(|_, held| held.sequence != sequence);
-        self.confirming.retain(|_, settled| *settled != sequence);
-        (before - self.held.len()) as u64
-    }
-
-    /// Opens the subscription on a link.
+    /// Opens the subscription on a link, without credits yet.
     pub(super) fn open(&mut self, stream: u64, link: &Link) {
-        let credits = u32::try_from(self.credits).unwrap_or(u32::MAX);
         let (topic, subscription) = (self.topic.clone(), self.name.clone());
-        let frame = Frame::Subscribe(v1::LinkSubscribe { topic, subscription, credits });
+        let frame = Frame::Subscribe(v1::LinkSubscribe { topic, subscription, credits: 0 });
         self.stream = link.push(stream, &frame).is_ok().then_some(stream);
         self.base = self.highest;
         if self.known {
@@ -84,10 +73,29 @@ impl Entry {
     /// The link has ended, and with it every lease.
     pub(super) fn lost(&mut self) -> u64 {
         self.stream = None;
+        self.wanted += std::mem::take(&mut self.credits);
         let held = self.held.len() as u64;
         self.held.clear();
-        self.confirming.clear();
+        for (delivery, answer) in std::mem::take(&mut self.confirming) {
+            let message = format!(
+                "the link to the hub ended before it said what became of delivery {delivery}: unless it is settled, its message comes again"
+            );
+            self.refused(delivery, answer, Error::new(Code::UnknownDelivery, delivery.to_string(), message));
+        }
         held
+    }
+
+    /// What was said of a delivery is not known to be durable.
+    fn refused(&self, delivery: u64, answer: Option<Answer>, error: Error) {
+        if let Some(answer) = answer {
+            // Whoever asked may have gone since.
+            drop(answer.send(Err(error.clone())));
+        }
+        self.tell(Ok(SubscriptionEvent::Refused(delivery, error)));
+    }
+
+    fn is_of(&self, topic: &str, name: &str) -> bool {
+        self.topic == topic && self.name == name
     }
 
     fn tell(&self, event: Result<SubscriptionEvent, Error>) {
@@ -105,12 +113,31 @@ pub struct SubscriptionControl {
 }
 
 impl SubscriptionControl {
-    /// Says what became of a delivery. With `confirm`, [`SubscriptionEvent::Settled`] follows when it is durable. Does not wait.
+    /// Says what became of a delivery. With `confirm`, [`SubscriptionEvent::Settled`] follows when it is durable, or
+    /// [`SubscriptionEvent::Refused`]. Does not wait.
     pub fn settle(&self, delivery: u64, outcome: &Outcome, confirm: bool) -> Result<(), Error> {
-        self.bus.settle(self.id, delivery, outcome, confirm)
+        self.bus.settle(self.id, delivery, outcome, confirm.then_some(None))
     }
 
-    /// Allows this many more messages. Does not wait.
+    /// Says what became of a delivery, and resolves when that is durable; [`Code::UnknownDelivery`] if it came too late. The same is told on the
+    /// subscription.
+    pub fn confirm(
+        &self,
+        delivery: u64,
+        outcome: &Outcome,
+    ) -> Result<impl Future<Output = Result<(), Error>> + use<>, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.bus.settle(self.id, delivery, outcome, Some(Some(answer)))?;
+        Ok(async move {
+            answered.await.unwrap_or_else(|_| {
+                let message =
+                    format!("the subscription ended before it was known what became of delivery {delivery}");
+                Err(Error::new(Code::UnknownDelivery, delivery.to_string(), message))
+            })
+        })
+    }
+
+    /// Allows this many more messages, which come as far as `maxInFlight` lets them. Does not wait.
     pub fn credit(&self, messages: u32) {
         self.bus.credit(self.id, messages);
     }
@@ -122,14 +149,14 @@ impl SubscriptionControl {
             return false;
         }
         let mut state = self.bus.lock();
-        let held = state.subscriptions.get_mut(&self.id).and_then(|entry| entry.held.get_mut(&delivery));
-        let Some(held) = held else {
+        let taken = state.subscriptions.get_mut(&self.id).and_then(|entry| entry.held.get_mut(&delivery));
+        let Some(taken) = taken else {
             drop(state);
             // Its link or its lease has ended. Nobody will see it, so nobody else gives back the credit that it used.
             self.credit(1);
             return false;
         };
-        held.taken = true;
+        *taken = true;
         drop(state);
         self.bus.shared.stats.delivered.inc();
         true
@@ -185,7 +212,8 @@ impl Bus {
         let mut entry = Entry {
             topic: topic.to_owned(),
             name: consume.subscription.clone(),
-            credits: credits.into(),
+            wanted: credits.into(),
+            credits: 0,
             base: 0,
             highest: 0,
             stream: None,
@@ -203,6 +231,7 @@ impl Bus {
                 state.streams.insert(stream, id);
             }
             state.subscriptions.insert(id, entry);
+            self.grant(&mut state, topic, &consume.subscription);
         }
         let control = SubscriptionControl { bus: Arc::clone(self), id, closed: Arc::default() };
         // From here on, dropping it closes it.
@@ -219,23 +248,29 @@ impl Bus {
         }
     }
 
-    fn settle(&self, id: u64, delivery: u64, outcome: &Outcome, confirm: bool) -> Result<(), Error> {
+    fn settle(
+        &self,
+        id: u64,
+        delivery: u64,
+        outcome: &Outcome,
+        confirm: Option<Option<Answer>>,
+    ) -> Result<(), Error> {
         let mut state = self.lock();
         let State { subscriptions, link, .. } = &mut *state;
-        let unknown = || {
-            let message = format!("delivery {delivery} is not held: it was settled, or its lease has ended");
-            Error::new(Code::UnknownDelivery, delivery.to_string(), message)
-        };
+        let unknown = || too_late(delivery);
         let entry = subscriptions.get_mut(&id).ok_or_else(unknown)?;
-        let sequence = entry.held.get(&delivery).ok_or_else(unknown)?.sequence;
+        if !entry.held.contains_key(&delivery) {
+            return Err(unknown());
+        }
         let (Some(stream), Some(link)) = (entry.stream, link.as_ref()) else { return Err(unknown()) };
-        let frame = Frame::Settle(settlement(delivery - entry.base, outcome, confirm));
+        let frame = Frame::Settle(settlement(delivery - entry.base, outcome, confirm.is_some()));
         link.push(stream, &frame).map_err(|_| unknown())?;
         if outcome.is_final() {
             entry.held.remove(&delivery);
-            if confirm {
-                entry.confirming.insert(delivery, sequence);
+            if let Some(answer) = confirm {
+                entry.confirming.insert(delivery, answer);
             }
+            self.grant_beside(&mut state, id);
             drop(state);
             let stats = &self.shared.stats;
             stats.deliveries_in_flight.dec();
@@ -255,12 +290,57 @@ impl Bus {
             return;
         }
         let mut state = self.lock();
-        let State { subscriptions, link, .. } = &mut *state;
-        let Some(entry) = subscriptions.get_mut(&id) else { return };
-        entry.credits += u64::from(messages);
-        if let (Some(stream), Some(link)) = (entry.stream, link.as_ref()) {
-            // A link that has just ended gets the whole credit anew when it is back.
+        let Some(entry) = state.subscriptions.get_mut(&id) else { return };
+        entry.wanted += u64::from(messages);
+        self.grant_beside(&mut state, id);
+    }
+
+    /// Asks the hub for what those that share a subscription want, as far as the widget's `maxInFlight` leaves room.
+    fn grant(&self, state: &mut State, topic: &str, name: &str) {
+        let State { subscriptions, link, .. } = state;
+        let Some(link) = link else { return };
+        let sharing = || subscriptions.iter().filter(|(_, entry)| entry.is_of(topic, name));
+        if self.shared.is_draining() || sharing().all(|(_, entry)| entry.wanted == 0) {
+            return;
+        }
+        // What is no longer declared has nothing to wait for.
+        let Some(max) = self.shared.peek().consume(topic, name).map(|consume| consume.max_in_flight) else {
+            return;
+        };
+        let shares: Vec<_> = sharing()
+            .map(|(id, entry)| Share {
+                id: *id,
+                out: entry.credits + entry.held.len() as u64,
+                wanted: if entry.stream.is_some() { entry.wanted } else { 0 },
+            })
+            .collect();
+        for (id, granted) in window::divide(max.into(), &shares) {
+            let Some(entry) = subscriptions.get_mut(&id) else { continue };
+            let (Some(stream), Ok(messages)) = (entry.stream, u32::try_from(granted)) else { continue };
+            entry.wanted -= granted;
+            entry.credits += granted;
+            // A link that has just ended is asked anew when it is back.
             drop(link.push(stream, &Frame::Credit(v1::LinkCredit { messages })));
+        }
+    }
+
+    /// The same for those that share a subscription with this one.
+    fn grant_beside(&self, state: &mut State, id: u64) {
+        if state.subscriptions.values().all(|entry| entry.wanted == 0) {
+            return;
+        }
+        if let Some((topic, name)) =
+            state.subscriptions.get(&id).map(|entry| (entry.topic.clone(), entry.name.clone()))
+        {
+            self.grant(state, &topic, &name);
+        }
+    }
+
+    /// Asks a hub that has just come for what every subscription wants.
+    pub(super) fn grant_all(&self, state: &mut State) {
+        let ids: Vec<_> = state.subscriptions.keys().copied().collect();
+        for id in ids {
+            self.grant_beside(state, id);
         }
     }
 
@@ -273,7 +353,7 @@ impl Bus {
             streams.remove(&stream);
             let drains = self.shared.is_draining();
             for delivery in
-                entry.held.iter().filter(|(_, held)| held.taken && !drains).map(|(delivery, _)| *delivery)
+                entry.held.iter().filter(|(_, taken)| **taken && !drains).map(|(delivery, _)| *delivery)
             {
                 let reason = "the widget went away while it worked on the message".to_owned();
                 let outcome = Outcome::Nak { delay: Duration::from_millis(1), reason, attempt_counts: true };
@@ -285,6 +365,7 @@ impl Bus {
         if let Some(error) = error {
             entry.tell(Err(error));
         }
+        self.grant(&mut state, &entry.topic, &entry.name);
         drop(state);
         (0..held).for_each(|_| self.shared.stats.deliveries_in_flight.dec());
         self.shared.touch();
@@ -302,11 +383,7 @@ impl Bus {
     /// Whether anybody receives from a subscription, and how many deliveries are held.
     pub fn subscription_state(&self, topic: &str, name: &str) -> Option<u32> {
         let state = self.lock();
-        let mut open = state
-            .subscriptions
-            .values()
-            .filter(|entry| entry.topic == topic && entry.name == name)
-            .peekable();
+        let mut open = state.subscriptions.values().filter(|entry| entry.is_of(topic, name)).peekable();
         open.peek()?;
         Some(open.map(|entry| u32::try_from(entry.held.len()).unwrap_or(u32::MAX)).sum())
     }
@@ -326,8 +403,28 @@ impl Bus {
             }
             Frame::Settled(v1::LinkSettled { delivery }) => {
                 let delivery = delivery + entry.base;
-                entry.confirming.remove(&delivery);
+                if let Some(answer) = entry.confirming.remove(&delivery).flatten() {
+                    // Whoever asked may have gone since.
+                    drop(answer.send(Ok(())));
+                }
                 entry.tell(Ok(SubscriptionEvent::Settled(delivery)));
+            }
+            Frame::Refused(v1::LinkRefused { delivery, status, problem }) => {
+                let delivery = delivery + entry.base;
+                let mut error = Error::from_wire(status, problem);
+                if error.code == Code::UnknownDelivery {
+                    // The hub has numbers of its own.
+                    error = too_late(delivery);
+                }
+                if let Some(answer) = entry.confirming.remove(&delivery) {
+                    entry.refused(delivery, answer, error);
+                } else if entry.held.remove(&delivery).is_some() {
+                    entry.tell(Ok(SubscriptionEvent::Lapsed(delivery)));
+                    self.grant_beside(&mut state, id);
+                    drop(state);
+                    self.shared.stats.deliveries_in_flight.dec();
+                    self.shared.touch();
+                }
             }
             Frame::Failure(v1::LinkFailure { status, problem }) => {
                 let error = Error::from_wire(status, problem);
@@ -352,10 +449,7 @@ impl Bus {
                 entry.highest = entry.highest.max(delivery);
                 match Event::decode(deliver.event) {
                     Ok(event) => {
-                        // A first attempt follows no other.
-                        let again = deliver.attempt > 1;
-                        let ended = if again { entry.comes_again(deliver.sequence) } else { 0 };
-                        entry.held.insert(delivery, Held { sequence: deliver.sequence, taken: false });
+                        entry.held.insert(delivery, false);
                         entry.tell(Ok(SubscriptionEvent::Delivery(Box::new(Delivery {
                             delivery,
                             topic: entry.topic.clone(),
@@ -366,7 +460,6 @@ impl Bus {
                         }))));
                         drop(state);
                         self.shared.stats.deliveries_in_flight.inc();
-                        (0..ended).for_each(|_| self.shared.stats.deliveries_in_flight.dec());
                         self.shared.touch();
                     }
                     Err(error) => {
@@ -387,6 +480,11 @@ impl Bus {
         }
         Ok(())
     }
+}
+
+fn too_late(delivery: u64) -> Error {
+    let message = format!("delivery {delivery} is not held: it was settled, or its lease has ended");
+    Error::new(Code::UnknownDelivery, delivery.to_string(), message)
 }
 
 fn settlement(delivery: u64, outcome: &Outcome, confirm: bool) -> v1::LinkSettle {

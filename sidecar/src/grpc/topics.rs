@@ -4,9 +4,7 @@ use std::{pin::Pin, time::Duration};
 
 use futures::{FutureExt, Stream, stream};
 use kontrol_core::code::Code;
-use kontrol_proto::v1::{
-    self, subscribe_request as ask, subscribe_response as tell,
-};
+use kontrol_proto::v1::{self, subscribe_request as ask, subscribe_response as tell};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{deadline, pipeline::Pipeline};
@@ -111,13 +109,18 @@ impl Session {
             tokio::select! {
                 biased;
                 request = self.requests.message() => match request? {
-                    Some(request) => act(subscription, request)?,
+                    Some(request) => if let Some(event) = act(subscription, request)? {
+                        return Ok(Some(event));
+                    },
                     None => return Ok(None),
                 },
                 event = subscription.next() => match event {
                     None => return Ok(None),
                     Some(Err(error)) => return Err(error.into()),
-                    Some(Ok(SubscriptionEvent::Reopened)) => {}
+                    Some(Ok(SubscriptionEvent::Reopened | SubscriptionEvent::Lapsed(_))) => {}
+                    Some(Ok(SubscriptionEvent::Refused(delivery, error))) => {
+                        return Ok(Some(refused(delivery, &error)));
+                    }
                     Some(Ok(SubscriptionEvent::Settled(delivery))) => {
                         return Ok(Some(tell::Event::Settled(tell::Settled { delivery })));
                     }
@@ -134,15 +137,22 @@ impl Session {
     }
 }
 
-/// What the widget asks for. A settlement of a delivery whose lease is lost is no error of the stream: the message comes again.
-fn act(subscription: &Subscription, request: v1::SubscribeRequest) -> Result<(), Error> {
+fn refused(delivery: u64, error: &Error) -> tell::Event {
+    let (status, problem) = (error.status.number(), Some(error.problem()));
+    tell::Event::Refused(tell::Refused { delivery, status, problem })
+}
+
+/// What the widget asks for. A settlement of a delivery whose lease is lost is no error of the stream: the message comes again, and who asked for
+/// a confirmation is told.
+fn act(subscription: &Subscription, request: v1::SubscribeRequest) -> Result<Option<tell::Event>, Error> {
     let control = &subscription.control;
     let settle = |delivery, outcome: &Outcome, confirm| match control.settle(delivery, outcome, confirm) {
+        Ok(()) => Ok(None),
         Err(error) if error.code == Code::UnknownDelivery => {
             tracing::debug!(delivery, "settled too late");
-            Ok(())
+            Ok(confirm.then(|| refused(delivery, &error)))
         }
-        settled => settled,
+        Err(error) => Err(error),
     };
     match request.action {
         None => Err(missing("action")),
@@ -151,7 +161,7 @@ fn act(subscription: &Subscription, request: v1::SubscribeRequest) -> Result<(),
         }
         Some(ask::Action::Credit(credit)) => {
             control.credit(credit.messages);
-            Ok(())
+            Ok(None)
         }
         Some(ask::Action::Ack(ack)) => settle(ack.delivery, &Outcome::Ack, ack.confirm),
         Some(ask::Action::Progress(progress)) => settle(progress.delivery, &Outcome::Progress, false),

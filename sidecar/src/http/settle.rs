@@ -15,7 +15,7 @@ use crate::service::{Error, Outcome};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Query {
-    /// Whether an event `settled` is to come on the stream when an `ack` is durable.
+    /// Whether to answer not before the outcome is durable; an event says the same on the stream.
     #[serde(default)]
     confirm: bool,
 }
@@ -57,6 +57,6 @@ pub(super) async fn settle(
         let message = format!("there is no open subscription session {session:?}");
         Error::new(Code::SessionNotFound, session.as_str(), message)
     })?;
-    open.settle(delivery, &outcome, confirm)?;
+    open.settle(delivery, &outcome, confirm).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -4,7 +4,7 @@
 //! settles by requests of its own ([`super::settle`]), which name the session that the first event gave it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -94,39 +94,45 @@ impl Drop for Guard {
 #[derive(Debug)]
 pub(super) struct Session {
     control: SubscriptionControl,
-    /// Deliveries that the client has and has not settled, with their messages' sequences.
-    held: Mutex<BTreeMap<u64, u64>>,
+    /// Deliveries that the client has and has not settled.
+    held: Mutex<BTreeSet<u64>>,
 }
 
 impl Session {
-    fn held(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
+    fn held(&self) -> MutexGuard<'_, BTreeSet<u64>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Settles a delivery; a final outcome makes room for the next message.
-    pub(super) fn settle(&self, delivery: u64, outcome: &Outcome, confirm: bool) -> Result<(), Error> {
-        if !self.held().contains_key(&delivery) {
+    /// Settles a delivery; a final outcome makes room for the next message. With `confirm`, resolves when it is durable.
+    pub(super) async fn settle(&self, delivery: u64, outcome: &Outcome, confirm: bool) -> Result<(), Error> {
+        if !self.held().contains(&delivery) {
             let message = format!("delivery {delivery} is not held: it was settled, or its lease has ended");
             return Err(Error::new(Code::UnknownDelivery, delivery.to_string(), message));
         }
-        let settled = self.control.settle(delivery, outcome, confirm);
+        let settled = if confirm && outcome.is_final() {
+            self.control.confirm(delivery, outcome).map(Some)
+        } else {
+            self.control.settle(delivery, outcome, false).map(|()| None)
+        };
         let lost = settled.as_ref().is_err_and(|error| error.code == Code::UnknownDelivery);
-        if (lost || (settled.is_ok() && outcome.is_final())) && self.held().remove(&delivery).is_some() {
-            self.control.credit(1);
+        if lost || (settled.is_ok() && outcome.is_final()) {
+            self.release(delivery);
         }
-        settled
+        match settled? {
+            Some(confirmed) => confirmed.await,
+            None => Ok(()),
+        }
     }
 
-    /// The client has been given a delivery. Where its message came before, the lease of that delivery has ended: its place is free.
-    fn hold(&self, delivery: u64, sequence: u64) {
-        let mut held = self.held();
-        let before = held.len();
-        held.retain(|_, other| *other != sequence);
-        let ended = before - held.len();
-        held.insert(delivery, sequence);
-        drop(held);
-        if ended > 0 {
-            self.control.credit(u32::try_from(ended).unwrap_or(u32::MAX));
+    /// The client has been given a delivery.
+    fn hold(&self, delivery: u64) {
+        self.held().insert(delivery);
+    }
+
+    /// The client has a delivery no longer: there is room for the next message.
+    fn release(&self, delivery: u64) {
+        if self.held().remove(&delivery) {
+            self.control.credit(1);
         }
     }
 
@@ -193,13 +199,25 @@ impl Open {
                 Ok(Some(Ok(SubscriptionEvent::Settled(delivery)))) => {
                     Some(sse::event("settled", None, &serde_json::json!({"delivery": delivery}).to_string()))
                 }
+                Ok(Some(Ok(SubscriptionEvent::Refused(delivery, error)))) => {
+                    let problem = Problem::from(error).to_json();
+                    Some(sse::event(
+                        "refused",
+                        None,
+                        &format!(r#"{{"delivery":{delivery},"problem":{problem}}}"#),
+                    ))
+                }
+                Ok(Some(Ok(SubscriptionEvent::Lapsed(delivery)))) => {
+                    self.session.release(delivery);
+                    continue;
+                }
                 Ok(Some(Ok(SubscriptionEvent::Reopened))) => {
                     self.session.forget();
                     Some(sse::event("reopened", None, "{}"))
                 }
                 Ok(Some(Ok(SubscriptionEvent::Delivery(delivery)))) => match message(&delivery) {
                     Ok(text) => {
-                        self.session.hold(delivery.delivery, delivery.sequence);
+                        self.session.hold(delivery.delivery);
                         Some(sse::event("message", Some(delivery.delivery), &text))
                     }
                     Err(error) => {

@@ -149,20 +149,20 @@ impl FromSidecar {
     fn settle(&self, stream: u64, settle: &v1::LinkSettle) {
         use v1::link_settle::Outcome;
         let Some(Subscribed { consumer, .. }) = self.consumers.get(&stream) else { return };
-        let delivery = settle.delivery;
+        let (now, delivery) = (self.time.now(), settle.delivery);
         let receipt = match settle.outcome() {
             Outcome::Unspecified => return,
             Outcome::Progress => {
-                // A lease that is lost is told by the redelivery.
-                drop(consumer.progress(self.time.now(), delivery));
+                // Its end is told by whoever delivers.
+                drop(consumer.progress(now, delivery));
                 return;
             }
-            Outcome::Ack => consumer.ack(self.time.now(), delivery),
-            Outcome::Term => consumer.term(self.time.now(), delivery, &settle.reason),
+            Outcome::Ack => consumer.ack(now, delivery),
+            Outcome::Term => consumer.term(now, delivery, &settle.reason),
             Outcome::Nak => {
                 let delay = (settle.delay_ms > 0).then(|| Duration::from_millis(settle.delay_ms));
                 let (counts, reason) = (settle.attempt_counts, settle.reason.as_str());
-                consumer.nak(self.time.now(), delivery, &Nak { delay, counts, reason })
+                consumer.nak(now, delivery, &Nak { delay, counts, reason })
             }
         };
         match receipt {
@@ -170,9 +170,22 @@ impl FromSidecar {
                 drop(self.durable.send(Waiting::Settle { stream, delivery, receipt }));
             }
             Ok(receipt) => drop(receipt),
-            Err(error) => tracing::debug!(instance = self.who.instance, delivery, %error, "settled too late"),
+            Err(error) => {
+                tracing::debug!(instance = self.who.instance, delivery, %error, "settled too late");
+                if settle.confirm {
+                    refuse(&self.link, stream, delivery, &error);
+                }
+            }
         }
     }
+}
+
+/// Says that a delivery is no longer its subscriber's.
+fn refuse(link: &Link, stream: u64, delivery: u64, error: &kontrol_hub::Error) {
+    let error = refused(&delivery.to_string(), error);
+    let (status, problem) = (error.status.number(), Some(error.problem()));
+    // A link that has ended has ended every lease.
+    drop(link.push(stream, &Frame::Refused(v1::LinkRefused { delivery, status, problem })));
 }
 
 impl Drop for FromSidecar {
@@ -226,7 +239,7 @@ async fn answer(link: Link, mut waiting: mpsc::UnboundedReceiver<Waiting>) {
             },
             Waiting::Settle { stream, delivery, receipt } => match receipt.await {
                 Ok(()) => drop(link.push(stream, &Frame::Settled(v1::LinkSettled { delivery }))),
-                Err(error) => drop(link.fail(stream, &refused("", &error))),
+                Err(error) => refuse(&link, stream, delivery, &error),
             },
         }
     }
@@ -260,6 +273,10 @@ impl Delivering {
     async fn deliver(&self) {
         loop {
             self.link.room().await;
+            for delivery in self.consumer.lapsed() {
+                let ended = kontrol_hub::Error::UnknownDelivery { delivery };
+                refuse(&self.link, self.stream, delivery, &ended);
+            }
             match self.consumer.poll(self.time.now(), BATCH) {
                 Ok(deliveries) if deliveries.is_empty() => self.wake.notified().await,
                 Ok(deliveries) => {

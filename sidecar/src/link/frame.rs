@@ -84,6 +84,7 @@ frames! {
     36 Deliver LinkDeliver;
     37 Settle LinkSettle;
     38 Settled LinkSettled;
+    39 Refused LinkRefused;
 }
 
 /// Whether a frame can be written, with the length that it then says. Refused where it would be longer than [`MAX_FRAME`].

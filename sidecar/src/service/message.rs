@@ -20,9 +20,9 @@ pub struct Published {
     pub sequence: u64,
     /// Whether the same (topic, source, id) was stored before.
     pub duplicate: bool,
-    /// Messages dropped to make room under `DropOldest`.
+    /// Messages that had to make room under `DropOldest`, in this topic and in those that routes lead to.
     pub dropped: u64,
-    /// The subscriptions that dropped them.
+    /// The subscriptions that dropped them; one that a route leads to with its topic before it, as `topic/subscription`.
     pub dropped_by: Vec<String>,
 }
 
@@ -80,6 +80,10 @@ pub enum SubscriptionEvent {
     Delivery(Box<Delivery>),
     /// A settlement that asked for confirmation is durable.
     Settled(u64),
+    /// A settlement that asked for confirmation came too late, or it is not known whether it is durable: then the message comes again unless it is.
+    Refused(u64, Error),
+    /// The lease of a delivery has ended before it was settled: the message is delivered again, or was given up.
+    Lapsed(u64),
     /// The subscription was lost (the hub went away) and is open again: deliveries named before are no longer known, and what was not
     /// acknowledged comes again.
     Reopened,

@@ -61,7 +61,7 @@ pub fn consume(topic: &str, subscription: &str) -> v1::Consume {
         topic: topic.into(),
         subscription: subscription.into(),
         http_path: String::new(),
-        max_in_flight: 16,
+        max_in_flight: 10_000,
     }
 }
 
