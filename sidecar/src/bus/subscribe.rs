@@ -53,6 +53,15 @@ pub(super) struct Entry {
 /// Takes what became of a settlement.
 type Answer = oneshot::Sender<Result<(), Error>>;
 
+/// Whether a settlement is to be confirmed.
+enum Confirm {
+    No,
+    /// By an event of the subscription.
+    Told,
+    /// The same, and to this one.
+    Answered(Answer),
+}
+
 impl Entry {
     /// Settlements that the widget waits to hear of.
     pub(super) fn confirming(&self) -> u64 {
@@ -116,7 +125,7 @@ impl SubscriptionControl {
     /// Says what became of a delivery. With `confirm`, [`SubscriptionEvent::Settled`] follows when it is durable, or
     /// [`SubscriptionEvent::Refused`]. Does not wait.
     pub fn settle(&self, delivery: u64, outcome: &Outcome, confirm: bool) -> Result<(), Error> {
-        self.bus.settle(self.id, delivery, outcome, confirm.then_some(None))
+        self.bus.settle(self.id, delivery, outcome, if confirm { Confirm::Told } else { Confirm::No })
     }
 
     /// Says what became of a delivery, and resolves when that is durable; [`Code::UnknownDelivery`] if it came too late. The same is told on the
@@ -127,7 +136,7 @@ impl SubscriptionControl {
         outcome: &Outcome,
     ) -> Result<impl Future<Output = Result<(), Error>> + use<>, Error> {
         let (answer, answered) = oneshot::channel();
-        self.bus.settle(self.id, delivery, outcome, Some(Some(answer)))?;
+        self.bus.settle(self.id, delivery, outcome, Confirm::Answered(answer))?;
         Ok(async move {
             answered.await.unwrap_or_else(|_| {
                 let message =
@@ -248,13 +257,7 @@ impl Bus {
         }
     }
 
-    fn settle(
-        &self,
-        id: u64,
-        delivery: u64,
-        outcome: &Outcome,
-        confirm: Option<Option<Answer>>,
-    ) -> Result<(), Error> {
+    fn settle(&self, id: u64, delivery: u64, outcome: &Outcome, confirm: Confirm) -> Result<(), Error> {
         let mut state = self.lock();
         let State { subscriptions, link, .. } = &mut *state;
         let unknown = || too_late(delivery);
@@ -263,13 +266,16 @@ impl Bus {
             return Err(unknown());
         }
         let (Some(stream), Some(link)) = (entry.stream, link.as_ref()) else { return Err(unknown()) };
-        let frame = Frame::Settle(settlement(delivery - entry.base, outcome, confirm.is_some()));
+        let frame =
+            Frame::Settle(settlement(delivery - entry.base, outcome, !matches!(confirm, Confirm::No)));
         link.push(stream, &frame).map_err(|_| unknown())?;
         if outcome.is_final() {
             entry.held.remove(&delivery);
-            if let Some(answer) = confirm {
-                entry.confirming.insert(delivery, answer);
-            }
+            match confirm {
+                Confirm::No => None,
+                Confirm::Told => entry.confirming.insert(delivery, None),
+                Confirm::Answered(answer) => entry.confirming.insert(delivery, Some(answer)),
+            };
             self.grant_beside(&mut state, id);
             drop(state);
             let stats = &self.shared.stats;
