@@ -86,6 +86,19 @@ impl World {
         Ok(world)
     }
 
+    /// Starts `kontrol up` on the manifest that `of` makes, which is given the arguments by which test widgets say what happens to them,
+    /// and waits until everything is ready.
+    pub async fn heard(
+        of: impl FnOnce(&[&str]) -> anyhow::Result<Manifest>,
+    ) -> anyhow::Result<(Self, Notices)> {
+        let folder = folder()?;
+        let notices = Notices::listen(folder.path())?;
+        let path = notices.path().display().to_string();
+        let mut world = Self::start(folder, &of(&["--notify", &path])?)?;
+        world.ready().await?;
+        Ok((world, notices))
+    }
+
     /// Starts `kontrol up` on a manifest in this folder, and waits for nothing.
     pub fn start(folder: TempDir, manifest: &Manifest) -> anyhow::Result<Self> {
         fs::write(folder.path().join(MANIFEST), manifest.to_string())?;

@@ -10,11 +10,21 @@ use std::{
 };
 
 use kontrol_e2e::world::{
-    self, Manifest, Notices, Signal, What, World, alive, children, replica_of, signal, until,
+    self, Manifest, Notice, Notices, Signal, What, World, alive, children, replica_of, signal, until,
 };
 
 /// Rules of a group that tries once and then says why not.
 const ONCE: [&str; 2] = ["intensity: {maxRestarts: 0, period: 30s}", "whenExhausted: {policy: Stop}"];
+
+const READY: &str = "health: {report: {}}";
+
+/// A world of one widget with these arguments and rules, which is ready, and what it said then.
+async fn one(arguments: &[&str], rules: &[&str]) -> (World, Notices, Notice) {
+    let of = |notify: &[&str]| Manifest::group("g", &[]).widget("w", &[arguments, notify].concat(), rules);
+    let (world, notices) = World::heard(of).await.unwrap();
+    let (said, _) = notices.next_of(What::Reported, "w").await.unwrap();
+    (world, notices, said)
+}
 
 /// Starts a world whose only widget cannot start, and waits until it has given up; all that `kontrol why` says of it.
 async fn why_not(manifest: &Manifest) -> String {
@@ -54,7 +64,7 @@ async fn a_port_that_is_taken_is_named() {
 
 #[tokio::test]
 async fn a_widget_that_never_gets_ready_has_failed_its_start() {
-    let rules = ["health: {report: {}}", "start: {timeout: 1s}"];
+    let rules = [READY, "start: {timeout: 1s}"];
     let manifest = Manifest::group("g", &ONCE).widget("w", &["--reports=never"], &rules).unwrap();
     let why = why_not(&manifest).await;
     assert!(why.contains("not ready in time"), "{why}");
@@ -62,15 +72,8 @@ async fn a_widget_that_never_gets_ready_has_failed_its_start() {
 
 #[tokio::test]
 async fn a_widget_that_ignores_sigterm_is_killed_after_its_grace() {
-    let folder = world::folder().unwrap();
-    let notices = Notices::listen(folder.path()).unwrap();
-    let path = notices.path().display().to_string();
-    let rules = ["health: {report: {}}", "shutdown: {policy: Graceful, grace: 1s}"];
-    let manifest =
-        Manifest::group("g", &[]).widget("w", &["--ignore-term", "--notify", &path], &rules).unwrap();
-    let mut world = World::start(folder, &manifest).unwrap();
-    world.ready().await.unwrap();
-    let (widget, _) = notices.next_of(What::Reported, "w").await.unwrap();
+    let rules = [READY, "shutdown: {policy: Graceful, grace: 1s}"];
+    let (mut world, notices, widget) = one(&["--ignore-term"], &rules).await;
     let begun = Instant::now();
     assert!(world.down().await.unwrap().success(), "{}", world.output());
     assert!(begun.elapsed() >= Duration::from_secs(1), "it was given no grace");
@@ -80,14 +83,7 @@ async fn a_widget_that_ignores_sigterm_is_killed_after_its_grace() {
 
 #[tokio::test]
 async fn children_that_a_widget_leaves_behind_are_ended() {
-    let folder = world::folder().unwrap();
-    let notices = Notices::listen(folder.path()).unwrap();
-    let path = notices.path().display().to_string();
-    let arguments = ["--leave-children=3", "--notify", &path];
-    let manifest = Manifest::group("g", &[]).widget("w", &arguments, &["health: {report: {}}"]).unwrap();
-    let mut world = World::start(folder, &manifest).unwrap();
-    world.ready().await.unwrap();
-    let (first, _) = notices.next_of(What::Reported, "w").await.unwrap();
+    let (_world, notices, first) = one(&["--leave-children=3"], &[READY]).await;
     let left = children(first.pid);
     assert_eq!(left.len(), 3);
     signal(first.pid, Signal::KILL).unwrap();
@@ -98,14 +94,8 @@ async fn children_that_a_widget_leaves_behind_are_ended() {
 
 #[tokio::test]
 async fn a_hung_widget_is_restarted() {
-    let folder = world::folder().unwrap();
-    let notices = Notices::listen(folder.path()).unwrap();
-    let path = notices.path().display().to_string();
     let rules = ["health: {report: {}, timeout: 3s, interval: 1s}", "shutdown: {policy: Brutal}"];
-    let manifest = Manifest::group("g", &[]).widget("w", &["--notify", &path], &rules).unwrap();
-    let mut world = World::start(folder, &manifest).unwrap();
-    world.ready().await.unwrap();
-    let (first, _) = notices.next_of(What::Reported, "w").await.unwrap();
+    let (mut world, notices, first) = one(&[], &rules).await;
     // A process that is stopped says nothing and ends at no signal but the one that cannot be ignored.
     signal(first.pid, Signal::STOP).unwrap();
     let (second, _) = notices.next_of(What::Reported, "w").await.unwrap();
@@ -117,14 +107,7 @@ async fn a_hung_widget_is_restarted() {
 
 #[tokio::test]
 async fn children_of_a_widget_die_with_kontrol_itself() {
-    let folder = world::folder().unwrap();
-    let notices = Notices::listen(folder.path()).unwrap();
-    let path = notices.path().display().to_string();
-    let arguments = ["--leave-children=3", "--notify", &path];
-    let manifest = Manifest::group("g", &[]).widget("w", &arguments, &["health: {report: {}}"]).unwrap();
-    let mut world = World::start(folder, &manifest).unwrap();
-    world.ready().await.unwrap();
-    let (widget, _) = notices.next_of(What::Reported, "w").await.unwrap();
+    let (mut world, _notices, widget) = one(&["--leave-children=3"], &[READY]).await;
     let mut family = children(widget.pid);
     assert_eq!(family.len(), 3);
     family.push(widget.pid);

@@ -4,22 +4,38 @@
 use std::fs;
 
 use kontrol_e2e::world::{
-    self, Manifest, Notices, Signal, What, World, alive, replica_of, signal, until, widget_of,
+    MANIFEST, Manifest, Notices, Signal, What, World, alive, replica_of, signal, until, widget_of,
 };
-use kontrol_proto::v1::{CallRequest, calls_client::CallsClient};
+use kontrol_proto::v1::{CallRequest, TreeResponse, calls_client::CallsClient};
 
 const READY: &str = "health: {report: {}}";
 
-fn three(notices: &Notices) -> Manifest {
-    let path = notices.path().display().to_string();
-    let arguments = ["--notify", path.as_str()];
+fn three(notify: &[&str]) -> anyhow::Result<Manifest> {
     Manifest::group("g", &["strategy: OneForOne"])
-        .widget("a", &arguments, &[READY])
-        .unwrap()
-        .widget("b", &arguments, &[READY])
-        .unwrap()
-        .widget("c", &arguments, &[READY])
-        .unwrap()
+        .widget("a", notify, &[READY])?
+        .widget("b", notify, &[READY])?
+        .widget("c", notify, &[READY])
+}
+
+/// A world of three widgets that are ready, and have said so in their order.
+async fn three_ready() -> (World, Notices) {
+    let (world, notices) = World::heard(three).await.unwrap();
+    assert_eq!(three_of(What::Reported, &notices).await, ["a", "b", "c"]);
+    (world, notices)
+}
+
+/// Changes a manifest that is followed.
+fn edit(world: &World, from: &str, to: &str) {
+    let path = world.folder().join(MANIFEST);
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{text}");
+    fs::write(path, text.replace(from, to)).unwrap();
+}
+
+/// Whether the process of a widget is the same in both trees.
+fn same_process(before: &TreeResponse, after: &TreeResponse, name: &str) -> bool {
+    let pid = |tree| replica_of(tree, "g", name).unwrap().pid;
+    pid(before) == pid(after)
 }
 
 /// The names of the next three notices, which are all of this kind.
@@ -35,11 +51,7 @@ async fn three_of(what: What, notices: &Notices) -> Vec<String> {
 
 #[tokio::test]
 async fn a_world_starts_in_order_stops_in_reverse_and_leaves_nothing() {
-    let folder = world::folder().unwrap();
-    let notices = Notices::listen(folder.path()).unwrap();
-    let mut world = World::start(folder, &three(&notices)).unwrap();
-    assert_eq!(three_of(What::Reported, &notices).await, ["a", "b", "c"]);
-    world.ready().await.unwrap();
+    let (mut world, notices) = three_ready().await;
     let all = world.processes();
     assert!(all.len() >= 6, "three widgets and their sidecars: {all:?}");
     assert!(world.down().await.unwrap().success(), "{}", world.output());
@@ -50,11 +62,7 @@ async fn a_world_starts_in_order_stops_in_reverse_and_leaves_nothing() {
 
 #[tokio::test]
 async fn an_interrupt_drains_in_reverse_order() {
-    let folder = world::folder().unwrap();
-    let notices = Notices::listen(folder.path()).unwrap();
-    let mut world = World::start(folder, &three(&notices)).unwrap();
-    three_of(What::Reported, &notices).await;
-    world.ready().await.unwrap();
+    let (mut world, notices) = three_ready().await;
     signal(world.pid(), Signal::INT).unwrap();
     assert_eq!(three_of(What::Stopping, &notices).await, ["c", "b", "a"]);
     world.ended().await.unwrap();
@@ -62,14 +70,11 @@ async fn an_interrupt_drains_in_reverse_order() {
 
 #[tokio::test]
 async fn a_second_interrupt_waits_for_no_grace() {
-    let folder = world::folder().unwrap();
-    let notices = Notices::listen(folder.path()).unwrap();
-    let path = notices.path().display().to_string();
     let rules = [READY, "shutdown: {policy: Graceful, grace: 10m}"];
-    let manifest =
-        Manifest::group("g", &[]).widget("w", &["--ignore-term", "--notify", &path], &rules).unwrap();
-    let mut world = World::start(folder, &manifest).unwrap();
-    world.ready().await.unwrap();
+    let of = |notify: &[&str]| {
+        Manifest::group("g", &[]).widget("w", &[&["--ignore-term"], notify].concat(), &rules)
+    };
+    let (mut world, notices) = World::heard(of).await.unwrap();
     let all = world.processes();
     signal(world.pid(), Signal::INT).unwrap();
     notices.next_of(What::Stopping, "w").await.unwrap();
@@ -80,52 +85,36 @@ async fn a_second_interrupt_waits_for_no_grace() {
 
 #[tokio::test]
 async fn a_changed_template_restarts_its_widget_alone() {
-    let folder = world::folder().unwrap();
-    let notices = Notices::listen(folder.path()).unwrap();
-    let manifest = three(&notices);
-    let mut world = World::start(folder, &manifest).unwrap();
-    three_of(What::Reported, &notices).await;
+    let (mut world, notices) = three_ready().await;
     let before = world.ready().await.unwrap();
-    let text = manifest.to_string().replace("- name: b\n", "- name: b\n    endpoint: {}\n");
-    fs::write(world.folder().join("world.yaml"), text).unwrap();
+    edit(&world, "- name: b\n", "- name: b\n    endpoint: {}\n");
     let (stopping, _) = notices.next().await.unwrap();
     assert_eq!((stopping.what, stopping.name.as_str()), (What::Stopping, "b"));
     let (reported, _) = notices.next().await.unwrap();
     assert_eq!((reported.what, reported.name.as_str()), (What::Reported, "b"));
     let after = world.ready().await.unwrap();
     for (name, same) in [("a", true), ("b", false), ("c", true)] {
-        let pid = |tree| replica_of(tree, "g", name).unwrap().pid;
-        assert_eq!(pid(&before) == pid(&after), same, "{name}");
+        assert_eq!(same_process(&before, &after, name), same, "{name}");
     }
 }
 
 #[tokio::test]
 async fn a_manifest_that_became_wrong_changes_nothing_and_is_said() {
-    let folder = world::folder().unwrap();
-    let notices = Notices::listen(folder.path()).unwrap();
-    let manifest = three(&notices);
-    let mut world = World::start(folder, &manifest).unwrap();
-    three_of(What::Reported, &notices).await;
+    let (mut world, _notices) = three_ready().await;
     let before = world.ready().await.unwrap();
-    let text = manifest.to_string().replace("OneForOne", "OneForNone");
-    fs::write(world.folder().join("world.yaml"), text).unwrap();
+    edit(&world, "OneForOne", "OneForNone");
     until("the mistake is said", async || Ok(world.output().contains("OneForNone").then_some(())))
         .await
         .unwrap();
     let after = world.ready().await.unwrap();
     for name in ["a", "b", "c"] {
-        let pid = |tree| replica_of(tree, "g", name).unwrap().pid;
-        assert_eq!(pid(&before), pid(&after));
+        assert!(same_process(&before, &after, name), "{name}");
     }
 }
 
 #[tokio::test]
 async fn users_scale_restart_and_ask_why() {
-    let folder = world::folder().unwrap();
-    let notices = Notices::listen(folder.path()).unwrap();
-    let mut world = World::start(folder, &three(&notices)).unwrap();
-    three_of(What::Reported, &notices).await;
-    world.ready().await.unwrap();
+    let (mut world, notices) = three_ready().await;
 
     let scaled = world.kontrol(&["scale", "g/b", "2"]).unwrap();
     assert!(scaled.status.success(), "{}", String::from_utf8_lossy(&scaled.stderr));
