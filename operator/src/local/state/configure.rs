@@ -51,13 +51,16 @@ impl State {
         effects
     }
 
-    /// None where the widget is no longer declared: its sidecar keeps what it has.
+    /// None where the widget is no longer declared: its sidecar keeps what it has. None as long as the sidecar speaks for no process: its
+    /// incarnation would be below what it has kept of the last one, and below what the hub and others take.
     fn sidecar_config(&self, instance: &InstanceId) -> Option<v1::SidecarConfig> {
         let slot = self.slots.get(instance)?;
         let widget = self.desired.widget(&instance.widget)?;
         let incarnation = slot.process.as_ref().map_or(slot.fence, |process| process.incarnation);
-        // A sidecar without a process would be refused by the hub as soon as there is one: its incarnation is below it.
-        let hub = self.hub.addresses().filter(|_| self.needs_hub() && incarnation > 0);
+        if incarnation == 0 {
+            return None;
+        }
+        let hub = self.hub.addresses().filter(|_| self.needs_hub());
         Some(v1::SidecarConfig {
             version: 0,
             incarnation,

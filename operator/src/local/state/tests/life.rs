@@ -181,14 +181,16 @@ fn a_drain_tells_the_hub_nothing_more() {
 }
 
 #[test]
-fn a_sidecar_is_shown_the_hub_when_it_speaks_for_a_process() {
+fn a_sidecar_is_told_nothing_before_it_speaks_for_a_process() {
     let lines = "    consumes: [{topic: t}]\n    health: {report: {}}\n";
     let mut house = House::new(group_with_topic(&[("a", lines), ("b", lines)]));
     house.hears("a", Health::Ready, false);
-    let shown = house.told.iter().filter_map(|told| match told {
-        Message::Sidecar(config) if !config.hub.is_empty() => Some(config.incarnation),
+    house.take(Input::Scale(instance("a/0").widget, 0));
+    house.take(Input::Scale(instance("a/0").widget, 1));
+    let told = house.told.iter().filter_map(|told| match told {
+        Message::Sidecar(config) => Some(config.incarnation),
         _ => None,
     });
-    let shown: Vec<u64> = shown.collect();
-    assert!(shown.len() >= 2 && shown.iter().all(|incarnation| *incarnation > 0), "{shown:?}");
+    let told: Vec<u64> = told.collect();
+    assert!(told.len() >= 3 && told.iter().all(|incarnation| *incarnation > 0), "{told:?}");
 }
