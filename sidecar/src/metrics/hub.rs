@@ -21,22 +21,9 @@ pub fn of_hub(door: &HubDoor) -> String {
 fn connections(page: &mut Page, door: &HubDoor) {
     let stats = &door.stats;
     page.gauge("kontrol_hub_connections", "Sidecars that are connected.", stats.connections.get() as f64);
-    let refusals = [
-        ("foreign_certificate", &stats.foreign_certificates),
-        ("stale_incarnation", &stats.fenced),
-        ("malformed_frame", &stats.malformed_frames),
-    ];
-    page.counters(
-        "kontrol_link_refusals_total",
-        "Connections of sidecars that were refused or ended, by reason.",
-        refusals.map(|(reason, count)| (vec![("reason", reason)], count.get() as f64)),
-    );
+    page.refusals(&stats.foreign_certificates, &stats.fenced, &stats.malformed_frames);
     page.counter("kontrol_hub_publish_refusals_total", "Publishes that were refused.", stats.refused.get());
-    page.gauge(
-        "kontrol_config_version",
-        "The version of the configuration in force; 0: none yet.",
-        door.version() as f64,
-    );
+    page.config(door.version());
 }
 
 fn log(page: &mut Page, stats: &Stats) {

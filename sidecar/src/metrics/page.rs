@@ -7,6 +7,8 @@ use prometheus::{
     proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType},
 };
 
+use crate::shared::Count;
+
 /// Families in the order in which they are added.
 #[derive(Debug, Default)]
 pub(super) struct Page(Vec<MetricFamily>);
@@ -43,6 +45,31 @@ impl Page {
         series: impl IntoIterator<Item = Series<'a>>,
     ) {
         self.family(name, help, MetricType::GAUGE, series);
+    }
+
+    /// Connections that the link has refused: sidecars and the hub count them alike.
+    pub(super) fn refusals(
+        &mut self,
+        foreign_certificates: &Count,
+        fenced: &Count,
+        malformed_frames: &Count,
+    ) {
+        let reasons = [
+            ("foreign_certificate", foreign_certificates),
+            ("stale_incarnation", fenced),
+            ("malformed_frame", malformed_frames),
+        ];
+        self.counters(
+            "kontrol_link_refusals_total",
+            "Connections of sidecars that were refused or ended, by reason.",
+            reasons.map(|(reason, count)| (vec![("reason", reason)], count.get() as f64)),
+        );
+    }
+
+    /// The version of the configuration in force.
+    pub(super) fn config(&mut self, version: u64) {
+        let help = "The version of the configuration in force; 0: none yet.";
+        self.gauge("kontrol_config_version", help, version as f64);
     }
 
     /// Everything that a collector has.

@@ -124,16 +124,7 @@ fn targets(page: &mut Page, targets: &[v1::TargetState]) {
 
 fn connections(page: &mut Page, service: &Service, state: &v1::StateResponse) {
     let stats = service.stats();
-    let refusals = [
-        ("foreign_certificate", &stats.foreign_certificates),
-        ("stale_incarnation", &stats.fenced),
-        ("malformed_frame", &stats.malformed_frames),
-    ];
-    page.counters(
-        "kontrol_link_refusals_total",
-        "Connections of other sidecars that were refused or ended, by reason.",
-        refusals.map(|(reason, count)| (vec![("reason", reason)], count.get() as f64)),
-    );
+    page.refusals(&stats.foreign_certificates, &stats.fenced, &stats.malformed_frames);
     page.gauge("kontrol_hub_connected", "Whether the hub is connected.", flag(state.hub_connected));
     page.counter(
         "kontrol_hub_connects_total",
@@ -174,11 +165,7 @@ fn widget(page: &mut Page, state: &v1::StateResponse) {
         "The incarnation of the widget; it grows with each replacement.",
         state.incarnation as f64,
     );
-    page.gauge(
-        "kontrol_config_version",
-        "The version of the configuration in force; 0: none yet.",
-        state.config_version as f64,
-    );
+    page.config(state.config_version);
     page.gauge("kontrol_sidecar_draining", "Whether the sidecar drains.", flag(state.draining));
 }
 
