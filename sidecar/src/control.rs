@@ -185,10 +185,6 @@ impl Role for SidecarRole {
     async fn take(&self, message: session_response::Message) -> Option<session_request::Message> {
         match message {
             session_response::Message::Sidecar(config) => self.configure(config).await,
-            session_response::Message::Drain(drain) => {
-                self.shared.drain(Duration::from_millis(drain.grace_ms));
-                None
-            }
             session_response::Message::Hub(_) => {
                 tracing::warn!("a configuration for a hub came to a sidecar");
                 None
@@ -214,5 +210,34 @@ impl Role for SidecarRole {
         if connected {
             Count::inc(&stats.control_connects);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::NoEndpoint;
+
+    #[tokio::test]
+    async fn a_configuration_of_an_older_incarnation_is_not_kept_for_the_next_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_certificates, identity) = Identity::new();
+        let shared = Arc::new(Shared::new("default/shop/shop/0".parse().unwrap(), identity));
+        let role = SidecarRole {
+            health: Health::new(Arc::clone(&shared), Arc::new(NoEndpoint)),
+            peers: Peers::new(Arc::clone(&shared)),
+            store: Store::new(folder.path().to_owned()).unwrap(),
+            addresses: Addresses::default(),
+            shared,
+        };
+        let config = |version, incarnation| {
+            let config = v1::SidecarConfig { version, incarnation, ..Default::default() };
+            session_response::Message::Sidecar(config)
+        };
+        let applied = session_request::Message::Applied(v1::Applied { version: 1, incarnation: 2 });
+        assert_eq!(role.take(config(1, 2)).await, Some(applied));
+        assert_eq!(role.take(config(2, 1)).await, None);
+        let kept = role.store.load().unwrap();
+        assert_eq!((kept.version, kept.incarnation), (1, 2));
     }
 }

@@ -189,15 +189,16 @@ async fn a_drain_lets_calls_end_on_both_sides_and_takes_no_new_ones() {
 
 #[tokio::test]
 async fn what_is_acknowledged_while_draining_stays_acknowledged_and_the_grace_ends_the_rest() {
-    let (world, _hub, mut sidecar) = start().await;
+    let world = World::new().await;
+    let hub = world.hub(topics()).await;
+    let mut sidecar = world.sidecar_with_grace(INSTANCE, config(&hub, topics()), "4s").await;
     for id in ["acked", "held"] {
         publish(&sidecar, id).await.unwrap();
     }
     let mut reader = Reader::open(&sidecar, "orders", 10).await;
     let acked = reader.delivery().await;
     let held = reader.delivery().await;
-    let grace = v1::Drain { grace_ms: 500 };
-    world.operator.send(INSTANCE, v1::session_response::Message::Drain(grace));
+    sidecar.terminate();
     drains(&sidecar).await;
     // What is in flight may have something to publish before it ends; nothing new is begun.
     publish(&sidecar, "result").await.unwrap();
@@ -210,7 +211,6 @@ async fn what_is_acknowledged_while_draining_stays_acknowledged_and_the_grace_en
     reader.ack(acked.delivery).await;
     // Still held: nothing cuts it off before the grace ends.
     reader.say(ask::Action::Progress(ask::Progress { delivery: held.delivery }));
-    sidecar.terminate();
     assert!(sidecar.ended().await.success());
     let sidecar = world.sidecar_again(INSTANCE).await;
     let mut reader = Reader::open(&sidecar, "orders", 10).await;

@@ -5,7 +5,7 @@ mod support;
 
 use kontrol_proto::v1::{
     self, calls_client::CallsClient, session_response::Message, subscribe_request as ask,
-    topics_client::TopicsClient, widget_client::WidgetClient,
+    topics_client::TopicsClient,
 };
 use support::{
     Process, World, consume, event, eventually, serve, soon, topic,
@@ -183,23 +183,6 @@ async fn the_hub_refuses_an_incarnation_below_its_fence_until_it_is_replaced() {
     world.operator.configure(INSTANCE, Message::Sidecar(next));
     world.operator.applied(INSTANCE, 2).await;
     publish(&sidecar, "3").await.unwrap();
-}
-
-#[tokio::test]
-async fn a_configuration_of_an_older_incarnation_is_not_kept_for_the_next_start() {
-    let world = World::new().await;
-    let config = |version, incarnation| v1::SidecarConfig { version, incarnation, ..Default::default() };
-    let sidecar = world.sidecar(INSTANCE, config(1, 2)).await;
-    world.operator.send(INSTANCE, Message::Sidecar(config(2, 1)));
-    world.operator.send(INSTANCE, Message::Drain(v1::Drain { grace_ms: 60_000 }));
-    eventually("what was sent before the drain is taken", || async {
-        let state = WidgetClient::new(sidecar.try_channel().await?).state(v1::StateRequest {}).await;
-        state.ok()?.into_inner().draining.then_some(())
-    })
-    .await;
-    let folder = world.path().join(INSTANCE.replace('/', "."));
-    let kept = kontrol_sidecar::config::Store::new(folder).unwrap().load().unwrap();
-    assert_eq!((kept.version, kept.incarnation), (1, 2));
 }
 
 #[tokio::test]

@@ -107,10 +107,6 @@ impl Role for HubRole {
                     }
                 }
             }
-            session_response::Message::Drain(drain) => {
-                self.door.drain(Duration::from_millis(drain.grace_ms));
-                None
-            }
             session_response::Message::Sidecar(_) => {
                 tracing::warn!("a configuration for a sidecar came to the hub");
                 None

@@ -154,9 +154,21 @@ impl World {
 
     /// Starts a sidecar with a configuration.
     pub async fn sidecar(&self, instance: &str, config: v1::SidecarConfig) -> Process {
+        self.sidecar_with_grace(instance, config, "10s").await
+    }
+
+    /// The same, that drains for so long at most.
+    pub async fn sidecar_with_grace(
+        &self,
+        instance: &str,
+        config: v1::SidecarConfig,
+        grace: &str,
+    ) -> Process {
         let version = config.version;
         self.operator.configure(instance, Message::Sidecar(config));
-        let process = self.spawn(self.sidecar_command(instance), instance).await;
+        let mut command = self.sidecar_command(instance);
+        command.args(["--drain-grace", grace]);
+        let process = self.spawn(command, instance).await;
         soon("applied", self.operator.applied(instance, version)).await;
         process
     }
