@@ -1,10 +1,10 @@
 //! The answer to "why is it so?": what something is and waits for, and what led to it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use kontrol_core::{
     duration,
-    id::{ObjectId, WidgetId},
+    id::{InstanceId, ObjectId, WidgetId},
     spec::{self, ScalingClass},
     time::Timestamp,
 };
@@ -15,8 +15,11 @@ use kontrol_plan::{
 };
 use kontrol_proto::v1;
 
-use super::{Named, State, told};
+use super::{Named, Process, Slot, State, told};
 use crate::local::{desired::replicas_rule, folder::Written};
+
+/// How many decisions before the last one are told of a group or supervisor.
+const EARLIER: usize = 3;
 
 /// A group or supervisor, and the way to it.
 struct Place<'a> {
@@ -91,7 +94,9 @@ impl State {
                 duration::format(intensity.period)
             ));
         }
-        answer(lines, place.last())
+        let last = place.last();
+        lines.extend(earlier(status, last, now));
+        answer(lines, last)
     }
 
     fn why_widget(&self, id: &WidgetId, now: Timestamp) -> v1::WhyResponse {
@@ -105,30 +110,22 @@ impl State {
         };
         let mut lines = vec![self.replicas_line(id, widget)];
         lines.extend(place.waits(slot, now).map(|why| format!("it does not run: {why}")));
-        for (instance, how) in self.replicas_in_words(id, now) {
-            lines.push(format!("replica {instance}: {how}"));
+        for (instance, place) in self.places_of(id) {
+            let Some(process) = &place.process else { continue };
+            lines.push(format!(
+                "replica {}: {}, incarnation {}, epoch {}{}",
+                instance.ordinal,
+                for_how_long(process, now),
+                process.incarnation,
+                process.epoch,
+                said(place)
+            ));
         }
         answer(lines, place.last_of(slot, widget))
     }
 
-    /// How each replica that has a process is: its ordinal, and the rest in words.
-    fn replicas_in_words(&self, id: &WidgetId, now: Timestamp) -> impl Iterator<Item = (u32, String)> {
-        self.slots.iter().filter(|(instance, _)| instance.widget == *id).filter_map(
-            move |(instance, place)| {
-                let process = place.process.as_ref()?;
-                let said = place.signals.as_ref().map(|(_, signals)| signals.message.as_str());
-                let said = said.filter(|said| !said.is_empty());
-                let how = format!(
-                    "{} for {}, incarnation {}, epoch {}{}",
-                    state_in_words(process.state()),
-                    whole(now.since(process.since())),
-                    process.incarnation,
-                    process.epoch,
-                    said.map(|said| format!(": {said}")).unwrap_or_default()
-                );
-                Some((instance.ordinal, how))
-            },
-        )
+    fn places_of(&self, id: &WidgetId) -> impl Iterator<Item = (&InstanceId, &Slot)> {
+        self.slots.iter().filter(move |(instance, _)| instance.widget == *id)
     }
 
     /// What keeps a node from being ready: the child that failed or that is waited for, as far down as it can be told.
@@ -139,8 +136,8 @@ impl State {
         }
         let slot = holds_back(node)?;
         let name = format!("{}/{}", node.id.name, slot.key);
-        if let Some(outcome) = slot.outcome {
-            return Some(format!("{name} {}, and its restart type leaves it so", over(outcome)));
+        if slot.outcome.is_some() {
+            return Some(format!("{name} has failed, and its restart type leaves it so"));
         }
         let below = below(slot).filter(|_| !matches!(slot.phase, SlotPhase::Waiting));
         if let Some(deeper) = below.and_then(|below| self.holds_back(below, now)) {
@@ -151,10 +148,14 @@ impl State {
             group: node.id.name.clone(),
             widget: slot.key.name.clone(),
         };
-        let mut replicas = self.replicas_in_words(&id, now).filter(|(_, how)| !how.starts_with("Ready"));
-        let replica = replicas.next().filter(|_| slot.key.kind == Kind::Widget);
-        Some(match replica {
-            Some((ordinal, how)) => format!("it waits for {name}: replica {ordinal} is {how}"),
+        let processes = self.places_of(&id).filter(|_| slot.key.kind == Kind::Widget);
+        let mut processes = processes.filter_map(|(id, place)| Some((id, place, place.process.as_ref()?)));
+        let unwell = processes.find(|(_, _, process)| process.state() != InstanceState::Ready);
+        Some(match unwell {
+            Some((id, place, process)) => {
+                let how = for_how_long(process, now);
+                format!("it waits for {name}, whose replica {} is {how}{}", id.ordinal, said(place))
+            }
             None => format!("it waits for {name}, which {}", phase_in_words(slot.phase)),
         })
     }
@@ -207,8 +208,11 @@ impl<'a> Place<'a> {
     fn waits(&self, slot: &Child, now: Timestamp) -> Option<String> {
         let group = self.node;
         match (slot.phase, slot.outcome) {
-            (SlotPhase::Ended | SlotPhase::Forgotten, Some(outcome)) => {
-                Some(format!("it {}, and its restart type leaves it so", over(outcome)))
+            (SlotPhase::Ended | SlotPhase::Forgotten, Some(Outcome::Completed)) => {
+                Some("it has completed".to_owned())
+            }
+            (SlotPhase::Ended | SlotPhase::Forgotten, Some(Outcome::Failed)) => {
+                Some("it has failed, and its restart type leaves it so".to_owned())
             }
             (SlotPhase::Ended | SlotPhase::Forgotten, None) => {
                 Some("it was stopped with others of its group, and its restart type leaves it so".to_owned())
@@ -232,6 +236,22 @@ impl<'a> Place<'a> {
             node.decision_about(slot).map(AsRef::as_ref).into_iter().chain(all)
         })
     }
+}
+
+/// Decisions before the last one that brought children where they are, the newest first.
+fn earlier(node: &Node, last: Option<&Cause>, now: Timestamp) -> impl Iterator<Item = String> {
+    let holds = move |cause: &&Arc<Cause>| {
+        last.is_some_and(|last| last != &***cause)
+            && node
+                .children
+                .iter()
+                .any(|slot| node.decision_about(slot).is_some_and(|of| Arc::ptr_eq(of, cause)))
+    };
+    let held = node.decisions.iter().rev().map(|decision| &decision.cause).filter(holds);
+    held.take(EARLIER).map(move |cause| {
+        let chain: Vec<_> = cause.chain().map(|cause| told(&cause.event).1).collect();
+        format!("{} ago: {}", whole(now.since(cause.at)), chain.join(", because "))
+    })
 }
 
 /// The last in time; of several at one time, that which comes last.
@@ -339,6 +359,17 @@ fn in_words(reason: Reason) -> &'static str {
         Reason::Stopped => "it is not to run",
         Reason::Waiting => "it waits to be started",
     }
+}
+
+/// The state of a process, and since when.
+fn for_how_long(process: &Process, now: Timestamp) -> String {
+    format!("{} for {}", state_in_words(process.state()), whole(now.since(process.since())))
+}
+
+/// What a widget said of itself last, after a colon.
+fn said(place: &Slot) -> String {
+    let said = place.signals.as_ref().map(|(_, signals)| signals.message.as_str());
+    said.filter(|said| !said.is_empty()).map(|said| format!(": {said}")).unwrap_or_default()
 }
 
 fn state_in_words(state: InstanceState) -> String {

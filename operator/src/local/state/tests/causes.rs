@@ -55,6 +55,10 @@ fn a_later_end_of_another_widget_does_not_replace_what_is_said_of_this_one() {
     assert_eq!(because.len(), 2);
     assert_eq!(chain(&house, "g/b"), because);
     assert!(chain(&house, "g")[0].starts_with("g restarts c"));
+    let lines = house.why("g").lines;
+    let earlier = lines.last().unwrap();
+    assert!(earlier.starts_with("1s ago: g restarts b (OneForOne), epoch 1"), "{lines:?}");
+    assert!(earlier.contains(", because g/b-0 ended: exit code 3"), "{lines:?}");
 }
 
 #[test]
@@ -109,10 +113,7 @@ fn a_job_that_failed_is_not_ready_and_one_that_completed_is_said_to_have() {
     let row = |house: &House, at: usize| house.state.tree(house.now).roots[0].widgets[at].phase.clone();
     assert_eq!(row(&house, 1), "Completed");
     assert!(house.state.ready());
-    assert_eq!(
-        house.why("good").lines[1],
-        "it does not run: it has completed, and its restart type leaves it so"
-    );
+    assert_eq!(house.why("good").lines[1], "it does not run: it has completed");
     house.ends("bad", 1, 1);
     assert_eq!(row(&house, 2), "Failed");
     assert!(!house.state.ready());
