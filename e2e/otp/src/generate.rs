@@ -41,7 +41,7 @@ pub fn generate_with(seed: u64, mix: Mix) -> Case {
     };
     let (mut model, mut step) = Model::start(&tree, &refusals);
     let mut events = Vec::new();
-    for _ in 0..random.between(12, 24) {
+    for _ in 0..random.between(12_u32, 24) {
         if !model.is_running() {
             break;
         }
@@ -89,8 +89,8 @@ impl Planter<'_> {
         let auto_shutdown = self
             .any([AutoShutdown::Never, AutoShutdown::AnySignificant, AutoShutdown::AllSignificant], [34, 33]);
         let intensity = self.random.between(0, 5);
-        let period = if self.mix.time { u64::from(self.random.between(1, 10)) } else { 3600 };
-        let count = if level == 1 { self.random.between(2, 4) } else { self.random.between(1, 4) };
+        let period = if self.mix.time { self.random.between(1, 10) } else { 3600 };
+        let count: u32 = if level == 1 { self.random.between(2, 4) } else { self.random.between(1, 4) };
         // One child of the root is always a supervisor.
         let below = self.random.between(0, count - 1);
         let mut children = Vec::new();
@@ -127,7 +127,7 @@ fn stimuli(random: &mut Random, mix: Mix, tree: &Tree, step: &Step) -> Vec<Event
         tree.supervisors().into_iter().filter(|supervisor| is_up(&step.rest, supervisor.id)).collect();
     let roll = random.below(100);
     if mix.time && roll < 8 {
-        return vec![Event::Pass { seconds: u64::from(random.between(1, 8)) }];
+        return vec![Event::Pass { seconds: random.between(1, 8) }];
     }
     if mix.requests && (8..16).contains(&roll) {
         return request(random, &running).into_iter().collect();

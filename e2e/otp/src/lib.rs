@@ -77,6 +77,7 @@ pub use coverage::{Combination, Coverage};
 pub use erlang::term;
 pub use generate::{Mix, generate, generate_with};
 pub use model::{Model, play};
+pub use random::Random;
 pub use schedule::{Case, End, Event, Reason, Refusal, Request, Schedule};
 pub use trace::{Act, Condition, Step, Trace};
 pub use tree::{

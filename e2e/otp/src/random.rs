@@ -1,11 +1,12 @@
 //! `SplitMix64` (Steele, Lea, Flood 2014): the same seed gives the same numbers on every machine, for ever.
 
-/// A stream of pseudo-random numbers.
-#[derive(Debug, Clone)]
-pub(crate) struct Random(u64);
+/// A stream of pseudo-random numbers, for whatever a seed has to replay.
+#[derive(Clone, Debug)]
+pub struct Random(u64);
 
 impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// The stream of this seed.
+    pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -17,25 +18,32 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number of `0..bound`; 0 where the bound is 0.
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        let wide = u128::from(self.next()) * (bound as u128);
-        usize::try_from(wide >> 64).unwrap_or(0)
+    /// A number of `low..=high`; `low` where that is empty.
+    pub fn between<N: Copy + Into<u64> + TryFrom<u64>>(&mut self, low: N, high: N) -> N {
+        let (from, to): (u64, u64) = (low.into(), high.into());
+        let span = u128::from(to.saturating_sub(from)) + 1;
+        let offset = (u128::from(self.next()) * span) >> 64;
+        u64::try_from(offset).ok().and_then(|offset| N::try_from(from + offset).ok()).unwrap_or(low)
     }
 
-    /// A number of `low..=high`.
-    pub(crate) fn between(&mut self, low: u32, high: u32) -> u32 {
-        let span = (high - low) as usize + 1;
-        low + u32::try_from(self.below(span)).unwrap_or(0)
+    /// A number of `0..bound`; 0 where the bound is 0.
+    pub fn below(&mut self, bound: usize) -> usize {
+        let last = u64::try_from(bound.saturating_sub(1)).unwrap_or(u64::MAX);
+        usize::try_from(self.between(0, last)).unwrap_or(0)
     }
 
     /// True this many times of a hundred.
-    pub(crate) fn percent(&mut self, chance: usize) -> bool {
-        self.below(100) < chance
+    pub fn percent(&mut self, chance: u64) -> bool {
+        self.between(0, 99) < chance
     }
 
     /// One of these, each as likely; nothing of nothing.
-    pub(crate) fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
+    pub fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
         of.get(self.below(of.len()))
+    }
+
+    /// The same, and `otherwise` of nothing.
+    pub fn pick_or<T: Copy>(&mut self, of: &[T], otherwise: T) -> T {
+        self.pick(of).copied().unwrap_or(otherwise)
     }
 }

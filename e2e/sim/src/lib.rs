@@ -21,7 +21,6 @@ mod check;
 mod decider;
 mod mutant;
 mod processes;
-mod random;
 mod simulation;
 mod sweep;
 mod tree;

@@ -10,9 +10,8 @@ use kontrol_core::{
     spec::{Health, Shutdown, StartedWhen, Widget},
     time::Timestamp,
 };
+use kontrol_otp::Random;
 use kontrol_plan::{Action, End, Instance, InstanceState, StartError};
-
-use crate::random::Random;
 
 /// One process of one replica.
 pub(crate) type Key = (InstanceId, u64);
@@ -174,7 +173,8 @@ impl Processes {
             Shutdown::Graceful(grace) if random.percent(20) => (grace, End::Signalled(9)),
             Shutdown::Graceful(grace) => {
                 let longest = u64::try_from(grace.as_micros()).unwrap_or(u64::MAX);
-                let end = random.pick(&[End::Exited(0), End::Exited(1), End::Signalled(15)], End::Exited(0));
+                let end =
+                    random.pick_or(&[End::Exited(0), End::Exited(1), End::Signalled(15)], End::Exited(0));
                 (Duration::from_micros(random.between(100, longest.max(100))), end)
             }
         };
@@ -226,13 +226,13 @@ fn life(
             End::Signalled(11),
             End::Lost,
         ];
-        InstanceState::Ended(random.pick(&ends, End::Exited(1)))
+        InstanceState::Ended(random.pick_or(&ends, End::Exited(1)))
     };
     let slowest = if random.percent(20) { 2_500_000 } else { 300_000 };
     let slow = random.between(1_000, slowest);
     if wrong(7, random) {
         let errors = [StartError::NotFound, StartError::PortTaken, StartError::Other];
-        let error = random.pick(&errors, StartError::Other);
+        let error = random.pick_or(&errors, StartError::Other);
         then(slow, InstanceState::Ended(End::NotStarted(error)));
         return follows;
     }
@@ -268,7 +268,7 @@ fn life(
 
 /// How long a process lives that is to crash: often short, so that faults meet restarts.
 fn lifetime(random: &mut Random) -> u64 {
-    let longest = random.pick(&[300_000, 3_000_000, 30_000_000], 3_000_000);
+    let longest = random.pick_or(&[300_000, 3_000_000, 30_000_000], 3_000_000);
     random.between(1_000, longest)
 }
 

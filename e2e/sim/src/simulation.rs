@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, fmt::Write, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use kontrol_core::{id::WidgetId, spec, time::Timestamp};
+use kontrol_otp::Random;
 use kontrol_plan::{Action, Instance, RestartRequest, Status};
 
 use crate::{
@@ -14,7 +15,6 @@ use crate::{
     decider::{Decider, Pending},
     mutant::Mutant,
     processes::{Change, Key, Processes},
-    random::Random,
     tree,
 };
 
@@ -154,7 +154,7 @@ impl Simulation {
         for (chance, most, what) in
             [(40, 3, (|| What::ChangeManifest) as fn() -> What), (30, 3, || What::Ask)]
         {
-            let times = if self.random.percent(chance) { self.random.between(1, most) } else { 0 };
+            let times: u32 = if self.random.percent(chance) { self.random.between(1, most) } else { 0 };
             for _ in 0..times {
                 let at = self.random.between(1, calm);
                 self.after(at, what());

@@ -11,9 +11,8 @@ use kontrol_core::{
         Strategy, Supervisor, Widget,
     },
 };
+use kontrol_otp::Random;
 use kontrol_plan::RestartTarget;
-
-use crate::random::Random;
 
 /// A tree of this seed.
 pub(crate) fn generate(random: &mut Random) -> Result<Node> {
@@ -85,7 +84,7 @@ fn change_group(group: &mut Group, what: u64, random: &mut Random) -> Option<Str
     }
     let widget = group.widgets.get_mut(at)?;
     if what >= 75 && widget.replica_end == ReplicaEnd::ReplacesReplica && widget.scaling.is_none() {
-        widget.replicas = u32::try_from(random.between(0, 3)).unwrap_or(1);
+        widget.replicas = random.between(0, 3);
         return Some(format!("{} replicas of {}", widget.replicas, widget.id));
     }
     widget.revision = Revision(widget.revision.0 + 1);
@@ -104,12 +103,12 @@ pub(crate) fn request(node: &Node, random: &mut Random) -> RestartTarget {
         Node::Group(group) if !here && !group.widgets.is_empty() => {
             let widgets: Vec<_> = group.widgets.iter().collect();
             let first = widgets[0];
-            RestartTarget::Widget(random.pick(&widgets, first).id.clone())
+            RestartTarget::Widget(random.pick_or(&widgets, first).id.clone())
         }
         Node::Supervisor(supervisor) if !here && !supervisor.children.is_empty() => {
             let children: Vec<_> = supervisor.children.iter().collect();
             let first = children[0];
-            request(&random.pick(&children, first).node, random)
+            request(&random.pick_or(&children, first).node, random)
         }
         Node::Group(group) => RestartTarget::Group(group.id.clone()),
         Node::Supervisor(supervisor) => RestartTarget::Supervisor(supervisor.id.clone()),
@@ -141,7 +140,7 @@ impl Generator<'_> {
     fn supervisor(&mut self, depth: u64) -> Result<Supervisor> {
         let id = self.object("s")?;
         let auto_shutdown = self.auto_shutdown();
-        let children = (0..self.random.between(1, 3))
+        let children = (0..self.random.between(1_u32, 3))
             .map(|_| {
                 let below = self.random.between(1, depth - 1);
                 let (restart, significant) = self.restart(auto_shutdown);
@@ -185,7 +184,7 @@ impl Generator<'_> {
         let many = self.random.percent(if replicas == 1 { 10 } else { 70 });
         let scaling = (many && self.random.percent(30)).then(|| Scaling {
             class: ScalingClass::Kontrol,
-            min: u32::try_from(self.random.between(0, 1)).unwrap_or(1),
+            min: self.random.between(0, 1),
             max: 3,
             targets: vec![ScalingTarget::InFlight(1_000)],
             up_window: Duration::from_secs(self.random.between(0, 1)),
@@ -218,19 +217,20 @@ impl Generator<'_> {
 
     fn strategy(&mut self) -> Strategy {
         self.random
-            .pick(&[Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne], Strategy::OneForOne)
+            .pick_or(&[Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne], Strategy::OneForOne)
     }
 
     fn auto_shutdown(&mut self) -> AutoShutdown {
         if self.random.percent(75) {
             return AutoShutdown::Never;
         }
-        self.random.pick(&[AutoShutdown::AnySignificant, AutoShutdown::AllSignificant], AutoShutdown::Never)
+        self.random
+            .pick_or(&[AutoShutdown::AnySignificant, AutoShutdown::AllSignificant], AutoShutdown::Never)
     }
 
     /// A significant child is never of [`Restart::Always`], as in OTP.
     fn restart(&mut self, auto_shutdown: AutoShutdown) -> (Restart, bool) {
-        let restart = match self.random.between(0, 9) {
+        let restart = match self.random.between(0_u32, 9) {
             0..=6 => Restart::Always,
             7 | 8 => Restart::OnFailure,
             _ => Restart::Never,
@@ -240,7 +240,7 @@ impl Generator<'_> {
     }
 
     fn intensity(&mut self) -> Intensity {
-        let max_restarts = self.random.pick(&[0, 1, 2, 3, 3, 5, 10], 3);
+        let max_restarts = self.random.pick_or(&[0, 1, 2, 3, 3, 5, 10], 3);
         Intensity { max_restarts, period: Duration::from_secs(self.random.between(2, 40)) }
     }
 

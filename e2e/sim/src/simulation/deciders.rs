@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use kontrol_core::{id::WidgetId, spec, time::Timestamp};
+use kontrol_otp::Random;
 use kontrol_plan::{
     Action, Instance, Observed,
     signals::{ReplicaSignals, WidgetSignals},
@@ -14,7 +15,6 @@ use crate::{
     decider::{Decider, Pending},
     mutant::Mutant,
     processes::Key,
-    random::Random,
     tree,
 };
 
@@ -138,7 +138,7 @@ impl Simulation {
                 return;
             }
             latency += self.random.between(10, 2_000);
-            let fate = if self.chaos { self.random.between(0, 99) } else { 99 };
+            let fate: u32 = if self.chaos { self.random.between(0, 99) } else { 99 };
             let late = self.random.between(100_000, 4_000_000);
             self.tell(|| format!("decider {at} sends {}", describe(action)));
             if fate < 15 {
