@@ -35,11 +35,11 @@ use tonic::{
 };
 
 use super::{
-    logs::{Line, Logs},
+    logs::{self, Level, Line, Logs},
     user::{Place, private_parent},
     world::{Error, Message},
 };
-use crate::control::status;
+use crate::{clock, control::status};
 pub(super) use answer::{one, scalable, sources};
 
 /// Between two trees of a `Watch`.
@@ -184,7 +184,12 @@ impl Admin for Service {
             loop {
                 let line = match followed.recv().await {
                     Ok(line) => line,
-                    Err(broadcast::error::RecvError::Lagged(_)) => continue,
+                    Err(broadcast::error::RecvError::Lagged(missed)) => {
+                        if sender.send(Ok(gap(missed))).await.is_err() {
+                            return;
+                        }
+                        continue;
+                    }
                     Err(broadcast::error::RecvError::Closed) => return,
                 };
                 let seen = last.is_some_and(|last| line.at <= last);
@@ -218,6 +223,20 @@ impl Admin for Service {
         self.ask(|reply| Ask::Down(force, reply)).await?;
         Ok(Response::new(DownResponse {}))
     }
+}
+
+/// Said in the place of lines that came faster than their reader took them.
+fn gap(missed: u64) -> LogLine {
+    Line {
+        at: clock::now(),
+        source: String::new(),
+        stream: logs::Stream::Event,
+        level: Level::Warn,
+        text: format!(
+            "{missed} lines of all sources were not shown: they came too fast; `kontrol logs` has them"
+        ),
+    }
+    .into()
 }
 
 impl From<Line> for LogLine {

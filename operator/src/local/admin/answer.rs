@@ -52,7 +52,15 @@ pub(in crate::local) fn scalable(
 ) -> Result<(WidgetId, u32), Status> {
     let named = one(state, name)?;
     let Some(widget) = state.widget_of(named.clone()) else {
-        let message = format!("{} has no replicas of its own; scale one of its widgets", named.describe());
+        let widgets = match &named {
+            Named::Group(id) | Named::Supervisor(id) => state.widgets_below(id),
+            Named::Widget(_) => Vec::new(),
+        };
+        let message = format!(
+            "{} has no replicas of its own; scale one of its widgets: {}",
+            named.describe(),
+            listed(&widgets)
+        );
         return Err(status(Code::NotScalable, name, message));
     };
     state.may_scale(&widget, replicas).map_err(|reason| status(Code::NotScalable, name, reason))?;

@@ -96,15 +96,23 @@ impl State {
 
     /// The replicas of a widget, or of all widgets at and below a group or supervisor.
     pub fn instances_of(&self, named: &Named) -> Vec<InstanceId> {
-        let of_node = |id: &ObjectId| {
-            let groups = self.desired.node(id).map(groups).unwrap_or_default();
-            let widgets = groups.into_iter().flat_map(|group| &group.widgets);
-            widgets.flat_map(|widget| self.instances(&widget.id)).collect()
-        };
         match named {
             Named::Widget(id) => self.instances(id),
-            Named::Group(id) | Named::Supervisor(id) => of_node(id),
+            Named::Group(id) | Named::Supervisor(id) => {
+                self.below(id).flat_map(|widget| self.instances(&widget.id)).collect()
+            }
         }
+    }
+
+    /// The names of all widgets at and below a group or supervisor.
+    pub fn widgets_below(&self, id: &ObjectId) -> Vec<String> {
+        let name = |id: &WidgetId| format!("{}{}/{}", within(&id.namespace), id.group, id.widget);
+        self.below(id).map(|widget| name(&widget.id)).collect()
+    }
+
+    fn below(&self, id: &ObjectId) -> impl Iterator<Item = &spec::Widget> {
+        let groups = self.desired.node(id).map(groups).unwrap_or_default();
+        groups.into_iter().flat_map(|group| &group.widgets)
     }
 
     fn find(&self, name: &str) -> Vec<Named> {

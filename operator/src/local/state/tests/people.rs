@@ -129,5 +129,9 @@ fn the_logs_of_a_replica_are_its_own_and_those_of_a_supervisor_are_of_all_below(
 fn a_widget_outside_any_group_is_scaled_by_its_name() {
     let house = House::new(desired(SHOP));
     assert_eq!(scalable(&house.state, "clock", 2).unwrap().0.to_string(), "default/clock/clock");
-    assert!(scalable(&house.state, "prices", 2).is_err());
+    let refused = scalable(&house.state, "prices", 2).unwrap_err();
+    assert!(
+        refused.message().ends_with("scale one of its widgets: prices/pricer, prices/ticker"),
+        "{refused}"
+    );
 }
