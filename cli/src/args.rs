@@ -17,6 +17,51 @@ Examples:
 Exit codes: 0 done; 1 failed; 2 the command line or a manifest is wrong; 3 no `kontrol up` runs in this place;
 4 another `kontrol up` runs in this place.";
 
+const TREE: &str = "\
+Examples:
+  kontrol tree                          once
+  kontrol tree -w                       again whenever something changes, until everything has stopped
+  kontrol tree -o json | jq .ready      for programs; with -w one tree a line
+
+A row says how many replicas are ready of those wanted, their load, what keeps them from being ready, and where they listen.";
+
+const WHY: &str = "\
+Examples:
+  kontrol why rag/llm                   a widget: its replicas, and its last end down to the first cause
+  kontrol why rag                       a group or supervisor: its restarts, and what it waits for
+
+Every line of the chain is the cause of the line above it.";
+
+const LOGS: &str = "\
+Examples:
+  kontrol logs rag/llm -f               what a widget writes, as it comes
+  kontrol logs rag/llm-0 -n 20          the last 20 lines of one replica
+  kontrol logs -f -n 0                  everything, and all decisions, from now on
+  kontrol logs rag/llm -s               with all that its sidecars write
+
+Of sidecars and the hub only warnings are shown, unless their lines are asked for.";
+
+const RESTART: &str = "\
+Examples:
+  kontrol restart rag/llm               a widget alone, all its replicas
+  kontrol restart rag                   a group, from its first widget on
+
+What has given up is started again. `kontrol tree -w` shows how it goes, `kontrol why NAME` what came of it.";
+
+const SCALE: &str = "\
+Examples:
+  kontrol scale rag/vectors 3           three replicas, also over the next `kontrol up`
+  kontrol scale rag/vectors 0           none; its group goes on without it
+
+A widget with `scaling` of class Kontrol decides itself: change scaling.min and scaling.max in the manifest.";
+
+const DOWN: &str = "\
+Examples:
+  kontrol down                          each widget gets SIGTERM and its grace; waits until everything has stopped
+  kontrol down --force                  SIGKILL at once
+
+Messages and decisions stay in the state folder for the next `kontrol up`.";
+
 /// Runs components described in YAML under supervision, each with a sidecar, on this machine.
 #[derive(Debug, Parser)]
 #[command(name = "kontrol", version, after_help = EXAMPLES, arg_required_else_help = true)]
@@ -88,6 +133,7 @@ pub(crate) struct Lint {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Ask {
     /// Show the supervision tree.
+    #[command(after_help = TREE)]
     Tree {
         /// Go on showing it as it changes.
         #[arg(short, long)]
@@ -97,25 +143,24 @@ pub(crate) enum Ask {
         output: Format,
     },
     /// Say why a widget, group or supervisor is as it is: its last end with all that followed, and who decided its replicas.
+    #[command(after_help = WHY)]
     Why {
-        /// widget, group, group/widget or namespace/group/widget.
+        /// widget, group, supervisor, group/widget or namespace/group/widget; a replica such as rag/llm-0 means its widget.
         name: String,
         /// How it is printed.
         #[arg(short, long, value_enum, default_value_t = Format::Text)]
         output: Format,
     },
     /// Show what a widget or group writes; without a name, everything and all decisions.
-    #[command(
-        after_help = "Of sidecars and the hub only warnings are shown, unless their lines are asked for."
-    )]
+    #[command(after_help = LOGS)]
     Logs {
-        /// widget, group, group/widget, namespace/group/widget, or `hub`.
+        /// widget, group, supervisor, group/widget, namespace/group/widget; a replica such as rag/llm-0 alone; or `hub`.
         name: Option<String>,
         /// Go on with what is written from now on.
         #[arg(short, long)]
         follow: bool,
-        /// Lines from the past, for each process.
-        #[arg(short = 'n', long, default_value_t = 100)]
+        /// Lines from the past, for each process; 0 for none.
+        #[arg(short = 'n', long, default_value_t = 100, value_name = "LINES")]
         tail: u32,
         /// Show all that sidecars and the hub write as well.
         #[arg(short, long)]
@@ -125,20 +170,23 @@ pub(crate) enum Ask {
         output: Lines,
     },
     /// Restart a widget, group or supervisor; counts for no intensity.
+    #[command(after_help = RESTART)]
     Restart {
-        /// widget, group, group/widget or namespace/group/widget.
+        /// widget, group, supervisor, group/widget or namespace/group/widget; a replica such as rag/llm-0 means its widget.
         name: String,
     },
     /// Set the replicas of a widget whose scaling is absent or External, until its manifest says another number.
+    #[command(after_help = SCALE)]
     Scale {
         /// widget, group/widget or namespace/group/widget.
         name: String,
-        /// How many.
+        /// How many, from 0 to 1000.
         replicas: u32,
     },
     /// Drain everything in reverse order and end the `kontrol up`.
+    #[command(after_help = DOWN)]
     Down {
-        /// Kill instead of asking first.
+        /// Kill instead of asking first, also what is being drained already.
         #[arg(long)]
         force: bool,
     },

@@ -11,6 +11,7 @@ use kontrol_proto::{
         WhyRequest, admin_client::AdminClient,
     },
 };
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio_stream::StreamExt;
 use tonic::{Status, transport::Channel};
 
@@ -73,6 +74,9 @@ async fn answer(client: &mut AdminClient<Channel>, command: Ask) -> Result<(), S
             let mut trees = client.watch(TreeRequest {}).await?.into_inner();
             while let Some(tree) = trees.next().await {
                 show(tree?, output, true);
+                if nobody_reads() {
+                    break;
+                }
             }
         }
         Ask::Why { name, output } => {
@@ -90,6 +94,9 @@ async fn answer(client: &mut AdminClient<Channel>, command: Ask) -> Result<(), S
                 let line = line?;
                 if all || !is_routine(&line) {
                     log(line, output);
+                }
+                if nobody_reads() {
+                    break;
                 }
             }
         }
@@ -118,6 +125,8 @@ fn show(tree: TreeResponse, output: Format, live: bool) {
         Format::Text if live && rustix::termios::isatty(std::io::stdout()) => {
             print(&format!("{HOME}{}", render::tree(&tree)));
         }
+        // Without a terminal to clear, an empty line ends each tree.
+        Format::Text if live => print(&render::tree(&tree)),
         Format::Text => print(render::tree(&tree).trim_end()),
         Format::Json if live => render::compact(&view::Tree::from(tree)),
         format => {
@@ -127,6 +136,14 @@ fn show(tree: TreeResponse, output: Format, live: bool) {
             render::structured(format, &view::Tree::from(tree));
         }
     }
+}
+
+/// Whether who read stdout has gone, such as a `head` that has enough.
+fn nobody_reads() -> bool {
+    let stdout = std::io::stdout();
+    let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::ERR)
 }
 
 /// Whether a line is what sidecars and the hub say in the ordinary way.

@@ -191,3 +191,65 @@ impl From<v1::LogLine> for Line {
         Self { at_micros, source, stream, level, text }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn shown(tree: v1::TreeResponse) -> serde_json::Value {
+        serde_json::to_value(Tree::from(tree)).unwrap()
+    }
+
+    #[test]
+    fn a_tree_has_the_fields_that_its_page_says() {
+        let replica = v1::TreeReplica { state: "Ready".into(), ..v1::TreeReplica::default() };
+        let widget =
+            v1::TreeWidget { name: "llm".into(), replicas: vec![replica], ..v1::TreeWidget::default() };
+        let node = v1::TreeNode { name: "rag".into(), widgets: vec![widget], ..v1::TreeNode::default() };
+        let tree = v1::TreeResponse { roots: vec![node], ..v1::TreeResponse::default() };
+        let sidecar = json!({"pid": null, "http": null, "grpc": null, "admin": null});
+        let replica = json!({
+            "ordinal": 0, "incarnation": 0, "epoch": 0, "state": "Ready", "pid": null, "sinceMicros": 0, "inFlight": null,
+            "sidecar": sidecar,
+        });
+        let widget = json!({"name": "llm", "phase": "", "desired": 0, "ready": 0, "replicas": [replica]});
+        let node = json!({
+            "kind": "", "namespace": "", "name": "rag", "strategy": "", "ready": false, "reason": "", "stalled": false,
+            "epoch": 0, "restarts": 0, "maxRestarts": 0, "period": "0s", "widgets": [widget],
+        });
+        let expected = json!({
+            "ready": false, "draining": false, "pid": 0, "hub": null, "hubAdmin": null, "roots": [node],
+        });
+        assert_eq!(shown(tree), expected);
+    }
+
+    #[test]
+    fn what_is_there_only_sometimes_has_its_field_then() {
+        let replica = v1::TreeReplica {
+            load: [("gpu".to_owned(), 0.5)].into(),
+            endpoint: "127.0.0.1:1".into(),
+            message: "loads".into(),
+            ..v1::TreeReplica::default()
+        };
+        let widget = v1::TreeWidget {
+            max: 3,
+            scaling: "why".into(),
+            queue: Some(0),
+            replicas: vec![replica],
+            ..v1::TreeWidget::default()
+        };
+        let inner = v1::TreeNode { widgets: vec![widget], ..v1::TreeNode::default() };
+        let root = v1::TreeNode { nodes: vec![inner], ..v1::TreeNode::default() };
+        let tree = shown(v1::TreeResponse { roots: vec![root], ..v1::TreeResponse::default() });
+        let widget = &tree["roots"][0]["children"][0]["widgets"][0];
+        assert_eq!(
+            (&widget["max"], &widget["scaling"], &widget["queue"]),
+            (&json!(3), &json!("why"), &json!(0))
+        );
+        let replica = &widget["replicas"][0];
+        assert_eq!((&replica["load"], &replica["message"]), (&json!({"gpu": 0.5}), &json!("loads")));
+        assert_eq!(replica["endpoint"], "127.0.0.1:1");
+    }
+}

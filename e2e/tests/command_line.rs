@@ -3,8 +3,9 @@
 
 use std::{
     fs,
-    io::{ErrorKind, PipeWriter, Write},
+    io::{BufRead, BufReader, ErrorKind, PipeWriter, Write},
     os::unix::fs::PermissionsExt,
+    process::{Command, Stdio},
 };
 
 use kontrol_e2e::world::{self, MANIFEST, Manifest, Signal, World, replica_of, signal};
@@ -150,4 +151,25 @@ async fn an_edit_that_this_machine_cannot_start_changes_nothing_until_it_can() {
     };
     world.wait("the edit is taken", other).await.unwrap();
     assert_eq!(world.output().matches("KTL6011").count(), 1, "{}", world.output());
+}
+
+#[tokio::test]
+async fn what_is_followed_ends_when_nobody_reads_it_any_more() {
+    let manifest = Manifest::group("g", &[]).widget("w", &[], &[READY]).unwrap();
+    let world = World::up(&manifest).await.unwrap();
+    let mut watch = Command::new(world::programs().unwrap().join("kontrol"))
+        .args(["tree", "-w", "--state-dir"])
+        .arg(world.state())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = String::new();
+    BufReader::new(watch.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.starts_with("g "), "{first}");
+    assert_eq!(run(&world, &["restart", "w"]).0, Some(0));
+    let ended = world::until("tree -w ends", async || Ok(watch.try_wait()?)).await;
+    if ended.is_err() {
+        watch.kill().unwrap();
+    }
+    assert!(ended.unwrap().success());
 }
