@@ -13,7 +13,6 @@ mod link;
 mod publish;
 mod routes;
 mod subscribe;
-mod window;
 
 pub(crate) use link::announce;
 pub(crate) use publish::owned as publish_owned;

@@ -6,8 +6,8 @@ mod support;
 use std::time::Duration;
 
 use kontrol_proto::v1::{
-    self, link_settle, subscribe_request as ask, subscribe_response as tell, topics_client::TopicsClient,
-    widget_client::WidgetClient,
+    self, link_settle, session_response::Message, subscribe_request as ask, subscribe_response as tell,
+    topics_client::TopicsClient, widget_client::WidgetClient,
 };
 use kontrol_sidecar::{
     identity::{Material, Tls},
@@ -24,23 +24,26 @@ use tonic::Code;
 
 const INSTANCE: &str = "default/shop/shop/0";
 
-/// A sidecar whose widget may have so many messages in flight, with leases of a second.
+/// A sidecar whose widget may have so many messages in flight. Where nothing is tried again, leases are short.
 async fn start(max_in_flight: u32, retry_limit: u32) -> (World, Process, Process) {
     let world = World::new().await;
-    let orders = v1::TopicConfig { ack_timeout_ms: 1_000, retry_limit, ..topic("orders", &["workers"]) };
-    let hub = world.hub(vec![orders.clone()]).await;
-    let config = v1::SidecarConfig {
+    let ack_timeout_ms = if retry_limit == 0 { 2_000 } else { 60_000 };
+    let orders = v1::TopicConfig { ack_timeout_ms, retry_limit, ..topic("orders", &["workers"]) };
+    let hub = world.hub(vec![orders]).await;
+    let sidecar = world.sidecar(INSTANCE, config(&hub, max_in_flight)).await;
+    (world, hub, sidecar)
+}
+
+fn config(hub: &Process, max_in_flight: u32) -> v1::SidecarConfig {
+    v1::SidecarConfig {
         version: 1,
         incarnation: 1,
         consumes: vec![v1::Consume { max_in_flight, ..consume("orders", "workers") }],
         produces: vec!["orders".into()],
         hub: hub.hello.peer.clone(),
-        topics: vec![orders],
         resilience: Some(support::resilience()),
         ..Default::default()
-    };
-    let sidecar = world.sidecar(INSTANCE, config).await;
-    (world, hub, sidecar)
+    }
 }
 
 async fn publish(sidecar: &Process, ids: std::ops::Range<u32>) {
@@ -82,6 +85,18 @@ async fn credits_beyond_what_may_be_in_flight_wait_until_something_is_settled() 
         ..Default::default()
     }));
     assert_eq!(text(&reader.delivery().await), "3");
+}
+
+#[tokio::test]
+async fn a_configuration_that_allows_more_is_heeded_at_once() {
+    let (world, hub, sidecar) = start(1, 3).await;
+    publish(&sidecar, 0..4).await;
+    let mut reader = Reader::open(&sidecar, "orders", 100).await;
+    assert_eq!(text(&reader.delivery().await), "0");
+    let wider = v1::SidecarConfig { version: 2, ..config(&hub, 3) };
+    world.operator.configure(INSTANCE, Message::Sidecar(wider));
+    assert_eq!([text(&reader.delivery().await), text(&reader.delivery().await)], ["1", "2"]);
+    nothing_comes(&mut reader).await;
 }
 
 #[tokio::test]

@@ -34,16 +34,23 @@ impl Inbound for FromHub {
 }
 
 impl Bus {
-    /// Keeps the link for as long as it is polled, and ends the widget's subscriptions when its incarnation changes.
+    /// Keeps the link for as long as it is polled, ends the widget's subscriptions when its incarnation changes, and asks for more messages when
+    /// a new configuration lets it.
     pub async fn run(self: Arc<Self>) {
-        let mut incarnations = self.shared.incarnation();
+        let (mut incarnations, mut changes) = (self.shared.incarnation(), self.shared.changes());
         let watch = async {
             while incarnations.changed().await.is_ok() {
                 self.replace_widget();
             }
         };
+        let widen = async {
+            while changes.changed().await.is_ok() {
+                self.grant_all(&mut self.lock());
+            }
+        };
         tokio::select! {
             () = watch => {}
+            () = widen => {}
             () = self.keep() => {}
         }
     }

@@ -1,13 +1,11 @@
 //! Subscribing: credits, deliveries, settlements, and what becomes of them when the link breaks.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+mod control;
+mod window;
+
+pub use control::SubscriptionControl;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use kontrol_core::code::Code;
 use kontrol_proto::{Message, v1};
@@ -16,10 +14,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{
-    Bus, State,
-    window::{self, Share},
-};
+use super::{Bus, State};
 use crate::{
     link::{Frame, Link},
     service::{Delivery, Error, Event, Outcome, Subscription, SubscriptionEvent},
@@ -113,81 +108,6 @@ impl Entry {
     }
 }
 
-/// What acknowledges and gives credit on a subscription.
-#[derive(Clone, Debug)]
-pub struct SubscriptionControl {
-    bus: Arc<Bus>,
-    id: u64,
-    closed: Arc<AtomicBool>,
-}
-
-impl SubscriptionControl {
-    /// Says what became of a delivery. With `confirm`, [`SubscriptionEvent::Settled`] follows when it is durable, or
-    /// [`SubscriptionEvent::Refused`]. Does not wait.
-    pub fn settle(&self, delivery: u64, outcome: &Outcome, confirm: bool) -> Result<(), Error> {
-        self.bus.settle(self.id, delivery, outcome, if confirm { Confirm::Told } else { Confirm::No })
-    }
-
-    /// Says what became of a delivery, and resolves when that is durable; [`Code::UnknownDelivery`] if it came too late. The same is told on the
-    /// subscription.
-    pub fn confirm(
-        &self,
-        delivery: u64,
-        outcome: &Outcome,
-    ) -> Result<impl Future<Output = Result<(), Error>> + use<>, Error> {
-        let (answer, answered) = oneshot::channel();
-        self.bus.settle(self.id, delivery, outcome, Confirm::Answered(answer))?;
-        Ok(async move {
-            answered.await.unwrap_or_else(|_| {
-                let message =
-                    format!("the subscription ended before it was known what became of delivery {delivery}");
-                Err(Error::new(Code::UnknownDelivery, delivery.to_string(), message))
-            })
-        })
-    }
-
-    /// Allows this many more messages, which come as far as `maxInFlight` lets them. Does not wait.
-    pub fn credit(&self, messages: u32) {
-        self.bus.credit(self.id, messages);
-    }
-
-    /// The widget has taken a delivery. False: it is no longer to be worked on, since its lease is lost or the sidecar drains.
-    pub(crate) fn take(&self, delivery: u64) -> bool {
-        if self.bus.shared.is_draining() {
-            self.give_back(delivery);
-            return false;
-        }
-        let mut state = self.bus.lock();
-        let taken = state.subscriptions.get_mut(&self.id).and_then(|entry| entry.held.get_mut(&delivery));
-        let Some(taken) = taken else {
-            drop(state);
-            // Its link or its lease has ended. Nobody will see it, so nobody else gives back the credit that it used.
-            self.credit(1);
-            return false;
-        };
-        *taken = true;
-        drop(state);
-        self.bus.shared.stats.delivered.inc();
-        true
-    }
-
-    /// Gives back a delivery that was not worked on; the attempt does not count.
-    pub(crate) fn give_back(&self, delivery: u64) {
-        let delay = Duration::from_millis(1);
-        let outcome = Outcome::Nak { delay, reason: "not started".to_owned(), attempt_counts: false };
-        // A delivery that is unknown by now has nothing to be given back.
-        drop(self.settle(delivery, &outcome, false));
-    }
-
-    /// Ends the subscription: what was not taken goes back uncounted, what was taken and not settled counts unless the sidecar drains.
-    pub(crate) fn close(&self) {
-        if self.closed.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        self.bus.unsubscribe(self.id, None);
-    }
-}
-
 impl Bus {
     /// Opens a subscription of the widget; waits for the hub until `deadline`.
     pub async fn subscribe(
@@ -242,7 +162,7 @@ impl Bus {
             state.subscriptions.insert(id, entry);
             self.grant(&mut state, topic, &consume.subscription);
         }
-        let control = SubscriptionControl { bus: Arc::clone(self), id, closed: Arc::default() };
+        let control = SubscriptionControl::new(Arc::clone(self), id);
         // From here on, dropping it closes it.
         let subscription = Subscription {
             topic: topic.to_owned(),
@@ -289,65 +209,6 @@ impl Bus {
             self.shared.touch();
         }
         Ok(())
-    }
-
-    fn credit(&self, id: u64, messages: u32) {
-        if self.shared.is_draining() {
-            return;
-        }
-        let mut state = self.lock();
-        let Some(entry) = state.subscriptions.get_mut(&id) else { return };
-        entry.wanted += u64::from(messages);
-        self.grant_beside(&mut state, id);
-    }
-
-    /// Asks the hub for what those that share a subscription want, as far as the widget's `maxInFlight` leaves room.
-    fn grant(&self, state: &mut State, topic: &str, name: &str) {
-        let State { subscriptions, link, .. } = state;
-        let Some(link) = link else { return };
-        let sharing = || subscriptions.iter().filter(|(_, entry)| entry.is_of(topic, name));
-        if self.shared.is_draining() || sharing().all(|(_, entry)| entry.wanted == 0) {
-            return;
-        }
-        // What is no longer declared has nothing to wait for.
-        let Some(max) = self.shared.peek().consume(topic, name).map(|consume| consume.max_in_flight) else {
-            return;
-        };
-        let shares: Vec<_> = sharing()
-            .map(|(id, entry)| Share {
-                id: *id,
-                out: entry.credits + entry.held.len() as u64,
-                wanted: if entry.stream.is_some() { entry.wanted } else { 0 },
-            })
-            .collect();
-        for (id, granted) in window::divide(max.into(), &shares) {
-            let Some(entry) = subscriptions.get_mut(&id) else { continue };
-            let (Some(stream), Ok(messages)) = (entry.stream, u32::try_from(granted)) else { continue };
-            entry.wanted -= granted;
-            entry.credits += granted;
-            // A link that has just ended is asked anew when it is back.
-            drop(link.push(stream, &Frame::Credit(v1::LinkCredit { messages })));
-        }
-    }
-
-    /// The same for those that share a subscription with this one.
-    fn grant_beside(&self, state: &mut State, id: u64) {
-        if state.subscriptions.values().all(|entry| entry.wanted == 0) {
-            return;
-        }
-        if let Some((topic, name)) =
-            state.subscriptions.get(&id).map(|entry| (entry.topic.clone(), entry.name.clone()))
-        {
-            self.grant(state, &topic, &name);
-        }
-    }
-
-    /// Asks a hub that has just come for what every subscription wants.
-    pub(super) fn grant_all(&self, state: &mut State) {
-        let ids: Vec<_> = state.subscriptions.keys().copied().collect();
-        for id in ids {
-            self.grant_beside(state, id);
-        }
     }
 
     /// Ends a subscription, telling its receiver why.

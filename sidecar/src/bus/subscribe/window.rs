@@ -1,18 +1,25 @@
 //! Who of those that share a subscription is asked for how many messages, so that the widget never has more than it may.
 
+use kontrol_proto::v1;
+
+use crate::{
+    bus::{Bus, State},
+    link::Frame,
+};
+
 /// One of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Share {
+struct Share {
     /// Its number.
-    pub(super) id: u64,
+    id: u64,
     /// Messages that it has or was promised.
-    pub(super) out: u64,
+    out: u64,
     /// Messages that it takes beside.
-    pub(super) wanted: u64,
+    wanted: u64,
 }
 
 /// Divides what `max` leaves: whoever has least gets the next. The numbers are of those that get something.
-pub(super) fn divide(max: u64, shares: &[Share]) -> Vec<(u64, u64)> {
+fn divide(max: u64, shares: &[Share]) -> Vec<(u64, u64)> {
     let mut room = max.saturating_sub(shares.iter().map(|share| share.out).sum());
     if let [share] = shares {
         let granted = share.wanted.min(room);
@@ -28,6 +35,67 @@ pub(super) fn divide(max: u64, shares: &[Share]) -> Vec<(u64, u64)> {
         room -= 1;
     }
     shares.iter().map(|share| share.id).zip(granted).filter(|(_, granted)| *granted > 0).collect()
+}
+
+impl Bus {
+    pub(super) fn credit(&self, id: u64, messages: u32) {
+        if self.shared.is_draining() {
+            return;
+        }
+        let mut state = self.lock();
+        let Some(entry) = state.subscriptions.get_mut(&id) else { return };
+        entry.wanted += u64::from(messages);
+        self.grant_beside(&mut state, id);
+    }
+
+    /// Asks the hub for what those that share a subscription want, as far as the widget's `maxInFlight` leaves room.
+    pub(super) fn grant(&self, state: &mut State, topic: &str, name: &str) {
+        let State { subscriptions, link, .. } = state;
+        let Some(link) = link else { return };
+        let sharing = || subscriptions.iter().filter(|(_, entry)| entry.is_of(topic, name));
+        if self.shared.is_draining() || sharing().all(|(_, entry)| entry.wanted == 0) {
+            return;
+        }
+        // What is no longer declared has nothing to wait for.
+        let Some(max) = self.shared.peek().consume(topic, name).map(|consume| consume.max_in_flight) else {
+            return;
+        };
+        let shares: Vec<_> = sharing()
+            .map(|(id, entry)| Share {
+                id: *id,
+                out: entry.credits + entry.held.len() as u64,
+                wanted: if entry.stream.is_some() { entry.wanted } else { 0 },
+            })
+            .collect();
+        for (id, granted) in divide(max.into(), &shares) {
+            let Some(entry) = subscriptions.get_mut(&id) else { continue };
+            let (Some(stream), Ok(messages)) = (entry.stream, u32::try_from(granted)) else { continue };
+            entry.wanted -= granted;
+            entry.credits += granted;
+            // A link that has just ended is asked anew when it is back.
+            drop(link.push(stream, &Frame::Credit(v1::LinkCredit { messages })));
+        }
+    }
+
+    /// The same for those that share a subscription with this one.
+    pub(super) fn grant_beside(&self, state: &mut State, id: u64) {
+        if state.subscriptions.values().all(|entry| entry.wanted == 0) {
+            return;
+        }
+        if let Some((topic, name)) =
+            state.subscriptions.get(&id).map(|entry| (entry.topic.clone(), entry.name.clone()))
+        {
+            self.grant(state, &topic, &name);
+        }
+    }
+
+    /// Asks a hub that has just come for what every subscription wants.
+    pub(in crate::bus) fn grant_all(&self, state: &mut State) {
+        let ids: Vec<_> = state.subscriptions.keys().copied().collect();
+        for id in ids {
+            self.grant_beside(state, id);
+        }
+    }
 }
 
 #[cfg(test)]
