@@ -123,7 +123,8 @@ pub enum StartedWhen {
 }
 
 /// What the end of one replica means. The default is decided by the spec alone: [`Self::EndsWidget`] with one replica for good,
-/// [`Self::ReplacesReplica`] where `replicas` or `scaling.max` is above one.
+/// [`Self::ReplacesReplica`] where `replicas` or `scaling.max` is above one. The current count never decides: a widget whose spec says
+/// one replica keeps [`Self::EndsWidget`] when a user gives it more for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ReplicaEnd {
     /// It is the end of the widget: its group decides.

@@ -20,6 +20,11 @@
 //! - **Silence is never absence.** An instance that is not observed is unknown, not ended; a signal that is missing is unknown, not zero.
 //! - **Three numbers** that are never compared with each other: the *epoch* counts a node's restarts, the *incarnation* the processes of
 //!   one replica, the *revision* is the template's hash.
+//! - **Every child knows why.** A node keeps the last decision about each of its children, with its chain of causes, as long as it is the
+//!   last one ([`Node::decisions`](status::Node::decisions)): what happens to siblings later does not take it away.
+//! - **What ends for good has an outcome.** A child that its restart type leaves ended has [completed or failed](status::Outcome); a failed
+//!   one keeps all above it from being ready, though supervision is done with it.
+//! - **What did not change is not copied.** A plan shares the children that it leaves as they are with the status that it was given.
 //! - **Total.** Every desired tree and every observation gives a plan. At most one decision is made in each node, then `wake` asks for
 //!   the next.
 //!
