@@ -161,7 +161,7 @@ impl House {
                     self.told.push(message.clone());
                     match message {
                         Message::Sidecar(config) => self.applied(&config),
-                        _ => Vec::new(),
+                        Message::Hub(_) => Vec::new(),
                     }
                 }
                 Effect::Launch(key, command) => self.launch(key, command),

@@ -189,7 +189,7 @@ fn a_sidecar_is_told_nothing_before_it_speaks_for_a_process() {
     house.take(Input::Scale(instance("a/0").widget, 1));
     let told = house.told.iter().filter_map(|told| match told {
         Message::Sidecar(config) => Some(config.incarnation),
-        _ => None,
+        Message::Hub(_) => None,
     });
     let told: Vec<u64> = told.collect();
     assert!(told.len() >= 3 && told.iter().all(|incarnation| *incarnation > 0), "{told:?}");
