@@ -347,8 +347,8 @@ codes! {
         "The status could not be written; nothing is started or stopped until it can."
         "Free space on the disk that holds the state folder, or correct its permissions.";
     6011 ManifestRejected FailedPrecondition 409
-        "The changed manifest has errors; what ran goes on as it was."
-        "Correct the errors that are listed; the file is read again when it changes.";
+        "The changed manifest has errors, or names what this machine does not have; what ran goes on as it was."
+        "Correct what is listed, in the manifest or on the machine; it is taken as soon as it is mended.";
     6012 ListenFailed Unavailable 503
         "An address that Kontrol itself needs is taken or not allowed."
         "Choose another address, or leave it out to get a free one.";

@@ -1,5 +1,7 @@
 //! What was probably meant.
 
+use strsim::osa_distance;
+
 /// What others call a field, and what it is called here.
 const ELSEWHERE: [(&str, &str); 18] = [
     ("args", "command"),
@@ -29,8 +31,9 @@ pub(crate) fn hint<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
         return Some(*here);
     }
     let folded = fold(name);
-    let (distance, nearest) = known.iter().map(|known| (distance(&folded, &fold(known)), *known)).min()?;
-    (distance <= folded.len().min(nearest.len()) / 3).then_some(nearest)
+    let (distance, nearest) =
+        known.iter().map(|known| (osa_distance(&folded, &fold(known)), *known)).min()?;
+    (distance <= folded.chars().count().min(nearest.len()) / 3).then_some(nearest)
 }
 
 /// Names for people: `a, b and c`.
@@ -43,26 +46,8 @@ pub(crate) fn list(names: &[&str]) -> String {
 }
 
 /// Case and separators are what is confused most.
-fn fold(name: &str) -> Vec<char> {
+fn fold(name: &str) -> String {
     name.chars().take(64).filter(|c| !matches!(c, '_' | '-')).flat_map(char::to_lowercase).collect()
-}
-
-/// Insertions, deletions, replacements and swaps of neighbours that lead from one to the other.
-fn distance(a: &[char], b: &[char]) -> usize {
-    let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, to) in b.iter().enumerate() {
-            let mut cost = (last[j] + usize::from(from != to)).min(last[j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && *from == b[j - 1] && a[i - 1] == *to {
-                cost = cost.min(before[j - 1] + 1);
-            }
-            row.push(cost);
-        }
-        before = std::mem::replace(&mut last, row);
-    }
-    last[b.len()]
 }
 
 #[cfg(test)]
