@@ -102,13 +102,16 @@ struct Widgets<'a> {
     list: Vec<(&'a Name, &'a Name)>,
     /// Whether no two have one name. A widget that leaves and the one that took its place elsewhere in the tree have, and share instances.
     unique: bool,
-    /// Their numbers by group and name, once somebody had to search.
+    /// Their numbers by where in memory their names are, sorted, once somebody had to search.
+    addresses: OnceCell<Vec<(*const u8, usize)>>,
+    /// Their numbers by group and name, once somebody had to search for a name that is elsewhere in memory.
     index: OnceCell<HashMap<(&'a str, &'a str), usize>>,
 }
 
 impl<'a> Widgets<'a> {
     fn of(status: &'a Status) -> Self {
-        let mut widgets = Self { list: Vec::new(), unique: true, index: OnceCell::new() };
+        let mut widgets =
+            Self { list: Vec::new(), unique: true, addresses: OnceCell::new(), index: OnceCell::new() };
         if let Some(root) = &status.root {
             widgets.enumerate(root);
         }
@@ -143,8 +146,25 @@ impl<'a> Widgets<'a> {
         after.or_else(|| before.iter().position(is))
     }
 
-    /// The number of a widget: the first of its name.
+    /// The number of a widget.
     fn search(&self, group: &Name, widget: &Name) -> Option<usize> {
+        self.search_memory(group, widget).or_else(|| self.search_names(group, widget))
+    }
+
+    fn search_memory(&self, group: &Name, widget: &Name) -> Option<usize> {
+        let address = |name: &Name| name.as_str().as_ptr();
+        let addresses = self.addresses.get_or_init(|| {
+            let numbered = self.list.iter().enumerate();
+            let mut addresses: Vec<_> = numbered.map(|(number, known)| (address(known.1), number)).collect();
+            addresses.sort_unstable();
+            addresses
+        });
+        let at = addresses.binary_search_by_key(&address(widget), |known| known.0).ok()?;
+        addresses.get(at).map(|known| known.1).filter(|number| self.is(*number, group, widget))
+    }
+
+    /// The first of this name.
+    fn search_names(&self, group: &Name, widget: &Name) -> Option<usize> {
         let numbers = || self.list.iter().enumerate().rev();
         let index = self.index.get_or_init(|| {
             numbers().map(|(number, (group, widget))| ((group.as_str(), widget.as_str()), number)).collect()
