@@ -35,7 +35,7 @@ const KEEP: usize = 16 << 10;
 /// take at once is lost.
 #[derive(Debug)]
 pub(super) struct Connection {
-    /// A socket all the same: of all that the runtime has, a pipe's ends alone are registered for one direction.
+    /// A socket all the same: a pipe's ends alone are registered for one direction without `unsafe` (`AsyncFd` wants it).
     incoming: pipe::Receiver,
     outgoing: Arc<Outgoing>,
     _here: DropGuard,
