@@ -2,11 +2,8 @@
 
 use std::path::Path;
 
-use kontrol_core::{id::WidgetId, spec::Widget};
-use kontrol_crds::{Problem, Source};
+use kontrol_crds::{Problem, Source, widget_problem};
 use kontrol_operator::local::{Desired, preflight::obstacle};
-use serde::Deserialize;
-use serde_yaml::Value;
 
 /// What keeps widgets from being started whose `process` is other than in `running`. What runs already is not doubted.
 pub(crate) fn obstacles(
@@ -21,59 +18,10 @@ pub(crate) fn obstacles(
             return None;
         }
         let obstacle = obstacle(process, origin)?;
-        let place = place_of(widget, sources);
-        Some(Problem {
-            file: place.file,
-            line: None,
-            object: Some(place.object),
-            path: format!("{}.process.{}", place.template, obstacle.field),
-            code: obstacle.code,
-            message: obstacle.reason,
-        })
+        let field = format!("process.{}", obstacle.field);
+        widget_problem(sources, &widget.id, &field, obstacle.code, &obstacle.reason)
     });
     found.collect()
-}
-
-/// Where a widget is declared.
-struct Place {
-    file: String,
-    object: String,
-    /// The path of its template in the object.
-    template: String,
-}
-
-fn place_of(widget: &Widget, sources: &[Source]) -> Place {
-    let documents = sources.iter().flat_map(|source| {
-        let values = serde_yaml::Deserializer::from_str(&source.text).map(Value::deserialize);
-        values.filter_map(|value| Some((source.name.clone(), value.ok()?)))
-    });
-    let mut places = documents.filter_map(|(file, object)| place_in(&object, &widget.id, file));
-    places.next().unwrap_or_else(|| Place {
-        file: sources.first().map(|source| source.name.clone()).unwrap_or_default(),
-        object: format!("Widget {}", widget.id),
-        template: "spec".to_owned(),
-    })
-}
-
-fn place_in(object: &Value, id: &WidgetId, file: String) -> Option<Place> {
-    let text = |value: &Value, field: &str| Some(value.get(field)?.as_str()?.to_owned());
-    let metadata = object.get("metadata")?;
-    let (kind, name) = (text(object, "kind")?, text(metadata, "name")?);
-    let namespace = text(metadata, "namespace").unwrap_or_else(|| "default".to_owned());
-    if namespace != id.namespace.as_str() || name != id.group.as_str() {
-        return None;
-    }
-    let template = match kind.as_str() {
-        "Widget" if id.group == id.widget => "spec".to_owned(),
-        "WidgetGroup" => {
-            let mut widgets = object.get("spec")?.get("widgets")?.as_sequence()?.iter();
-            let at =
-                widgets.position(|widget| text(widget, "name").as_deref() == Some(id.widget.as_str()))?;
-            format!("spec.widgets[{at}]")
-        }
-        _ => return None,
-    };
-    Some(Place { file, object: format!("{kind} {namespace}/{name}"), template })
 }
 
 #[cfg(test)]
@@ -101,8 +49,8 @@ mod tests {
         assert_eq!(
             said(&source("sh", "sh"), &source("sh", "no-such-program")),
             [
-                "m.yaml: KTL2001 WidgetGroup default/g, spec.widgets[1].process.command: no-such-program is not in PATH",
-                "m.yaml: KTL2001 Widget default/w, spec.process.command: no-such-program is not in PATH",
+                "m.yaml:7: KTL2001 WidgetGroup default/g, spec.widgets[1].process.command: no-such-program is not in PATH",
+                "m.yaml:12: KTL2001 Widget default/w, spec.process.command: no-such-program is not in PATH",
             ]
         );
     }

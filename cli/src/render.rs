@@ -9,7 +9,7 @@ use crate::{args::Format, complain, print};
 /// Prints an answer as JSON or YAML.
 pub(crate) fn structured<T: Serialize + ?Sized>(format: Format, value: &T) {
     let text = match format {
-        Format::Yaml => serde_yaml::to_string(value).map_err(|error| error.to_string()),
+        Format::Yaml => serde_saphyr::to_string(&value).map_err(|error| error.to_string()),
         Format::Json | Format::Text => serde_json::to_string_pretty(value).map_err(|error| error.to_string()),
     };
     match text {

@@ -26,6 +26,6 @@ mod yaml;
 
 pub use api::*;
 pub use fault::{Fault, Faults};
-pub use load::{World, load};
+pub use load::{World, load, widget_problem};
 pub use manifest::Source;
 pub use problem::Problem;
