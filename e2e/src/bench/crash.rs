@@ -1,9 +1,9 @@
 //! What is acknowledged survives: a process is killed again and again while a publisher and a consumer work.
 //!
 //! The publisher and the consumer are this program, at the doors of two widgets. Every event has a known id, and one that is not
-//! acknowledged is published again under the same id. The consumer asks for a confirmation of each acknowledgement. Allowed is any
-//! number of deliveries until one is confirmed; not allowed are: an event that was acknowledged and never delivered (lost), a delivery
-//! after a confirmed acknowledgement, and one event under two places in the log.
+//! acknowledged is published again under the same id. The consumer has some events in hand at all times, and asks for a confirmation
+//! of each acknowledgement. Allowed is any number of deliveries until one is confirmed; not allowed are: an event that was acknowledged
+//! and never delivered (lost), a delivery after a confirmed acknowledgement, and one event under two places in the log.
 
 use std::{
     cell::RefCell,
@@ -30,6 +30,8 @@ use crate::world::{self, Manifest, Signal, World, until};
 const KILLS: usize = 100;
 const IN_FLIGHT: usize = 64;
 const CREDITS: u32 = 256;
+/// Events that the consumer has in hand before it acknowledges the first of them: there is always one for a kill to take back.
+const HELD: usize = 8;
 /// The pause after something was refused because the hub was away.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -120,6 +122,7 @@ async fn consume(channel: Channel, ledger: Shared) -> anyhow::Result<()> {
         };
         say(Action::Open(Open { topic: "load".into(), subscription: String::new(), credits: CREDITS }));
         let mut in_hand: HashMap<u64, u64> = HashMap::new();
+        let mut held: VecDeque<u64> = VecDeque::new();
         let Ok(events) = client.subscribe(UnboundedReceiverStream::new(outgoing)).await else {
             tokio::time::sleep(PAUSE).await;
             continue;
@@ -138,7 +141,12 @@ async fn consume(channel: Channel, ledger: Shared) -> anyhow::Result<()> {
                         ledger.stored_twice += 1;
                     }
                     in_hand.insert(delivery.delivery, id);
-                    say(Action::Ack(Ack { delivery: delivery.delivery, confirm: true }));
+                    held.push_back(delivery.delivery);
+                    if held.len() > HELD
+                        && let Some(delivery) = held.pop_front()
+                    {
+                        say(Action::Ack(Ack { delivery, confirm: true }));
+                    }
                     say(Action::Credit(Credit { messages: 1 }));
                 }
                 Some(subscribe_response::Event::Settled(settled)) => {
