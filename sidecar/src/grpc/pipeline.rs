@@ -27,6 +27,8 @@ pub(super) struct Pipeline<R> {
     requests: R,
     publish: Box<Publish>,
     ended: bool,
+    /// Why the requests ended; told when everything is answered.
+    failure: Option<Status>,
     bytes: usize,
     /// Each with its bytes.
     on_their_way: FuturesUnordered<BoxFuture<'static, (usize, v1::PublishStreamResponse)>>,
@@ -39,7 +41,7 @@ impl<R> Pipeline<R> {
         publish: impl Fn(v1::PublishRequest) -> BoxFuture<'static, Result<Published, Error>> + Send + 'static,
     ) -> Self {
         let on_their_way = FuturesUnordered::new();
-        Self { requests, publish: Box::new(publish), ended: false, bytes: 0, on_their_way }
+        Self { requests, publish: Box::new(publish), ended: false, failure: None, bytes: 0, on_their_way }
     }
 
     fn has_room(&self) -> bool {
@@ -74,7 +76,9 @@ where
         while !self.ended && self.has_room() {
             match Pin::new(&mut self.requests).poll_next(cx) {
                 Poll::Ready(Some(Ok(request))) => self.start(request),
-                Poll::Ready(Some(Err(status))) => return Poll::Ready(Some(Err(status))),
+                Poll::Ready(Some(Err(status))) => {
+                    (self.ended, self.failure) = (true, Some(status));
+                }
                 Poll::Ready(None) => self.ended = true,
                 Poll::Pending => break,
             }
@@ -84,7 +88,7 @@ where
                 self.bytes -= bytes;
                 Poll::Ready(Some(Ok(answer)))
             }
-            Poll::Ready(None) if self.ended => Poll::Ready(None),
+            Poll::Ready(None) if self.ended => Poll::Ready(self.failure.take().map(Err)),
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
     }
@@ -137,5 +141,23 @@ mod tests {
             assert!(answers.next().now_or_never().is_none());
             assert_eq!(begun.load(Ordering::Relaxed), most + 1, "of {size} bytes");
         }
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_read_ends_the_stream_after_the_answers_of_those_before_it() {
+        let good = |tag| Ok(v1::PublishStreamRequest { tag, ..Default::default() });
+        let requests = stream::iter([good(0), good(1), Err(Status::invalid_argument("no request")), good(2)]);
+        let (stored, answer) = futures::channel::oneshot::channel::<()>();
+        let stored_once = answer.shared();
+        let publish = move |_| stored_once.clone().map(|_| Ok(Published::default())).boxed();
+        let mut answers = Pipeline::new(requests, publish);
+        assert!(answers.next().now_or_never().is_none(), "nothing is stored yet");
+        stored.send(()).unwrap();
+        let mut answers = answers.collect::<Vec<_>>().now_or_never().unwrap();
+        let failure = answers.pop().unwrap().unwrap_err();
+        assert_eq!(failure.code(), tonic::Code::InvalidArgument);
+        let mut tags: Vec<_> = answers.into_iter().map(|answer| answer.unwrap().tag).collect();
+        tags.sort_unstable();
+        assert_eq!(tags, [0, 1]);
     }
 }
