@@ -12,11 +12,14 @@ use std::{
 use kontrol_core::code::Code;
 use kontrol_crds::{Problem, Source};
 use kontrol_operator::local::{Desired, Handle, logs::Level};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    task::spawn_blocking,
+    time::{MissedTickBehavior, interval},
+};
 
 use crate::{
     lint::{desired_of, sources},
-    preflight::obstacles,
+    preflight::{Found, obstacles, problems},
 };
 
 /// How often they are looked at.
@@ -32,14 +35,14 @@ pub(crate) struct Manifests {
     running: Desired,
     /// An edit that waits for this machine to be able to start it.
     waiting: Option<Edit>,
+    /// What was said that it waits for.
+    said: Vec<Found>,
 }
 
 /// An edit without mistakes of its own.
 struct Edit {
     sources: Vec<Source>,
     desired: Desired,
-    /// Whether it was said what it waits for.
-    said: bool,
 }
 
 /// What a look has found.
@@ -47,8 +50,8 @@ struct Edit {
 enum Look {
     /// Nothing to do.
     Same,
-    /// The world is to be this.
-    Changed(Desired),
+    /// The world is to be this. The starts that will fail are those of trees of their own: they take down nothing that runs.
+    Changed(Desired, Vec<Problem>),
     /// Nothing can be done until this is mended.
     Refused(Vec<Problem>),
 }
@@ -60,7 +63,7 @@ impl Manifests {
         let stamps = stamps_of(&paths);
         let desired = desired_of(&sources(&paths)?)?;
         let running = desired.clone();
-        Ok((Self { paths, origin, stamps, running, waiting: None }, desired))
+        Ok((Self { paths, origin, stamps, running, waiting: None, said: Vec::new() }, desired))
     }
 
     /// Follows edits. What came from stdin cannot be read again, so where it is one of them nothing is followed.
@@ -72,10 +75,20 @@ impl Manifests {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
-            match self.look() {
+            // Files are read and manifests checked where nothing that supervises waits for it.
+            let looked = spawn_blocking(move || {
+                let look = self.look();
+                (self, look)
+            });
+            let Ok((manifests, look)) = looked.await else { return };
+            self = manifests;
+            match look {
                 Look::Same => {}
-                Look::Changed(desired) => {
+                Look::Changed(desired, doubts) => {
                     handle.say(Level::Info, "the manifest has changed".to_owned());
+                    for doubt in doubts {
+                        handle.say(Level::Warn, doubt.to_string());
+                    }
                     handle.manifest(desired).await;
                 }
                 Look::Refused(problems) => handle.say(Level::Error, refusal(&problems)),
@@ -88,26 +101,33 @@ impl Manifests {
         let now = stamps_of(&self.paths);
         if now != self.stamps {
             self.stamps = now;
+            self.waiting = None;
             let read = sources(&self.paths).and_then(|sources| Ok((desired_of(&sources)?, sources)));
-            let (desired, sources) = match read {
-                Ok(read) => read,
+            match read {
+                Ok((desired, _)) if desired == self.running => {}
+                Ok((desired, sources)) => self.waiting = Some(Edit { sources, desired }),
                 Err(problems) => {
-                    self.waiting = None;
+                    self.said.clear();
                     return Look::Refused(problems);
                 }
-            };
-            let said = self.waiting.as_ref().is_some_and(|edit| edit.said && edit.desired == desired);
-            self.waiting = (desired != self.running).then_some(Edit { sources, desired, said });
+            }
         }
-        let Some(edit) = &mut self.waiting else { return Look::Same };
-        let problems = obstacles(&edit.desired, &self.running, &edit.sources, &self.origin);
-        if !problems.is_empty() {
-            let said = std::mem::replace(&mut edit.said, true);
-            return if said { Look::Same } else { Look::Refused(problems) };
+        let Some(edit) = self.waiting.take() else {
+            self.said.clear();
+            return Look::Same;
+        };
+        let found = obstacles(&edit.desired, &self.running, &self.origin);
+        if !found.iter().any(|found| found.harmful) {
+            let doubts = problems(&found, &edit.sources);
+            self.said.clear();
+            self.running.clone_from(&edit.desired);
+            return Look::Changed(edit.desired, doubts);
         }
-        self.running.clone_from(&edit.desired);
-        self.waiting = None;
-        Look::Changed(self.running.clone())
+        let look =
+            if found == self.said { Look::Same } else { Look::Refused(problems(&found, &edit.sources)) };
+        self.said = found;
+        self.waiting = Some(edit);
+        look
     }
 }
 
@@ -160,8 +180,12 @@ mod tests {
         }
 
         fn edit(&mut self, command: &str) {
+            self.write(command, "");
+        }
+
+        fn write(&mut self, command: &str, more: &str) {
             let text = format!(
-                "apiVersion: kontrol.dev/v1alpha1\nkind: Widget\nmetadata: {{name: w}}\nspec: {{process: {{command: [{command}]}}}}\n"
+                "apiVersion: kontrol.dev/v1alpha1\nkind: Widget\nmetadata: {{name: w}}\nspec: {{process: {{command: [{command}]}}}}\n{more}"
             );
             let path = self.folder.path().join("m.yaml");
             fs::write(&path, text).unwrap();
@@ -179,7 +203,7 @@ mod tests {
 
     fn command(look: Look) -> String {
         match look {
-            Look::Changed(desired) => {
+            Look::Changed(desired, _) => {
                 desired.widgets().next().unwrap().process.as_ref().unwrap().command[0].clone()
             }
             Look::Same => "the same".to_owned(),
@@ -206,6 +230,33 @@ mod tests {
         fs::write(&tool, "#!/bin/sh\n").unwrap();
         fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(command(manifests.look()), "./tool");
+        assert_eq!(command(manifests.look()), "the same");
+    }
+
+    #[test]
+    fn a_new_tree_may_bring_what_it_starts() {
+        let mut place = Place::new();
+        place.edit("sh");
+        let mut manifests = place.read();
+        place.write("sh", "---\napiVersion: kontrol.dev/v1alpha1\nkind: WidgetGroup\nmetadata: {name: g}\nspec: {widgets: [{name: build, process: {command: [sh]}}, {name: serve, process: {command: [./out]}}]}\n");
+        let Look::Changed(desired, doubts) = manifests.look() else { panic!("the edit is not taken") };
+        assert_eq!(desired.widgets().count(), 3);
+        let doubt = doubts[0].to_string();
+        assert!(doubt.ends_with("spec.widgets[1].process.command: ./out does not exist"), "{doubt}");
+        assert_eq!(doubts.len(), 1);
+        assert_eq!(command(manifests.look()), "the same");
+    }
+
+    #[test]
+    fn other_reasons_for_the_same_edit_are_said() {
+        let mut place = Place::new();
+        place.edit("sh");
+        let mut manifests = place.read();
+        place.edit("./tool");
+        assert!(command(manifests.look()).contains("does not exist"));
+        fs::write(place.folder.path().join("tool"), "#!/bin/sh\n").unwrap();
+        let refused = command(manifests.look());
+        assert!(refused.contains("KTL2002"), "{refused}");
         assert_eq!(command(manifests.look()), "the same");
     }
 

@@ -2,26 +2,61 @@
 
 use std::path::Path;
 
-use kontrol_crds::{Problem, Source, widget_problem};
-use kontrol_operator::local::{Desired, preflight::obstacle};
+use kontrol_core::{id::WidgetId, spec::Node};
+use kontrol_crds::{Declared, Problem, Source};
+use kontrol_operator::local::{
+    Desired,
+    desired::widgets,
+    preflight::{Obstacle, obstacle},
+};
+
+/// What keeps a widget of an edit from being started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    widget: WidgetId,
+    obstacle: Obstacle,
+    /// Whether something runs that its failed start would take down: its tree is not new.
+    pub(crate) harmful: bool,
+}
 
 /// What keeps widgets from being started whose `process` is other than in `running`. What runs already is not doubted.
-pub(crate) fn obstacles(
-    desired: &Desired,
-    running: &Desired,
-    sources: &[Source],
-    origin: &Path,
-) -> Vec<Problem> {
-    let found = desired.widgets().filter_map(|widget| {
-        let process = widget.process.as_ref()?;
-        if running.widget(&widget.id).is_some_and(|running| running.process.as_ref() == Some(process)) {
-            return None;
+pub(crate) fn obstacles(desired: &Desired, running: &Desired, origin: &Path) -> Vec<Found> {
+    let mut found = Vec::new();
+    for tree in &desired.trees {
+        let harmful = runs_in(tree, running);
+        for widget in widgets(tree) {
+            let Some(process) = &widget.process else { continue };
+            let before = running.widget(&widget.id).and_then(|running| running.process.as_ref());
+            if before == Some(process) {
+                continue;
+            }
+            if let Some(obstacle) = obstacle(process, origin) {
+                found.push(Found { widget: widget.id.clone(), obstacle, harmful });
+            }
         }
-        let obstacle = obstacle(process, origin)?;
-        let field = format!("process.{}", obstacle.field);
-        widget_problem(sources, &widget.id, &field, obstacle.code, &obstacle.reason)
-    });
-    found.collect()
+    }
+    found
+}
+
+/// Whether anything of a tree is there already.
+fn runs_in(tree: &Node, running: &Desired) -> bool {
+    running.node(tree.id()).is_some()
+        || match tree {
+            Node::Group(_) => false,
+            Node::Supervisor(supervisor) => {
+                supervisor.children.iter().any(|child| runs_in(&child.node, running))
+            }
+        }
+}
+
+/// What was found, where the manifests ask for it.
+pub(crate) fn problems(found: &[Found], sources: &[Source]) -> Vec<Problem> {
+    let declared = Declared::read(sources);
+    let problem = |found: &Found| {
+        let Obstacle { code, field, reason } = &found.obstacle;
+        declared.problem(&found.widget, &format!("process.{field}"), *code, reason)
+    };
+    found.iter().map(problem).collect()
 }
 
 #[cfg(test)]
@@ -40,8 +75,8 @@ mod tests {
 
     fn said(before: &[Source], after: &[Source]) -> Vec<String> {
         let (running, desired) = (desired_of(before).unwrap(), desired_of(after).unwrap());
-        let found = obstacles(&desired, &running, after, Path::new("/"));
-        found.iter().map(ToString::to_string).collect()
+        let found = obstacles(&desired, &running, Path::new("/"));
+        problems(&found, after).iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -59,5 +94,29 @@ mod tests {
     fn what_is_as_it_was_is_not_doubted() {
         let gone = source("no-such-program", "sh");
         assert!(said(&gone, &source("no-such-program", "cat")).is_empty());
+    }
+
+    #[test]
+    fn only_where_something_runs_can_a_failed_start_do_harm() {
+        let widget = |name: &str| {
+            let text = format!(
+                "apiVersion: kontrol.dev/v1alpha1\nkind: Widget\nmetadata: {{name: {name}}}\nspec: {{process: {{command: [no-such-program]}}}}\n"
+            );
+            Source { name: name.into(), text }
+        };
+        let running = desired_of(&source("sh", "sh")).unwrap();
+        let [mut after] = source("sh", "no-such-program");
+        after.text.push_str("---\n");
+        after.text.push_str(&widget("other").text);
+        let found = obstacles(&desired_of(&[after]).unwrap(), &running, Path::new("/"));
+        let harmful = found.iter().map(|found| (found.widget.to_string(), found.harmful));
+        assert_eq!(
+            harmful.collect::<Vec<_>>(),
+            [
+                ("default/g/b".to_owned(), true),
+                ("default/w/w".to_owned(), true),
+                ("default/other/other".to_owned(), false)
+            ]
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Sizes that several parts have to agree on: what lint lets pass, doors, links and the hub take.
+//! Sizes that several parts have to agree on: what lint lets pass, and doors, links, the hub and the worlds take.
 
 /// The largest message that a door takes, in bytes, its envelope included.
 pub const MESSAGE: usize = 4 << 20;
@@ -20,6 +20,9 @@ pub const SEGMENTS: u64 = 4;
 
 /// Segments are whole pages of this many bytes; what a manifest asks for beyond them is not used.
 pub const SEGMENT_UNIT: u32 = 4 << 10;
+
+/// The most replicas that a manifest or a user may ask for of one widget.
+pub const REPLICAS: u32 = 1000;
 
 /// The largest message that a log with segments of `segment` bytes takes: an eighth of one, and no more than a door takes.
 pub const fn largest_message(segment: u64) -> u64 {

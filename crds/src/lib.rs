@@ -26,6 +26,6 @@ mod yaml;
 
 pub use api::*;
 pub use fault::{Fault, Faults};
-pub use load::{World, load, widget_problem};
+pub use load::{Declared, World, load};
 pub use manifest::Source;
 pub use problem::Problem;

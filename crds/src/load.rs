@@ -10,13 +10,16 @@
 
 use kontrol_core::{
     code::Code,
-    id::{Name, ObjectId, WidgetId},
+    id::{Name, ObjectId},
     spec,
 };
+
+pub use declared::Declared;
 
 use crate::{Problem, Source, convert::DeclaredSupervisor, yaml};
 
 mod cycle;
+mod declared;
 mod named;
 mod object;
 mod references;
@@ -75,27 +78,6 @@ pub fn load(sources: &[Source]) -> Result<World, Vec<Problem>> {
     problems.sort_by_cached_key(|problem| (position(problem), problem.line));
     problems.dedup();
     Err(problems)
-}
-
-/// What is wrong with a `field` of a widget's template, as only those know who run it, at its place in the manifests. None where
-/// they declare no such widget.
-pub fn widget_problem(
-    sources: &[Source],
-    widget: &WidgetId,
-    field: &str,
-    code: Code,
-    message: &str,
-) -> Option<Problem> {
-    // What is wrong with the manifests themselves was said by `load`.
-    let mut said = Vec::new();
-    sources.iter().find_map(|source| {
-        let documents = yaml::documents(&source.text).ok()?;
-        let mut entries = documents.into_iter().filter_map(|node| object::read(source, node, &mut said));
-        entries.find_map(|entry| {
-            let at = entry.group()?.widgets.iter().position(|declared| declared.id == *widget)?;
-            Some(entry.problem(&format!("{}.{field}", entry.widget_path(at)), code, message))
-        })
-    })
 }
 
 fn whole(file: &str, line: Option<u64>, code: Code, message: String) -> Problem {

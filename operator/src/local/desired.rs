@@ -41,6 +41,11 @@ pub(crate) fn groups(node: &Node) -> Vec<&kontrol_core::spec::Group> {
     }
 }
 
+/// All widgets at and below a node, in their order.
+pub fn widgets(node: &Node) -> impl Iterator<Item = &Widget> {
+    groups(node).into_iter().flat_map(|group| &group.widgets)
+}
+
 fn widgets_mut(node: &mut Node) -> Vec<&mut Widget> {
     match node {
         Node::Group(group) => group.widgets.iter_mut().collect(),
@@ -58,7 +63,7 @@ pub(crate) fn replicas_rule(widget: &Widget) -> bool {
 impl Desired {
     /// All widgets, tree by tree in the order of the manifests.
     pub fn widgets(&self) -> impl Iterator<Item = &Widget> {
-        self.trees.iter().flat_map(groups).flat_map(|group| &group.widgets)
+        self.trees.iter().flat_map(widgets)
     }
 
     /// One widget.

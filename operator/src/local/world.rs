@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use kontrol_core::{code::Code, id::InstanceId, time::Timestamp};
+use kontrol_core::{code::Code, id::InstanceId, limits, time::Timestamp};
 use kontrol_shim::Order;
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -97,8 +97,9 @@ impl World {
         let now = clock::now();
         let folder = Arc::new(Folder::open(&options.state)?);
         for widget in options.desired.widgets() {
-            folder
-                .sidecar_socket(&programs::run_name(&InstanceId { widget: widget.id.clone(), ordinal: 0 }))?;
+            // The one with the longest name that scaling can bring.
+            let last = InstanceId { widget: widget.id.clone(), ordinal: limits::REPLICAS - 1 };
+            folder.sidecar_socket(&programs::run_name(&last))?;
         }
         let logs = Arc::new(Logs::new(folder.logs()).map_err(Error::Thread)?);
         let path = folder.processes();

@@ -2,15 +2,13 @@
 
 use kontrol_core::{
     id::{InstanceId, Name, ObjectId, WidgetId},
+    limits::REPLICAS,
     spec,
 };
 use kontrol_plan::RestartTarget;
 
 use super::State;
-use crate::local::desired::{groups, replicas_rule};
-
-/// The most replicas of one widget, as manifests allow.
-const MAX_REPLICAS: u32 = 1000;
+use crate::local::desired::{replicas_rule, widgets};
 
 /// What a name means here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,8 +109,7 @@ impl State {
     }
 
     fn below(&self, id: &ObjectId) -> impl Iterator<Item = &spec::Widget> {
-        let groups = self.desired.node(id).map(groups).unwrap_or_default();
-        groups.into_iter().flat_map(|group| &group.widgets)
+        self.desired.node(id).into_iter().flat_map(widgets)
     }
 
     fn find(&self, name: &str) -> Vec<Named> {
@@ -147,8 +144,8 @@ impl State {
     /// Whether `kontrol scale` may set its replicas, and if not, why.
     pub fn may_scale(&self, id: &WidgetId, replicas: u32) -> Result<(), String> {
         match self.desired.widget(id) {
-            Some(_) if replicas > MAX_REPLICAS => {
-                Err(format!("{id} may have 0 to {MAX_REPLICAS} replicas, not {replicas}"))
+            Some(_) if replicas > REPLICAS => {
+                Err(format!("{id} may have 0 to {REPLICAS} replicas, not {replicas}"))
             }
             Some(widget) if replicas > 1 && fixed_port(widget) => Err(format!(
                 "{replicas} replicas of {id} cannot share its endpoint.port: leave endpoint.port out, and each is given one in PORT"
