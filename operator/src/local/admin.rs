@@ -36,7 +36,7 @@ use tonic::{
 
 use super::{
     logs::{self, Level, Line, Logs},
-    user::{Place, private_parent},
+    user::{CONTROL_SOCKET, Place, private_parent},
     world::{Error, Message},
 };
 use crate::{clock, control::status};
@@ -89,7 +89,7 @@ pub(super) async fn serve(
 
 /// Connects to the world of a state folder; none: there is none.
 pub async fn connect(state: &Path) -> Option<AdminClient<Channel>> {
-    let path: PathBuf = state.canonicalize().ok()?.join("control.sock");
+    let path: PathBuf = state.canonicalize().ok()?.join(CONTROL_SOCKET);
     let connector = tower::service_fn(move |_: http::Uri| {
         let path = path.clone();
         async move {

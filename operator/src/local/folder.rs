@@ -13,7 +13,7 @@ use kontrol_plan::Status;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use super::user::{SOCKET_PATH_LIMIT, fits, socket_path};
+use super::user::{CONTROL_SOCKET, SOCKET_PATH_LIMIT, fits, socket_path};
 
 /// What is wrong with the state folder.
 #[derive(Debug, thiserror::Error)]
@@ -161,7 +161,7 @@ impl Folder {
 
     /// The socket of the command line's requests.
     pub fn control_socket(&self) -> PathBuf {
-        self.root.join("control.sock")
+        self.root.join(CONTROL_SOCKET)
     }
 
     /// The hub's data.

@@ -19,8 +19,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use tokio::net::UnixStream;
+
 use super::connect_admin;
 
+/// The name of a world's control socket in its state folder.
+pub(super) const CONTROL_SOCKET: &str = "control.sock";
 /// The most bytes that the path of a socket may have: the system's own limit is 107.
 pub(super) const SOCKET_PATH_LIMIT: usize = 100;
 
@@ -104,12 +108,19 @@ pub async fn running() -> Vec<PathBuf> {
         let state = PathBuf::from(std::ffi::OsString::from_vec(path));
         if connect_admin(&state).await.is_some() {
             found.push(state);
-        } else {
+        } else if is_gone(&state).await {
             drop(fs::remove_file(entry.path()));
         }
     }
     found.sort();
     found
+}
+
+/// Whether nobody can be listening for a state folder, as against somebody who could not be asked.
+async fn is_gone(state: &Path) -> bool {
+    let asked = async { UnixStream::connect(Place::of(&state.join(CONTROL_SOCKET))?.path()).await };
+    let error = asked.await.err().map(|error| error.kind());
+    matches!(error, Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused))
 }
 
 fn folder() -> PathBuf {
@@ -162,7 +173,7 @@ mod tests {
             let _listener = tokio::net::UnixListener::bind(place.path()).unwrap();
             drop(place);
             assert!(socket.exists());
-            tokio::net::UnixStream::connect(Place::of(&socket).unwrap().path()).await.unwrap();
+            UnixStream::connect(Place::of(&socket).unwrap().path()).await.unwrap();
         }
     }
 
@@ -174,6 +185,17 @@ mod tests {
         private(&open).unwrap();
         fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
         assert_eq!(private(&open).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+    }
+
+    #[tokio::test]
+    async fn only_a_world_that_nobody_can_be_behind_is_gone() {
+        let state = tempfile::tempdir().unwrap();
+        assert!(is_gone(state.path()).await, "it has no socket");
+        let listener = tokio::net::UnixListener::bind(state.path().join(CONTROL_SOCKET)).unwrap();
+        assert!(!is_gone(state.path()).await);
+        drop(listener);
+        assert!(is_gone(state.path()).await, "nobody listens at its socket");
+        assert!(!is_gone(&state.path().join("x".repeat(300))).await, "it cannot be asked");
     }
 
     #[tokio::test]

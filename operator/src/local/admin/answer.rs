@@ -63,6 +63,10 @@ pub(in crate::local) fn scalable(
         );
         return Err(status(Code::NotScalable, name, message));
     };
+    if let Some(ordinal) = state.ordinal(name) {
+        let message = format!("{name} is replica {ordinal} of {widget}; scale the widget");
+        return Err(status(Code::NotScalable, name, message));
+    }
     state.may_scale(&widget, replicas).map_err(|reason| status(Code::NotScalable, name, reason))?;
     let before = state.desired().widget(&widget).map_or(0, |widget| widget.replicas);
     Ok((widget, before))

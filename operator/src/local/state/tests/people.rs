@@ -135,3 +135,10 @@ fn a_widget_outside_any_group_is_scaled_by_its_name() {
         "{refused}"
     );
 }
+
+#[test]
+fn a_replica_is_not_scaled_in_place_of_its_widget() {
+    let house = House::new(desired(SHOP));
+    let refused = scalable(&house.state, "pricer-1", 0).unwrap_err();
+    assert_eq!(refused.message(), "pricer-1 is replica 1 of default/prices/pricer; scale the widget");
+}
