@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kontrol_core::time::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
 /// Now, on the clock that deadlines and the pure rules use; it stands still where a test has paused it.
@@ -15,6 +16,12 @@ pub fn now() -> Instant {
 pub fn unix_micros() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Since the machine was started, by the clock that nobody sets and that also counts while the machine is suspended, as [`now`] does not.
+pub fn since_boot() -> Duration {
+    // Never below zero.
+    clock_gettime(ClockId::Boottime).try_into().unwrap_or_default()
 }
 
 /// Turns points of the monotonic clock into what the rules of `kontrol-core` compare and subtract.

@@ -32,7 +32,7 @@ use kontrol_hub::{Clock, Config, Hub, Signal, io::real::Folder};
 use kontrol_proto::{Message, v1};
 use tokio::{
     sync::{Notify, mpsc, watch},
-    time::{Instant, sleep},
+    time::sleep,
 };
 use tokio_util::task::TaskTracker;
 
@@ -50,20 +50,18 @@ fn wall() -> Timestamp {
     Timestamp::from_micros(u64::try_from(clock::unix_micros()).unwrap_or(0))
 }
 
-/// The hub's time: it goes on from the wall clock at the start, or from the log's end, with the monotonic clock.
+/// The hub's time; it counts while the machine is suspended. What is due then comes up to a second after the machine wakes: timers stand still
+/// meanwhile, and the hub's is never set further ahead.
 #[derive(Clone, Copy, Debug)]
 struct Time {
     clock: Clock,
-    began: Instant,
+    /// Since the machine was started.
+    began: Duration,
 }
 
 impl Time {
-    fn start(last: Timestamp) -> Self {
-        Self { clock: Clock::new(wall(), last), began: clock::now() }
-    }
-
     fn now(self) -> Timestamp {
-        self.clock.after(self.began.elapsed())
+        self.clock.after(clock::since_boot().saturating_sub(self.began))
     }
 }
 
@@ -217,10 +215,11 @@ impl HubDoor {
         let folder = Folder::open(&folder).map_err(|error| {
             Error::new(Code::StorageReadOnly, subject.as_str(), format!("{subject}: {error}"))
         })?;
-        let (hub, recovery) = Hub::open(Arc::new(folder), options, wall())
+        let (wall, began) = (wall(), clock::since_boot());
+        let (hub, recovery) = Hub::open(Arc::new(folder), options, wall)
             .map_err(|error| Error::new(error.code(), subject.as_str(), format!("{subject}: {error}")))?;
         tracing::info!(records = recovery.records, unsettled = recovery.unsettled, cut = ?recovery.cut, "the log is open");
-        let time = Time::start(recovery.time);
+        let time = Time { clock: Clock::new(wall, recovery.time), began };
         self.watch(&hub, time);
         Ok(self.open.get_or_init(|| (hub, time)).clone())
     }

@@ -201,7 +201,7 @@ pub struct Recovery {
     pub records: u64,
     /// Messages that some subscription has not settled.
     pub unsettled: u64,
-    /// The time of the last record.
+    /// The time of the last record; zero: there was none.
     pub time: Timestamp,
     /// A torn tail that was cut: nothing in it had been acknowledged.
     pub cut: Option<Cut>,

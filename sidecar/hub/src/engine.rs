@@ -1,12 +1,13 @@
 //! The hub without its threads: what the log says, the log itself, and what waits for a commit. Driven step by step, so that a simulator
 //! can be its only thread.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use kontrol_core::time::Timestamp;
 
 use crate::{
     api::{Config, Notify, Recovery, Stats},
+    clock::Clock,
     error::{Error, Failure, OpenError},
     index::Place,
     io::Io,
@@ -66,11 +67,12 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Opens the folder. When it returns, everything that was recovered is durable, and so is the start of the segment to write to.
+    /// Opens the folder, when the wall clock says `wall`. When it returns, everything that was recovered is durable, and so is the start
+    /// of the segment to write to.
     pub(crate) fn open(
         io: &Arc<dyn Io>,
         config: Config,
-        now: Timestamp,
+        wall: Timestamp,
     ) -> Result<(Self, Recovery), OpenError> {
         let segment_size = log::segment_size(&config.storage)?;
         let mut state = State::new(config.dedup_ids);
@@ -98,6 +100,7 @@ impl Engine {
             stats: Stats::default(),
         };
         if recovered.sealed {
+            let now = Clock::new(wall, recovered.report.time).after(Duration::ZERO);
             engine.begin(&**io, segment_size, now)?;
         }
         Ok((engine, recovered.report))

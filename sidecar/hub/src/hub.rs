@@ -178,9 +178,10 @@ impl std::fmt::Debug for Hub {
 }
 
 impl Hub {
-    /// Opens the log in the folder of `io`, recovers what it holds and starts the threads that write and prepare segments.
-    pub fn open(io: Arc<dyn Io>, config: Config, now: Timestamp) -> Result<(Self, Recovery), OpenError> {
-        let (hub, recovery) = Self::open_stepped(io, config, now)?;
+    /// Opens the log in the folder of `io`, recovers what it holds and starts the threads that write and prepare segments. `wall` is what the
+    /// wall clock says; the times of all that follows are those of a [`Clock`](crate::Clock).
+    pub fn open(io: Arc<dyn Io>, config: Config, wall: Timestamp) -> Result<(Self, Recovery), OpenError> {
+        let (hub, recovery) = Self::open_stepped(io, config, wall)?;
         let spawn = |name: &str, run: fn(&Shared)| {
             let shared = hub.owner.shared.clone();
             let builder = std::thread::Builder::new().name(name.to_owned()).stack_size(256 << 10);
@@ -199,9 +200,9 @@ impl Hub {
     pub fn open_stepped(
         io: Arc<dyn Io>,
         config: Config,
-        now: Timestamp,
+        wall: Timestamp,
     ) -> Result<(Self, Recovery), OpenError> {
-        let (engine, recovery) = Engine::open(&io, config, now)?;
+        let (engine, recovery) = Engine::open(&io, config, wall)?;
         if let Some(cut) = &recovery.cut {
             tracing::warn!(file = cut.file, offset = cut.offset, reason = cut.reason, "cut a torn tail");
         }

@@ -115,6 +115,8 @@ pub(crate) struct Log {
     offset: u32,
     sequence: u64,
     time: Timestamp,
+    /// The time of the last record.
+    noted: Timestamp,
     gathering: Gathering,
     writing: Option<Writing>,
     buffers: Vec<Vec<u8>>,
@@ -153,6 +155,7 @@ impl Log {
             offset: start.offset,
             sequence: start.sequence,
             time: start.time,
+            noted: start.time,
             gathering: Gathering::default(),
             writing: None,
             buffers: Vec::new(),
@@ -167,6 +170,12 @@ impl Log {
     /// The time of a record that is appended at `now`: never before that of an earlier one.
     pub(crate) fn clock(&self, now: Timestamp) -> Timestamp {
         self.time.max(now)
+    }
+
+    /// It is `now` at least: the next record says so, whichever it is.
+    pub(crate) fn pass(&mut self, now: Timestamp) -> Timestamp {
+        self.time = self.clock(now);
+        self.time
     }
 
     /// The next message's sequence.
@@ -234,6 +243,7 @@ impl Log {
 
     fn put(&mut self, kind: Kind, body: &[u8]) -> Place {
         let header = Header { epoch: self.epoch(), kind, sequence: self.sequence, time: self.time };
+        self.noted = self.time;
         let offset = self.offset;
         let fits = self.gathering.chunks.last().is_some_and(|chunk| chunk.segment.epoch == header.epoch);
         if !fits && let Some((segment, _)) = self.live.back() {
@@ -258,7 +268,7 @@ impl Log {
 
     /// Appends a record for which [`Log::room`] said `Here`, with `messages` messages in it.
     pub(crate) fn append(&mut self, now: Timestamp, body: &[u8], messages: u64) -> Place {
-        self.time = self.clock(now);
+        self.pass(now);
         self.start_commit();
         let place = self.put(Kind::Data, body);
         self.sequence += messages;
@@ -269,7 +279,7 @@ impl Log {
     /// Seals the last segment and goes on in the next spare, which starts with a checkpoint. Only after [`Log::room`] said `Roll`.
     pub(crate) fn roll(&mut self, now: Timestamp, checkpoint: &[u8]) {
         let Some(next) = self.spares.pop_front() else { return };
-        self.time = self.clock(now);
+        self.pass(now);
         self.start_commit();
         self.put(Kind::Seal, &[]);
         self.enter(next, checkpoint);
@@ -278,7 +288,7 @@ impl Log {
     /// Starts the first segment of an empty or sealed log.
     pub(crate) fn begin(&mut self, now: Timestamp, checkpoint: &[u8]) {
         let Some(next) = self.spares.pop_front() else { return };
-        self.time = self.clock(now);
+        self.pass(now);
         self.enter(next, checkpoint);
     }
 
@@ -291,9 +301,11 @@ impl Log {
         self.marked = false;
     }
 
-    /// Makes the last commit provable when there is nothing else to do. Returns whether there is something to be written now.
+    /// Makes the last commit provable when there is nothing else to do, and notes the time. Returns whether there is something to be
+    /// written now.
     pub(crate) fn mark(&mut self) -> bool {
-        let idle = self.gathering.chunks.is_empty() && self.writing.is_none() && !self.marked;
+        let news = !self.marked || self.noted < self.time;
+        let idle = self.gathering.chunks.is_empty() && self.writing.is_none() && news;
         let fits = self.active_size().saturating_sub(self.offset) >= ENDS;
         if idle && fits {
             self.put(Kind::Mark, &[]);

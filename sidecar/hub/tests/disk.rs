@@ -35,9 +35,12 @@ fn at(seconds: u64) -> Timestamp {
     Timestamp::from_micros(1_000_000 * seconds)
 }
 
+fn config() -> Config {
+    Config { storage: Storage { size: 1 << 20, segment: 64 << 10 }, ..Config::default() }
+}
+
 fn open(path: &Path) -> Result<Hub, OpenError> {
-    let config = Config { storage: Storage { size: 1 << 20, segment: 64 << 10 }, ..Config::default() };
-    Hub::open(Arc::new(Folder::open(path).unwrap()), config, at(1)).map(|(hub, _)| hub)
+    Hub::open(Arc::new(Folder::open(path).unwrap()), config(), at(1)).map(|(hub, _)| hub)
 }
 
 fn message(id: &str) -> Publish<'_> {
@@ -74,6 +77,19 @@ fn what_was_published_is_delivered_after_a_restart_and_what_was_acknowledged_is_
     let events: Vec<_> = consumer.poll(at(6), 9).unwrap().into_iter().map(|d| d.event).collect();
     assert_eq!(events, ["b", "c", "d"]);
     assert!(hub.publish(at(7), &[message("a")]).unwrap().wait().unwrap()[0].duplicate);
+}
+
+#[test]
+fn a_hub_that_is_closed_notes_how_far_its_time_has_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = open(folder.path()).unwrap();
+    hub.configure(at(1), &[topic("t")]).unwrap().wait().unwrap();
+    hub.tick(at(600));
+    hub.close().unwrap();
+    drop(hub);
+    let (_hub, recovery) =
+        Hub::open(Arc::new(Folder::open(folder.path()).unwrap()), config(), at(9_000)).unwrap();
+    assert_eq!(recovery.time, at(600));
 }
 
 #[test]

@@ -16,7 +16,7 @@ impl Engine {
             return None;
         }
         self.log.retry_disk();
-        let now = self.log.clock(now);
+        let now = self.log.pass(now);
         let visible = self.log.durable();
         let mut due = None;
         for subscription in self.subscription_numbers() {
