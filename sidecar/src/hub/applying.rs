@@ -4,17 +4,14 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use futures::future::BoxFuture;
 use kontrol_proto::v1;
-use tokio::{
-    sync::{Mutex as Turn, Notify},
-    time::sleep,
-};
+use tokio::{sync::Mutex, time::sleep};
 
 use crate::service::Error;
 
@@ -24,12 +21,9 @@ type Apply = dyn Fn(v1::HubConfig) -> BoxFuture<'static, Result<(), Error>> + Se
 pub(super) struct Applying {
     apply: Box<Apply>,
     /// One at a time.
-    turn: Turn<()>,
+    turn: Mutex<()>,
     /// How many came so far: the last one rules.
     came: AtomicU64,
-    /// What came into force later, and is to be told.
-    applied: Mutex<Option<v1::Applied>>,
-    ready: Notify,
 }
 
 impl fmt::Debug for Applying {
@@ -42,7 +36,8 @@ impl fmt::Debug for Applying {
 pub(super) enum Outcome {
     /// It is in force.
     Applied(v1::Applied),
-    /// The log is busy: this tries again, and is done when it is in force, is refused, or a later one has come.
+    /// The log is busy: this tries again, and is done when it is in force, is refused, or a later one has come. Nobody is told which: what was
+    /// told late could come after the word of a later one.
     Waiting(BoxFuture<'static, ()>),
     /// It cannot be put in force.
     Refused(Error),
@@ -53,9 +48,7 @@ impl Applying {
     pub(super) fn new(
         apply: impl Fn(v1::HubConfig) -> BoxFuture<'static, Result<(), Error>> + Send + Sync + 'static,
     ) -> Arc<Self> {
-        let (turn, came, applied, ready) =
-            (Turn::default(), AtomicU64::new(0), Mutex::default(), Notify::new());
-        Arc::new(Self { apply: Box::new(apply), turn, came, applied, ready })
+        Arc::new(Self { apply: Box::new(apply), turn: Mutex::default(), came: AtomicU64::new(0) })
     }
 
     /// Tries once.
@@ -86,32 +79,17 @@ impl Applying {
             let result = (self.apply)(config.clone()).await;
             drop(turn);
             match result {
-                Ok(()) => {
-                    let applied = v1::Applied { version, incarnation: 0 };
-                    *self.applied.lock().unwrap_or_else(PoisonError::into_inner) = Some(applied);
-                    self.ready.notify_one();
-                    return;
-                }
+                Ok(()) => return,
                 Err(error) => last = error,
             }
         }
         tracing::error!(version, code = %last.code, error = %last, "the configuration cannot be applied");
     }
-
-    /// Waits until something is to be told.
-    pub(super) async fn told(&self) {
-        self.ready.notified().await;
-    }
-
-    /// What has come into force and was not told.
-    pub(super) fn applied(&self) -> Option<v1::Applied> {
-        self.applied.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::Mutex, time::Duration};
 
     use kontrol_core::code::Code;
 
@@ -141,11 +119,9 @@ mod tests {
     async fn what_the_log_is_too_busy_for_is_tried_again_while_the_session_goes_on() {
         let (applying, given) = busy(100);
         let Outcome::Waiting(again) = applying.apply(config(1)).await else { panic!("not busy") };
-        assert_eq!((given.lock().unwrap().len(), applying.applied()), (1, None));
+        assert_eq!(given.lock().unwrap().len(), 1);
         again.await;
-        applying.told().await;
-        assert_eq!(applying.applied(), Some(v1::Applied { version: 1, incarnation: 0 }));
-        assert_eq!((applying.applied(), given.lock().unwrap().len()), (None, 101));
+        assert_eq!(given.lock().unwrap().len(), 101);
     }
 
     #[tokio::test]
@@ -154,7 +130,7 @@ mod tests {
         let Outcome::Waiting(again) = applying.apply(config(1)).await else { panic!("not busy") };
         assert!(matches!(applying.apply(config(2)).await, Outcome::Applied(v1::Applied { version: 2, .. })));
         again.await;
-        assert_eq!((applying.applied(), given.lock().unwrap().clone()), (None, vec![1, 2]));
+        assert_eq!(given.lock().unwrap().clone(), [1, 2]);
     }
 
     #[tokio::test]

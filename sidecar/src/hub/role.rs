@@ -115,9 +115,6 @@ impl Role for HubRole {
     }
 
     fn signals(&self) -> session_request::Message {
-        if let Some(applied) = self.applying.applied() {
-            return session_request::Message::Applied(applied);
-        }
         let subscriptions = self.seen();
         self.remember(&subscriptions);
         session_request::Message::HubSignals(v1::HubSignals {
@@ -128,11 +125,9 @@ impl Role for HubRole {
 
     async fn touched(&self) {
         loop {
-            tokio::select! {
-                () = sleep(LOOK) => if self.changed() {
-                    return;
-                },
-                () = self.applying.told() => return,
+            sleep(LOOK).await;
+            if self.changed() {
+                return;
             }
         }
     }
