@@ -7,7 +7,13 @@
 //! Two habits of sockets cost a switch of processes a call. An HTTP/2 server writes a reply's data and its trailers one after the other,
 //! and each write wakes the client, which can use the first only with the second. And a Unix socket tells its writer of new room
 //! whenever the other side has read, which wakes whoever has registered for it: so the socket is registered for reading alone, and for
-//! writing only while it is full.
+//! writing only while it is full. A connection has two descriptors, one for each of these: more are taken at no time.
+//!
+//! The ends of pipes that are used for this are sockets, against what tokio asks of `from_owned_fd_unchecked`. That is done knowingly: it is
+//! a promise about what reading and writing mean, not one of memory, and it is the one way to be registered for a single direction, since
+//! `AsyncFd::with_interest` is deprecated as unsound and what replaces it is `unsafe`. What a pipe's end does here, a socket does too: it is
+//! read and written by `read` and `write`, it is readable at its end, and an error wakes both. The tests of this module hold that for
+//! the tokio in use: the whole stream in both directions, its end, a peer that went, and a full socket.
 
 use std::{
     io,
@@ -35,7 +41,7 @@ const KEEP: usize = 16 << 10;
 /// take at once is lost.
 #[derive(Debug)]
 pub(super) struct Connection {
-    /// A socket all the same: a pipe's ends alone are registered for one direction without `unsafe` (`AsyncFd` wants it).
+    /// A socket all the same; see the module.
     incoming: pipe::Receiver,
     outgoing: Arc<Outgoing>,
     _here: DropGuard,
@@ -73,7 +79,7 @@ impl Connection {
         let here = CancellationToken::new();
         let writing = {
             let (outgoing, gone) = (Arc::clone(&outgoing), here.clone());
-            async move { outgoing.end(outgoing.drain(&socket, &gone).await) }
+            async move { outgoing.end(outgoing.drain(socket, &gone).await) }
         };
         Ok((Self { incoming, outgoing, _here: here.drop_guard() }, writing))
     }
@@ -133,17 +139,17 @@ impl Outgoing {
         }
     }
 
-    async fn drain(&self, socket: &OwnedFd, gone: &CancellationToken) -> io::Result<()> {
+    async fn drain(&self, mut socket: OwnedFd, gone: &CancellationToken) -> io::Result<()> {
         let mut buffer = Vec::new();
         while let Some(taken) = self.take(buffer, gone).await {
             buffer = taken;
             tokio::select! {
                 biased;
-                written = write(socket, &buffer) => written?,
+                written = write(socket, &buffer) => socket = written?,
                 () = gone.cancelled() => return Err(io::ErrorKind::BrokenPipe.into()),
             }
         }
-        match rustix::net::shutdown(socket, rustix::net::Shutdown::Write) {
+        match rustix::net::shutdown(&socket, rustix::net::Shutdown::Write) {
             Ok(()) | Err(Errno::NOTCONN) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -159,20 +165,21 @@ impl Outgoing {
     }
 }
 
-/// Writes everything, waiting for room where there is none.
-async fn write(socket: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
+/// Writes everything, waiting for room where there is none, and hands the socket back: it is registered for no longer than that.
+async fn write(socket: OwnedFd, mut bytes: &[u8]) -> io::Result<OwnedFd> {
     while !bytes.is_empty() {
-        match rustix::io::write(socket, bytes) {
+        match rustix::io::write(&socket, bytes) {
             Ok(written) => bytes = &bytes[written..],
             Err(Errno::INTR) => {}
             Err(Errno::WOULDBLOCK) => {
-                let mut full = pipe::Sender::from_owned_fd_unchecked(socket.try_clone()?)?;
-                return full.write_all(bytes).await;
+                let mut full = pipe::Sender::from_owned_fd_unchecked(socket)?;
+                full.write_all(bytes).await?;
+                return full.into_nonblocking_fd();
             }
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(())
+    Ok(socket)
 }
 
 fn wake(waiting: Option<Waker>) {
@@ -231,6 +238,7 @@ impl AsyncWrite for Connection {
 }
 
 impl Connected for Connection {
+    /// No handler is told the caller's address, at the TCP door either: none asks.
     type ConnectInfo = ();
 
     fn connect_info(&self) {}
@@ -286,6 +294,46 @@ mod tests {
         let ((), (), received) = tokio::join!(sent, writing, received);
         received.unwrap();
         assert!(read == bytes);
+    }
+
+    /// The descriptors of this process that are this socket.
+    fn descriptors(inode: u64) -> usize {
+        let is_it = |entry: io::Result<std::fs::DirEntry>| {
+            let target = std::fs::read_link(entry.ok()?.path()).ok()?;
+            (target.to_str()? == format!("socket:[{inode}]")).then_some(())
+        };
+        std::fs::read_dir("/proc/self/fd").unwrap().filter_map(is_it).count()
+    }
+
+    #[tokio::test]
+    async fn a_full_socket_takes_no_descriptor_more() {
+        let (here, mut there) = pair();
+        let inode = rustix::fs::fstat(&here).unwrap().st_ino;
+        let (mut connection, writing) = Connection::begin(here).unwrap();
+        let outgoing = Arc::clone(&connection.outgoing);
+        let bytes = vec![7; 3_000_000];
+        let sent = async {
+            connection.write_all(&bytes).await.unwrap();
+            let idle = descriptors(inode);
+            connection.shutdown().await.unwrap();
+            idle
+        };
+        let received = async {
+            // Full at one look after the other, between which the writer had its turn: it waits for the socket.
+            let mut looks = 0;
+            while looks < 3 {
+                let full = outgoing.lock().waiting.is_some();
+                looks = if full { looks + 1 } else { 0 };
+                tokio::task::yield_now().await;
+            }
+            let full = descriptors(inode);
+            let mut read = Vec::new();
+            there.read_to_end(&mut read).await.unwrap();
+            (full, read.len())
+        };
+        let (idle, (), (full, read)) = tokio::join!(sent, writing, received);
+        assert_eq!((full, read), (2, 3_000_000));
+        assert_eq!(idle, 2);
     }
 
     #[tokio::test]
