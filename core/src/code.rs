@@ -229,6 +229,9 @@ codes! {
     3016 HubDraining Unavailable 503
         "The hub is shutting down and takes no more messages."
         "Publish again; it comes back by itself.";
+    3017 SettleUncertain Unavailable 503
+        "The hub did not answer for a settlement that was to be confirmed: it may or may not be stored."
+        "Let what was done stand, and be ready for the message to come again: it does unless the settlement is stored.";
 
     4001 TargetNotDeclared PermissionDenied 403
         "The widget does not declare that it calls this target."

@@ -17,7 +17,7 @@ mod subscribe;
 pub(crate) use link::announce;
 pub(crate) use publish::owned as publish_owned;
 pub use subscribe::SubscriptionControl;
-pub(crate) use subscribe::draining;
+pub(crate) use subscribe::{draining, too_late};
 
 use std::{
     collections::{BTreeMap, HashMap},

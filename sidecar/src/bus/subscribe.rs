@@ -1,11 +1,13 @@
 //! Subscribing: credits, deliveries, settlements, and what becomes of them when the link breaks.
 
 mod control;
+mod entry;
 mod window;
 
 pub use control::SubscriptionControl;
+pub(super) use entry::Entry;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use kontrol_core::code::Code;
 use kontrol_proto::{Message, v1};
@@ -14,99 +16,12 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use self::entry::{Confirm, Refusal};
 use super::{Bus, State};
 use crate::{
-    link::{Frame, Link},
+    link::Frame,
     service::{Delivery, Error, Event, Outcome, Subscription, SubscriptionEvent},
 };
-
-/// An open subscription.
-#[derive(Debug)]
-pub(super) struct Entry {
-    topic: String,
-    name: String,
-    /// Messages that the widget takes, and that the hub is asked for when `maxInFlight` leaves room.
-    wanted: u64,
-    /// Messages that the hub may still deliver.
-    credits: u64,
-    /// Added to the hub's numbers on this link, so that none is used twice.
-    base: u64,
-    /// The highest number given out.
-    highest: u64,
-    /// The stream on the present link; none: no link.
-    stream: Option<u64>,
-    /// Deliveries that are not settled, and whether the widget has taken them.
-    held: BTreeMap<u64, bool>,
-    /// Deliveries whose settlements the widget waits to hear of, and who waits for them beside.
-    confirming: BTreeMap<u64, Option<Answer>>,
-    opened: Option<oneshot::Sender<Result<(), Error>>>,
-    /// Whether it was open on an earlier link.
-    known: bool,
-    events: mpsc::UnboundedSender<Result<SubscriptionEvent, Error>>,
-}
-
-/// Takes what became of a settlement.
-type Answer = oneshot::Sender<Result<(), Error>>;
-
-/// Whether a settlement is to be confirmed.
-enum Confirm {
-    No,
-    /// By an event of the subscription.
-    Told,
-    /// The same, and to this one.
-    Answered(Answer),
-}
-
-impl Entry {
-    /// Settlements that the widget waits to hear of.
-    pub(super) fn confirming(&self) -> u64 {
-        self.confirming.len() as u64
-    }
-
-    /// Opens the subscription on a link, without credits yet.
-    pub(super) fn open(&mut self, stream: u64, link: &Link) {
-        let (topic, subscription) = (self.topic.clone(), self.name.clone());
-        let frame = Frame::Subscribe(v1::LinkSubscribe { topic, subscription, credits: 0 });
-        self.stream = link.push(stream, &frame).is_ok().then_some(stream);
-        self.base = self.highest;
-        if self.known {
-            self.tell(Ok(SubscriptionEvent::Reopened));
-        }
-    }
-
-    /// The link has ended, and with it every lease.
-    pub(super) fn lost(&mut self) -> u64 {
-        self.stream = None;
-        self.wanted += std::mem::take(&mut self.credits);
-        let held = self.held.len() as u64;
-        self.held.clear();
-        for (delivery, answer) in std::mem::take(&mut self.confirming) {
-            let message = format!(
-                "the link to the hub ended before it said what became of delivery {delivery}: unless it is settled, its message comes again"
-            );
-            self.refused(delivery, answer, Error::new(Code::UnknownDelivery, delivery.to_string(), message));
-        }
-        held
-    }
-
-    /// What was said of a delivery is not known to be durable.
-    fn refused(&self, delivery: u64, answer: Option<Answer>, error: Error) {
-        if let Some(answer) = answer {
-            // Whoever asked may have gone since.
-            drop(answer.send(Err(error.clone())));
-        }
-        self.tell(Ok(SubscriptionEvent::Refused(delivery, error)));
-    }
-
-    fn is_of(&self, topic: &str, name: &str) -> bool {
-        self.topic == topic && self.name == name
-    }
-
-    fn tell(&self, event: Result<SubscriptionEvent, Error>) {
-        // A receiver that is gone is about to remove this entry.
-        drop(self.events.send(event));
-    }
-}
 
 impl Bus {
     /// Opens a subscription of the widget; waits for the hub until `deadline`.
@@ -138,20 +53,7 @@ impl Bus {
         let (events, receiver) = mpsc::unbounded_channel();
         let (opened, open) = oneshot::channel();
         let id = self.shared.next_id();
-        let mut entry = Entry {
-            topic: topic.to_owned(),
-            name: consume.subscription.clone(),
-            wanted: credits.into(),
-            credits: 0,
-            base: 0,
-            highest: 0,
-            stream: None,
-            held: BTreeMap::new(),
-            confirming: BTreeMap::new(),
-            opened: Some(opened),
-            known: false,
-            events,
-        };
+        let mut entry = Entry::new(topic, &consume.subscription, credits, opened, events);
         {
             let mut state = self.lock();
             if let Some(link) = state.link.clone() {
@@ -190,25 +92,27 @@ impl Bus {
             Frame::Settle(settlement(delivery - entry.base, outcome, !matches!(confirm, Confirm::No)));
         link.push(stream, &frame).map_err(|_| unknown())?;
         if outcome.is_final() {
-            entry.held.remove(&delivery);
-            match confirm {
-                Confirm::No => None,
-                Confirm::Told => entry.confirming.insert(delivery, None),
-                Confirm::Answered(answer) => entry.confirming.insert(delivery, Some(answer)),
-            };
+            let counts = matches!(confirm, Confirm::No);
+            entry.said(delivery, outcome, confirm);
             self.grant_beside(&mut state, id);
             drop(state);
-            let stats = &self.shared.stats;
-            stats.deliveries_in_flight.dec();
-            match outcome {
-                Outcome::Ack => stats.acked.inc(),
-                Outcome::Nak { .. } => stats.naked.inc(),
-                Outcome::Term { .. } => stats.termed.inc(),
-                Outcome::Progress => {}
+            if counts {
+                self.count(outcome);
             }
+            self.shared.stats.deliveries_in_flight.dec();
             self.shared.touch();
         }
         Ok(())
+    }
+
+    fn count(&self, outcome: &Outcome) {
+        let stats = &self.shared.stats;
+        match outcome {
+            Outcome::Ack => stats.acked.inc(),
+            Outcome::Nak { .. } => stats.naked.inc(),
+            Outcome::Term { .. } => stats.termed.inc(),
+            Outcome::Progress => {}
+        }
     }
 
     /// Ends a subscription, telling its receiver why.
@@ -269,12 +173,10 @@ impl Bus {
                 }
             }
             Frame::Settled(v1::LinkSettled { delivery }) => {
-                let delivery = delivery + entry.base;
-                if let Some(answer) = entry.confirming.remove(&delivery).flatten() {
-                    // Whoever asked may have gone since.
-                    drop(answer.send(Ok(())));
+                if let Some(outcome) = entry.settled(delivery + entry.base) {
+                    drop(state);
+                    self.count(&outcome);
                 }
-                entry.tell(Ok(SubscriptionEvent::Settled(delivery)));
             }
             Frame::Refused(v1::LinkRefused { delivery, status, problem }) => {
                 let delivery = delivery + entry.base;
@@ -283,14 +185,19 @@ impl Bus {
                     // The hub has numbers of its own.
                     error = too_late(delivery);
                 }
-                if let Some(answer) = entry.confirming.remove(&delivery) {
-                    entry.refused(delivery, answer, error);
-                } else if entry.held.remove(&delivery).is_some() {
-                    entry.tell(Ok(SubscriptionEvent::Lapsed(delivery)));
-                    self.grant_beside(&mut state, id);
-                    drop(state);
-                    self.shared.stats.deliveries_in_flight.dec();
-                    self.shared.touch();
+                match entry.refused(delivery, error) {
+                    Refusal::Told => {}
+                    Refusal::Back => {
+                        drop(state);
+                        self.shared.stats.deliveries_in_flight.inc();
+                        self.shared.touch();
+                    }
+                    Refusal::Lapsed => {
+                        self.grant_beside(&mut state, id);
+                        drop(state);
+                        self.shared.stats.deliveries_in_flight.dec();
+                        self.shared.touch();
+                    }
                 }
             }
             Frame::Failure(v1::LinkFailure { status, problem }) => {
@@ -349,7 +256,8 @@ impl Bus {
     }
 }
 
-fn too_late(delivery: u64) -> Error {
+/// The delivery is settled, or its lease has ended: nothing can be said of it any more.
+pub(crate) fn too_late(delivery: u64) -> Error {
     let message = format!("delivery {delivery} is not held: it was settled, or its lease has ended");
     Error::new(Code::UnknownDelivery, delivery.to_string(), message)
 }

@@ -22,6 +22,7 @@ use super::{
     sse,
 };
 use crate::{
+    bus::too_late,
     cloudevents,
     service::{Delivery, Error, Outcome, Subscription, SubscriptionControl, SubscriptionEvent},
 };
@@ -103,24 +104,32 @@ impl Session {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Settles a delivery; a final outcome makes room for the next message. With `confirm`, resolves when it is durable.
+    /// Settles a delivery; a final outcome makes room for the next message. With `confirm`, resolves when it is durable, and not before does
+    /// it make room.
     pub(super) async fn settle(&self, delivery: u64, outcome: &Outcome, confirm: bool) -> Result<(), Error> {
         if !self.held().contains(&delivery) {
-            let message = format!("delivery {delivery} is not held: it was settled, or its lease has ended");
-            return Err(Error::new(Code::UnknownDelivery, delivery.to_string(), message));
+            return Err(too_late(delivery));
         }
         let settled = if confirm && outcome.is_final() {
-            self.control.confirm(delivery, outcome).map(Some)
+            match self.control.confirm(delivery, outcome) {
+                Ok(confirmed) => confirmed.await,
+                Err(error) => Err(error),
+            }
         } else {
-            self.control.settle(delivery, outcome, false).map(|()| None)
+            self.control.settle(delivery, outcome, false)
         };
-        let lost = settled.as_ref().is_err_and(|error| error.code == Code::UnknownDelivery);
-        if lost || (settled.is_ok() && outcome.is_final()) {
-            self.release(delivery);
+        match &settled {
+            Ok(()) if outcome.is_final() => self.release(delivery),
+            Ok(()) => {}
+            Err(error) => self.refused(delivery, error),
         }
-        match settled? {
-            Some(confirmed) => confirmed.await,
-            None => Ok(()),
+        settled
+    }
+
+    /// A settlement was refused: the client has the delivery still where it can be settled again.
+    fn refused(&self, delivery: u64, error: &Error) {
+        if matches!(error.code, Code::UnknownDelivery | Code::SettleUncertain) {
+            self.release(delivery);
         }
     }
 
@@ -197,9 +206,12 @@ impl Open {
                     Some(sse::event("error", None, &Problem::from(error).to_json()))
                 }
                 Ok(Some(Ok(SubscriptionEvent::Settled(delivery)))) => {
+                    // The request that waits for it may have been given up.
+                    self.session.release(delivery);
                     Some(sse::event("settled", None, &serde_json::json!({"delivery": delivery}).to_string()))
                 }
                 Ok(Some(Ok(SubscriptionEvent::Refused(delivery, error)))) => {
+                    self.session.refused(delivery, &error);
                     let problem = Problem::from(error).to_json();
                     Some(sse::event(
                         "refused",

@@ -80,7 +80,8 @@ pub enum SubscriptionEvent {
     Delivery(Box<Delivery>),
     /// A settlement that asked for confirmation is durable.
     Settled(u64),
-    /// A settlement that asked for confirmation came too late, or it is not known whether it is durable: then the message comes again unless it is.
+    /// A settlement that asked for confirmation came too late ([`UnknownDelivery`](kontrol_core::code::Code::UnknownDelivery)); or it is not known whether it is durable
+    /// ([`SettleUncertain`](kontrol_core::code::Code::SettleUncertain)), and the message comes again unless it is; or it was refused, and the delivery can be settled again.
     Refused(u64, Error),
     /// The lease of a delivery has ended before it was settled: the message is delivered again, or was given up.
     Lapsed(u64),

@@ -8,10 +8,9 @@ use std::{
     time::Duration,
 };
 
-use kontrol_core::code::Code;
 use tokio::sync::oneshot;
 
-use super::Confirm;
+use super::entry::{Confirm, uncertain};
 use crate::{
     bus::Bus,
     service::{Error, Outcome},
@@ -36,7 +35,8 @@ impl SubscriptionControl {
         self.bus.settle(self.id, delivery, outcome, if confirm { Confirm::Told } else { Confirm::No })
     }
 
-    /// Says what became of a delivery, and resolves when that is durable; [`Code::UnknownDelivery`] if it came too late. The same is told on the
+    /// Says what became of a delivery, and resolves when that is durable; [`UnknownDelivery`](kontrol_core::code::Code::UnknownDelivery) if it came too late,
+    /// [`SettleUncertain`](kontrol_core::code::Code::SettleUncertain) if it may or may not be stored; after another error the delivery is still held. The same is told on the
     /// subscription.
     pub fn confirm(
         &self,
@@ -45,13 +45,9 @@ impl SubscriptionControl {
     ) -> Result<impl Future<Output = Result<(), Error>> + use<>, Error> {
         let (answer, answered) = oneshot::channel();
         self.bus.settle(self.id, delivery, outcome, Confirm::Answered(answer))?;
-        Ok(async move {
-            answered.await.unwrap_or_else(|_| {
-                let message =
-                    format!("the subscription ended before it was known what became of delivery {delivery}");
-                Err(Error::new(Code::UnknownDelivery, delivery.to_string(), message))
-            })
-        })
+        Ok(
+            async move { answered.await.unwrap_or_else(|_| Err(uncertain(delivery, "the subscription ended"))) },
+        )
     }
 
     /// Allows this many more messages, which come as far as `maxInFlight` lets them. Does not wait.
@@ -66,14 +62,13 @@ impl SubscriptionControl {
             return false;
         }
         let mut state = self.bus.lock();
-        let taken = state.subscriptions.get_mut(&self.id).and_then(|entry| entry.held.get_mut(&delivery));
-        let Some(taken) = taken else {
+        let taken = state.subscriptions.get_mut(&self.id).is_some_and(|entry| entry.take(delivery));
+        if !taken {
             drop(state);
             // Its link or its lease has ended. Nobody will see it, so nobody else gives back the credit that it used.
             self.credit(1);
             return false;
-        };
-        *taken = true;
+        }
         drop(state);
         self.bus.shared.stats.delivered.inc();
         true

@@ -63,7 +63,7 @@ impl Bus {
         let shares: Vec<_> = sharing()
             .map(|(id, entry)| Share {
                 id: *id,
-                out: entry.credits + entry.held.len() as u64,
+                out: entry.out(),
                 wanted: if entry.stream.is_some() { entry.wanted } else { 0 },
             })
             .collect();
