@@ -32,7 +32,7 @@ pub struct Link {
 }
 
 impl Link {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { outbox: Arc::default(), ended: CancellationToken::new() }
     }
 

@@ -1,18 +1,20 @@
 //! One sidecar's connection: its publishes, its subscriptions, and what became of its deliveries.
 
+mod settling;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
-    time::Duration,
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kontrol_core::code::Code;
-use kontrol_hub::{Consumer, Hub, Nak, Publish, Published, Receipt, Who};
+use kontrol_hub::{Consumer, Hub, Publish, Published, Receipt, Who};
 use kontrol_proto::{Message, v1};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::settling::{Settling, refuse, uncertain};
 use super::{HubStats, Time, refused};
 use crate::{
     link::{Frame, FrameError, Inbound, Link, Peer, SendError},
@@ -35,6 +37,7 @@ pub struct FromSidecar {
     who: Who,
     tasks: TaskTracker,
     durable: mpsc::UnboundedSender<Waiting>,
+    settling: Arc<Settling>,
     consumers: HashMap<u64, Subscribed>,
     stats: Arc<HubStats>,
 }
@@ -73,6 +76,8 @@ impl FromSidecar {
         stats.connections.inc();
         let (durable, waiting) = mpsc::unbounded_channel();
         tasks.spawn(answer(link.clone(), waiting));
+        let settling = Settling::new(move || time.now(), link.clone(), durable.clone());
+        tasks.spawn(Arc::clone(&settling).run());
         Ok(Self {
             hub,
             time,
@@ -82,6 +87,7 @@ impl FromSidecar {
             who: Who { instance: subject.to_owned(), incarnation: peer.incarnation },
             tasks,
             durable,
+            settling,
             consumers: HashMap::new(),
             stats,
         })
@@ -134,6 +140,7 @@ impl FromSidecar {
                     consumer: Arc::clone(&consumer),
                     time: self.time,
                     link: self.link.clone(),
+                    settling: Arc::clone(&self.settling),
                     stream,
                     wake,
                     closed: closed.clone(),
@@ -146,46 +153,11 @@ impl FromSidecar {
         Ok(())
     }
 
-    fn settle(&self, stream: u64, settle: &v1::LinkSettle) {
-        use v1::link_settle::Outcome;
-        let Some(Subscribed { consumer, .. }) = self.consumers.get(&stream) else { return };
-        let (now, delivery) = (self.time.now(), settle.delivery);
-        let receipt = match settle.outcome() {
-            Outcome::Unspecified => return,
-            Outcome::Progress => {
-                // Its end is told by whoever delivers.
-                drop(consumer.progress(now, delivery));
-                return;
-            }
-            Outcome::Ack => consumer.ack(now, delivery),
-            Outcome::Term => consumer.term(now, delivery, &settle.reason),
-            Outcome::Nak => {
-                let delay = (settle.delay_ms > 0).then(|| Duration::from_millis(settle.delay_ms));
-                let (counts, reason) = (settle.attempt_counts, settle.reason.as_str());
-                consumer.nak(now, delivery, &Nak { delay, counts, reason })
-            }
-        };
-        match receipt {
-            Ok(receipt) if settle.confirm => {
-                drop(self.durable.send(Waiting::Settle { stream, delivery, receipt }));
-            }
-            Ok(receipt) => drop(receipt),
-            Err(error) => {
-                tracing::debug!(instance = self.who.instance, delivery, %error, "settled too late");
-                if settle.confirm {
-                    refuse(&self.link, stream, delivery, &error);
-                }
-            }
+    fn settle(&self, stream: u64, settle: v1::LinkSettle) {
+        if let Some(Subscribed { consumer, .. }) = self.consumers.get(&stream) {
+            self.settling.settle(stream, consumer, settle);
         }
     }
-}
-
-/// Says that a delivery is no longer its subscriber's.
-fn refuse(link: &Link, stream: u64, delivery: u64, error: &kontrol_hub::Error) {
-    let error = refused(&delivery.to_string(), error);
-    let (status, problem) = (error.status.number(), Some(error.problem()));
-    // A link that has ended has ended every lease.
-    drop(link.push(stream, &Frame::Refused(v1::LinkRefused { delivery, status, problem })));
 }
 
 impl Drop for FromSidecar {
@@ -199,7 +171,7 @@ impl Inbound for FromSidecar {
         match frame {
             Frame::Publish(publish) => self.publish(stream, &publish),
             Frame::Subscribe(subscribe) => self.subscribe(stream, &subscribe)?,
-            Frame::Settle(settle) => self.settle(stream, &settle),
+            Frame::Settle(settle) => self.settle(stream, settle),
             Frame::Credit(credit) => {
                 if let Some(Subscribed { consumer, .. }) = self.consumers.get(&stream) {
                     consumer.credit(credit.messages.into());
@@ -239,7 +211,7 @@ async fn answer(link: Link, mut waiting: mpsc::UnboundedReceiver<Waiting>) {
             },
             Waiting::Settle { stream, delivery, receipt } => match receipt.await {
                 Ok(()) => drop(link.push(stream, &Frame::Settled(v1::LinkSettled { delivery }))),
-                Err(error) => refuse(&link, stream, delivery, &error),
+                Err(error) => uncertain(&link, stream, delivery, &error),
             },
         }
     }
@@ -255,6 +227,7 @@ struct Delivering {
     consumer: Arc<Consumer>,
     time: Time,
     link: Link,
+    settling: Arc<Settling>,
     stream: u64,
     wake: Arc<Notify>,
     closed: CancellationToken,
@@ -311,10 +284,9 @@ impl Delivering {
     /// No frame holds the message, now or later: it is given up, and the credit that it took is given back.
     fn unsendable(&self, delivery: u64, error: &FrameError) {
         tracing::warn!(topic = self.topic, delivery, %error, "a message cannot be delivered: it is given up");
-        if let Err(error) = self.consumer.term(self.time.now(), delivery, &error.to_string()) {
-            // Its lease ends, and with its attempts it is given up as well.
-            tracing::debug!(topic = self.topic, delivery, %error, "it cannot be given up yet");
-        }
+        let outcome = v1::link_settle::Outcome::Term.into();
+        let settle = v1::LinkSettle { delivery, outcome, reason: error.to_string(), ..Default::default() };
+        self.settling.settle(self.stream, &self.consumer, settle);
         self.consumer.credit(1);
     }
 }
