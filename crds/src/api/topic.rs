@@ -102,7 +102,8 @@ impl Default for TopicSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Retention {
-    /// Messages older than this are dropped, acknowledged or not. A duration above zero; default `7d`. Example: `1h`.
+    /// Messages older than this are dropped, acknowledged or not. A duration above zero, of the hub's time: while no hub runs nothing
+    /// grows older. Default `7d`. Example: `1h`.
     #[serde(default = "Retention::age")]
     pub age: Duration,
 }
