@@ -2,6 +2,8 @@
 
 mod control;
 mod entry;
+#[cfg(test)]
+mod tests;
 mod window;
 
 pub use control::SubscriptionControl;
