@@ -237,7 +237,19 @@ fn rotated(file: &Path) -> PathBuf {
 
 fn lines_of(file: &Path, source: &str) -> Vec<Line> {
     let Ok(file) = fs::File::open(file) else { return Vec::new() };
-    BufReader::new(file).lines().map_while(Result::ok).filter_map(|line| Line::read(source, &line)).collect()
+    let mut lines: Vec<Line> = Vec::new();
+    for stored in BufReader::new(file).lines().map_while(Result::ok) {
+        match (Line::read(source, &stored), lines.last_mut()) {
+            (Some(line), _) => lines.push(line),
+            // What Kontrol says may have more lines than one.
+            (None, Some(last)) => {
+                last.text.push('\n');
+                last.text.push_str(&stored);
+            }
+            (None, None) => {}
+        }
+    }
+    lines
 }
 
 struct Files {
@@ -312,6 +324,19 @@ mod tests {
         assert_eq!(Level::of(Stream::Err, r#"{"level":"INFO","fields":{}}"#), Level::Info);
         assert_eq!(Level::of(Stream::Err, "oops"), Level::Warn);
         assert_eq!(Level::of(Stream::Out, "{not json"), Level::Info);
+    }
+
+    #[tokio::test]
+    async fn an_event_of_several_lines_is_read_back_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = Logs::new(folder.path().to_owned()).unwrap();
+        logs.event(Timestamp::from_micros(1), Level::Error, "refused\n  for this\n  and that".into());
+        logs.event(Timestamp::from_micros(2), Level::Info, "taken".into());
+        while logs.tail("", 9).len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        let texts = logs.tail("", 9).into_iter().map(|line| line.text);
+        assert_eq!(texts.collect::<Vec<_>>(), ["refused\n  for this\n  and that", "taken"]);
     }
 
     #[tokio::test]
