@@ -66,7 +66,7 @@ impl Health {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the widget's word. Without a health it is a sign of life that changes nothing else.
+    /// Takes the widget's word. It counts without a `health` too: a widget may speak without being obliged to.
     pub fn report(&self, report: Report) {
         let now = self.shared.origin.now();
         let mut state = self.lock();

@@ -42,7 +42,7 @@ pub struct Widget {
     pub replica_end: ReplicaEnd,
     /// Counts the ends of replicas under [`ReplicaEnd::ReplacesReplica`]; exhausted, that is one end of the widget.
     pub intensity: Intensity,
-    /// What makes a running replica unhealthy; none: only the end of its process.
+    /// What makes a running replica unhealthy; none: only the end of its process, and its own word.
     pub health: Option<Health>,
     /// The widget's own server, for delivery by its sidecar.
     pub endpoint: Option<Endpoint>,

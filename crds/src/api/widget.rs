@@ -79,7 +79,7 @@ pub struct WidgetSpec {
     /// Example: `{maxRestarts: 10, period: 1m}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intensity: Option<Intensity>,
-    /// What makes a running replica unhealthy. Default: only the end of its process. Example: `{report: {}, timeout: 15s}`.
+    /// What makes a running replica unhealthy. Default: only the end of its process, and its own word. Example: `{report: {}, timeout: 15s}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
     /// The widget's own HTTP server, to which its sidecar delivers. Default: it has none. Example: `{port: 8080}`.

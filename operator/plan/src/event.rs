@@ -295,7 +295,8 @@ impl fmt::Display for Told<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self(end, None) => end.fmt(f),
-            Self(End::NotStarted(StartError::Other), Some(message)) => f.write_str(message),
+            // One that speaks has not hung: what it says is how it ended.
+            Self(End::NotStarted(StartError::Other) | End::Hung, Some(message)) => f.write_str(message),
             Self(end @ End::NotStarted(_), Some(message)) => write!(f, "{end}: {message}"),
             Self(end, Some(message)) => write!(f, "{end} ({message})"),
         }

@@ -178,23 +178,20 @@ impl Process {
         self.becomes(InstanceState::Stopping, now);
     }
 
-    /// What its sidecar says. Silence before the first good word is a start that is not over yet: its own time-out rules that. Where
-    /// running is all that the start waits for, nothing else rules it.
+    /// What its sidecar says. A widget without `health` may say something too; only its silence means nothing. Silence before the first
+    /// good word is a start that is not over yet: its own time-out rules that. Where running is all that the start waits for, nothing
+    /// else rules it.
     pub(super) fn hears(&mut self, signals: &v1::Signals, now: Timestamp) {
-        if !self.runs()
-            || self.is_stopping()
-            || signals.incarnation != self.incarnation
-            || !self.declares_health
-        {
+        if !self.runs() || self.is_stopping() || signals.incarnation != self.incarnation {
             return;
         }
         let silent = signals.hung && self.silence_counts;
         let state = match signals.health() {
             Health::Failed => InstanceState::Hung,
             _ if silent => InstanceState::Hung,
-            Health::Ready => InstanceState::Ready,
             Health::NotReady => InstanceState::NotReady,
-            Health::Unspecified => InstanceState::Running,
+            Health::Unspecified if self.declares_health => InstanceState::Running,
+            Health::Ready | Health::Unspecified => InstanceState::Ready,
         };
         self.silence_counts |= state == InstanceState::Ready;
         if signals.health() == Health::Failed {

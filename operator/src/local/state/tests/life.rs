@@ -126,6 +126,18 @@ fn a_sidecar_that_comes_up_each_time_is_soon_started_again_however_often_it_ends
 }
 
 #[test]
+fn a_widget_without_health_is_taken_at_its_word_all_the_same() {
+    let mut house = House::new(group("", &[("a", "")]));
+    house.hears("a", Health::NotReady, false);
+    assert!(!house.state.ready());
+    house.hears("a", Health::Ready, false);
+    assert!(house.state.ready());
+    house.hears("a", Health::Failed, false);
+    house.wait(Duration::ZERO);
+    assert!(house.said.iter().any(|(_, text)| text.starts_with("KTL2010: g/a-0 ")), "{:?}", house.said);
+}
+
+#[test]
 fn a_widget_that_reports_that_it_failed_is_replaced_and_why_is_told() {
     let mut house = House::new(group("", &[("a", "    health: {report: {}}\n")]));
     house.hears("a", Health::Failed, false);
