@@ -344,8 +344,8 @@ codes! {
         "An earlier `kontrol` ended without stopping its processes; they were ended."
         "Nothing has to be done.";
     6009 NotScalable FailedPrecondition 409
-        "The widget's replicas are decided by its `scaling`."
-        "Change `scaling.min` and `scaling.max`, or set `scaling.class: External`.";
+        "What was named has no number of replicas that may be set so: its `scaling` decides, it is no widget, or the number is out of bounds."
+        "Change `scaling.min` and `scaling.max` or set `scaling.class: External`; name a widget; stay within 0 and 1000.";
     6010 StatusNotWritten Unavailable 503
         "The status could not be written; nothing is started or stopped until it can."
         "Free space on the disk that holds the state folder, or correct its permissions.";

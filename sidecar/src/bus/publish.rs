@@ -102,6 +102,7 @@ impl Bus {
     ) -> Result<Vec<v1::LinkStored>, Error> {
         let bytes: usize = records.iter().map(|record| record.event.len()).sum();
         let copies = records.len() - 1;
+        let id = records.first().map(|record| record.id.clone()).unwrap_or_default();
         let frame = Frame::Publish(v1::LinkPublish { records });
         if let Err(error) = frame::check(&frame) {
             let message = format!(
@@ -123,7 +124,7 @@ impl Bus {
                 let sent = state.pending.get(&waiting.stream).is_some_and(|pending| pending.sent);
                 let because = if state.reason.is_empty() { "" } else { "; " };
                 let message = format!(
-                    "the hub did not answer in time: the message may or may not be stored{because}{}",
+                    "the hub did not answer in time: the message of id {id:?} may or may not be stored{because}{}",
                     state.reason
                 );
                 drop(state);

@@ -29,9 +29,17 @@ impl State {
                 Vec::new()
             }
             Input::Scale(widget, replicas) => {
-                Arc::make_mut(&mut self.desired).set_replicas(&widget, replicas, &mut self.written);
+                let before =
+                    Arc::make_mut(&mut self.desired).set_replicas(&widget, replicas, &mut self.written);
                 self.generation += 1;
-                Vec::new()
+                let told = before.filter(|before| *before != replicas).map(|before| {
+                    let text = format!(
+                        "{}/{} scales from {before} to {replicas}: as asked",
+                        widget.group, widget.widget
+                    );
+                    Effect::Say(Level::Info, text)
+                });
+                told.into_iter().collect()
             }
             Input::Drain { force } => {
                 self.drain = Some(if force { Drain::Forced } else { self.drain.unwrap_or(Drain::Asked) });
