@@ -120,9 +120,19 @@ pub struct ObjectId {
     pub name: Name,
 }
 
+/// The namespace of objects that name none.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
+/// What stands before a name of this namespace: nothing in the short form of the default one.
+fn within(namespace: &Name, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if f.alternate() && namespace.as_str() == DEFAULT_NAMESPACE { Ok(()) } else { write!(f, "{namespace}/") }
+}
+
+/// `namespace/name`; in the short form (`{:#}`) without the default namespace.
 impl fmt::Display for ObjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        within(&self.namespace, f)?;
+        self.name.fmt(f)
     }
 }
 
@@ -154,9 +164,11 @@ impl WidgetId {
     }
 }
 
+/// `namespace/group/widget`; in the short form (`{:#}`) without the default namespace.
 impl fmt::Display for WidgetId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.namespace, self.group, self.widget)
+        within(&self.namespace, f)?;
+        write!(f, "{}/{}", self.group, self.widget)
     }
 }
 
@@ -185,9 +197,11 @@ pub struct InstanceId {
     pub ordinal: u32,
 }
 
+/// `namespace/group/widget/ordinal`; in the short form (`{:#}`), as people read it, `group/widget-ordinal` without the default namespace.
 impl fmt::Display for InstanceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.widget, self.ordinal)
+        self.widget.fmt(f)?;
+        write!(f, "{}{}", if f.alternate() { '-' } else { '/' }, self.ordinal)
     }
 }
 
@@ -203,6 +217,17 @@ impl FromStr for InstanceId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_short_form_leaves_out_the_default_namespace() {
+        let short = |id: &str| format!("{:#}", id.parse::<InstanceId>().unwrap());
+        assert_eq!(
+            (short("default/rag/llm/0"), short("prod/rag/llm/12")),
+            ("rag/llm-0".into(), "prod/rag/llm-12".into())
+        );
+        let id = "prod/rag/llm/0".parse::<InstanceId>().unwrap();
+        assert_eq!((id.to_string(), id.widget.to_string()), ("prod/rag/llm/0".into(), "prod/rag/llm".into()));
+    }
 
     #[test]
     fn missing_parts_of_an_address_are_the_callers() {

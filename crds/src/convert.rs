@@ -4,7 +4,7 @@
 
 use kontrol_core::{
     code::Code,
-    id::{Name, ObjectId},
+    id::{DEFAULT_NAMESPACE, Name, ObjectId},
     spec,
 };
 use kube::core::ObjectMeta;
@@ -17,9 +17,6 @@ mod supervision;
 mod widget;
 
 pub use supervision::{DeclaredChild, DeclaredSupervisor};
-
-/// The namespace of objects that name none.
-pub const DEFAULT_NAMESPACE: &str = "default";
 
 /// The object's namespace and name; `longest` is the most characters of its name.
 fn identity(check: &mut Checker, metadata: &ObjectMeta, longest: usize) -> Option<ObjectId> {

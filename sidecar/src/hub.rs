@@ -127,6 +127,12 @@ impl HubDoor {
         *self.changed.borrow()
     }
 
+    /// Resolves when there is a configuration, and the log is open with it.
+    pub async fn configured(&self) {
+        // Its sender is this door's own.
+        drop(self.changed.subscribe().wait_for(|_| self.open.get().is_some()).await);
+    }
+
     /// Begins to drain: nothing new is taken.
     pub fn drain(&self, grace: Duration) {
         self.draining.send_if_modified(|draining| draining.is_none() && draining.replace(grace).is_none());

@@ -8,7 +8,7 @@ use std::{
 
 use kontrol_core::{
     code::Code,
-    id::{Name, ObjectId},
+    id::{DEFAULT_NAMESPACE, Name, ObjectId},
     spec,
 };
 use serde_json::Value;
@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::{Entry, Object, whole};
 use crate::{
     Problem, Source, api, check,
-    convert::{DEFAULT_NAMESPACE, DeclaredSupervisor},
+    convert::DeclaredSupervisor,
     fault::{Fault, Faults},
     generated, manifest,
     nearest::{hint, list},

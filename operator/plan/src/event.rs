@@ -56,8 +56,8 @@ pub enum Event {
     Runs {
         /// Which.
         instance: InstanceId,
-        /// Which process of it.
-        incarnation: u64,
+        /// Whether it has run before.
+        again: bool,
         /// How long the start took since it was decided.
         after: Duration,
     },
@@ -216,72 +216,64 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ended { instance, end, message, after: Some(after), .. } => {
-                write!(
-                    f,
-                    "{} ended: {} after {}",
-                    Short(instance),
-                    Told(*end, message.as_deref()),
-                    Rounded(*after)
-                )
+                write!(f, "{instance:#} ended: {} after {}", Told(*end, message.as_deref()), Rounded(*after))
             }
             Self::Ended { instance, end, message, after: None, .. } => {
-                write!(f, "{} failed to start: {}", Short(instance), Told(*end, message.as_deref()))
+                write!(f, "{instance:#} failed to start: {}", Told(*end, message.as_deref()))
             }
-            Self::Runs { instance, incarnation, after } => {
-                let again = if *incarnation > 1 { " again" } else { "" };
-                write!(f, "{} runs{again} after {}", Short(instance), Rounded(*after))
+            Self::Runs { instance, again, after } => {
+                let again = if *again { " again" } else { "" };
+                write!(f, "{instance:#} runs{again} after {}", Rounded(*after))
             }
             Self::Replaces { instance, count, intensity } => {
-                write!(f, "{} is replaced, {}", Short(instance), Window(*count, *intensity))
+                write!(f, "{instance:#} is replaced, {}", Window(*count, *intensity))
             }
             Self::ReplicasExhausted { widget, count, intensity } => {
-                write!(f, "{}/{} has ended: {}", widget.group, widget.widget, TooMany(*count, *intensity))
+                write!(f, "{widget:#} has ended: {}", TooMany(*count, *intensity))
             }
             Self::StaysEnded { node, child, restart } => {
-                write!(f, "{}/{child} stays ended (restart {restart:?})", node.name)
+                write!(f, "{node:#}/{child} stays ended (restart {restart:?})")
             }
             Self::Restarts { node, children, strategy, epoch, count, intensity } => write!(
                 f,
-                "{} restarts {} ({strategy:?}), epoch {epoch}, {}",
-                node.name,
+                "{node:#} restarts {} ({strategy:?}), epoch {epoch}, {}",
                 List(children),
                 Window(*count, *intensity)
             ),
-            Self::StartFailed { node, child } => write!(f, "{}/{child} failed to start", node.name),
+            Self::StartFailed { node, child } => write!(f, "{node:#}/{child} failed to start"),
             Self::GaveUp { node, count, intensity } => {
-                write!(f, "{} gives up: {}", node.name, TooMany(*count, *intensity))
+                write!(f, "{node:#} gives up: {}", TooMany(*count, *intensity))
             }
             Self::ShutsDown { node, child } => {
-                write!(f, "{} shuts down: its significant {child} has ended", node.name)
+                write!(f, "{node:#} shuts down: its significant {child} has ended")
             }
-            Self::Started { node } => write!(f, "{} has started", node.name),
-            Self::Stopped { node } => write!(f, "{} has stopped", node.name),
-            Self::Gone { node } => write!(f, "{} has ended", node.name),
-            Self::NotStarted { node } => write!(f, "{} could not be started", node.name),
+            Self::Started { node } => write!(f, "{node:#} has started"),
+            Self::Stopped { node } => write!(f, "{node:#} has stopped"),
+            Self::Gone { node } => write!(f, "{node:#} has ended"),
+            Self::NotStarted { node } => write!(f, "{node:#} could not be started"),
             Self::Retries { node, pause } => {
-                write!(f, "{} is started again in {}", node.name, Rounded(*pause))
+                write!(f, "{node:#} is started again in {}", Rounded(*pause))
             }
             Self::StaysStopped { node } => {
-                write!(f, "{} stays stopped until its manifest changes or a restart is asked for", node.name)
+                write!(f, "{node:#} stays stopped until its manifest changes or a restart is asked for")
             }
             Self::Asked { node, child: Some(child) } => {
-                write!(f, "{} restarts {child}, as asked", node.name)
+                write!(f, "{node:#} restarts {child}, as asked")
             }
-            Self::Asked { node, child: None } => write!(f, "{} restarts, as asked", node.name),
+            Self::Asked { node, child: None } => write!(f, "{node:#} restarts, as asked"),
             Self::Follows { node, children } => {
-                write!(f, "{} follows its manifest: starts {}", node.name, List(children))
+                write!(f, "{node:#} follows its manifest: starts {}", List(children))
             }
             Self::Removes { node, child } => {
-                write!(f, "{} follows its manifest: stops {child}", node.name)
+                write!(f, "{node:#} follows its manifest: stops {child}")
             }
             Self::Scales { widget, from, to, reason } => {
-                write!(f, "{}/{} scales from {from} to {to}: {reason}", widget.group, widget.widget)
+                write!(f, "{widget:#} scales from {from} to {to}: {reason}")
             }
             Self::TookOver { node, instances } => {
                 write!(
                     f,
-                    "{} took over {instances} running instances: its status was lost, windows start empty",
-                    node.name
+                    "{node:#} took over {instances} running instances: its status was lost, windows start empty"
                 )
             }
         }
@@ -300,14 +292,6 @@ impl fmt::Display for Told<'_> {
             Self(end @ End::NotStarted(_), Some(message)) => write!(f, "{end}: {message}"),
             Self(end, Some(message)) => write!(f, "{end} ({message})"),
         }
-    }
-}
-
-struct Short<'a>(&'a InstanceId);
-
-impl fmt::Display for Short<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}-{}", self.0.widget.group, self.0.widget.widget, self.0.ordinal)
     }
 }
 

@@ -234,6 +234,7 @@ impl Planner<'_> {
         for instance in seen {
             catch_up(widget, instance);
         }
+        let floor = widget.floor;
         for ordinal in 0..widget.replicas.len() {
             let Some(replica) = widget.replicas.get_mut(ordinal).filter(|replica| replica.is_active()) else {
                 continue;
@@ -262,11 +263,12 @@ impl Planner<'_> {
                     if state == Some(InstanceState::Hung) {
                         replica.fail(End::Hung);
                     } else if ready || (runs_suffices(spec) && runs(state)) {
-                        let (incarnation, after) = (replica.incarnation, self.now.since(replica.since));
+                        let again = replica.incarnation > floor + 1;
+                        let after = self.now.since(replica.since);
                         replica.becomes(ReplicaPhase::Up, self.now);
                         replica.ready = ready;
                         let instance = InstanceId { widget: id(), ordinal: narrow(ordinal) };
-                        self.tell(Event::Runs { instance, incarnation, after });
+                        self.tell(Event::Runs { instance, again, after });
                     } else if self.now >= deadline {
                         replica.fail(End::StartTimedOut);
                     } else {

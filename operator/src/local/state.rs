@@ -48,8 +48,8 @@ use super::{
     folder::Written,
 };
 use companion::Companion;
+pub(crate) use message::told;
 pub use message::{Addresses, Command, Decision, Effect, Input, Key, Report, WidgetCommand};
-pub(crate) use message::{short, told};
 pub use names::Named;
 #[cfg(test)]
 use process::APPLY_WITHIN;

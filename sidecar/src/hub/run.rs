@@ -14,6 +14,9 @@ use crate::{
     service::Error,
 };
 
+/// How long sidecars wait for a hub that has no configuration yet.
+const UNCONFIGURED: Duration = Duration::from_secs(2);
+
 /// What a hub is told when it is started.
 #[derive(Clone, Debug)]
 pub struct HubOptions {
@@ -97,7 +100,13 @@ impl HubProcess {
         );
         until(identity::run(issuer, sender).boxed());
         until(control::run(role, options.control, identity.clone()).boxed());
-        until(link::server::serve(peer, identity, tasks.clone(), Arc::clone(&door)).boxed());
+        let (serving, configured) = (tasks.clone(), Arc::clone(&door));
+        let sidecars = async move {
+            // Who comes before waits to be accepted; after this time the refusal says what is missing.
+            drop(timeout(UNCONFIGURED, configured.configured()).await);
+            link::server::serve(peer, identity, serving, configured).await;
+        };
+        until(sidecars.boxed());
         tokio::select! {
             () = shutdown => {}
             Some(error) = fatal.recv() => return Err(error),

@@ -6,7 +6,7 @@ use tonic::Status;
 use super::nearest::{listed, meant};
 use crate::{
     control::status,
-    local::state::{Named, State, short},
+    local::state::{Named, State},
 };
 
 fn unknown(name: &str, message: String) -> Status {
@@ -86,7 +86,7 @@ pub(in crate::local) fn sources(state: &State, name: &str) -> Result<Vec<String>
     if let Some(ordinal) = state.ordinal(name) {
         instances.retain(|instance| instance.ordinal == ordinal);
     }
-    let of = instances.iter().flat_map(|i| [short(i), format!("{} sidecar", short(i))]);
+    let of = instances.iter().flat_map(|i| [format!("{i:#}"), format!("{i:#} sidecar")]);
     let decisions = if everything { vec![String::new(), "hub".to_owned()] } else { Vec::new() };
     Ok(of.chain(decisions).collect())
 }

@@ -11,7 +11,6 @@ use kontrol_plan::{Action, End, Event, RestartTarget, StartError};
 use kontrol_proto::v1;
 use kontrol_shim::Order;
 
-use super::names::within;
 use crate::{
     control::{self, Session},
     local::{desired::Desired, logs::Level},
@@ -32,17 +31,11 @@ impl Key {
     /// What its log lines are marked with.
     pub fn source(&self) -> String {
         match self {
-            Self::Widget(instance, _) => short(instance),
-            Self::Sidecar(instance, _) => format!("{} sidecar", short(instance)),
+            Self::Widget(instance, _) => format!("{instance:#}"),
+            Self::Sidecar(instance, _) => format!("{instance:#} sidecar"),
             Self::Hub(_) => "hub".to_owned(),
         }
     }
-}
-
-/// `group/widget-ordinal`, after `namespace/` where that is not `default`.
-pub(crate) fn short(instance: &InstanceId) -> String {
-    let WidgetId { namespace, group, widget } = &instance.widget;
-    format!("{}{group}/{widget}-{}", within(namespace), instance.ordinal)
 }
 
 /// What a shim reports, or what happened instead.

@@ -104,8 +104,7 @@ impl State {
 
     /// The names of all widgets at and below a group or supervisor.
     pub fn widgets_below(&self, id: &ObjectId) -> Vec<String> {
-        let name = |id: &WidgetId| format!("{}{}/{}", within(&id.namespace), id.group, id.widget);
-        self.below(id).map(|widget| name(&widget.id)).collect()
+        self.below(id).map(|widget| format!("{:#}", widget.id)).collect()
     }
 
     fn below(&self, id: &ObjectId) -> impl Iterator<Item = &spec::Widget> {
@@ -164,21 +163,15 @@ impl State {
         let mut names = Vec::new();
         for node in self.desired.trees.iter().flat_map(all_nodes) {
             let id = node.id();
-            let before = within(&id.namespace);
-            names.push(format!("{before}{}", id.name));
+            names.push(format!("{id:#}"));
             if let spec::Node::Group(group) = node {
                 let own = |widget: &&spec::Widget| group.widgets.len() > 1 || widget.id.widget != id.name;
                 let widgets = group.widgets.iter().filter(own);
-                names.extend(widgets.map(|widget| format!("{before}{}/{}", id.name, widget.id.widget)));
+                names.extend(widgets.map(|widget| format!("{:#}", widget.id)));
             }
         }
         names
     }
-}
-
-/// What stands before a name of this namespace.
-pub(crate) fn within(namespace: &Name) -> String {
-    if namespace.as_str() == "default" { String::new() } else { format!("{namespace}/") }
 }
 
 /// A replica's name in its parts.

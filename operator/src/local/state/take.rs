@@ -6,7 +6,7 @@ use kontrol_core::{code::Code, id::InstanceId, time::Timestamp};
 use kontrol_plan::{End, RestartRequest, StartError};
 use kontrol_proto::v1;
 
-use super::{Drain, Effect, Input, Key, Report, State, short};
+use super::{Drain, Effect, Input, Key, Report, State};
 use crate::{
     authority::HUB,
     control::{Event, Upward},
@@ -69,7 +69,7 @@ impl State {
                 slot.signals = None;
                 slot.sent = None;
                 let by_itself = slot.sidecar.ended(now);
-                companion_ended(by_itself, &format!("the sidecar of {}", short(instance)), &report)
+                companion_ended(by_itself, &format!("the sidecar of {instance:#}"), &report)
             }
             Key::Hub(generation) => {
                 if self.hub.generation() != *generation {
@@ -99,7 +99,7 @@ impl State {
         else {
             return Vec::new();
         };
-        let name = short(instance);
+        let name = format!("{instance:#}");
         let say = |level, text: String| vec![Effect::Say(level, text)];
         match report {
             Report::Started { pid } => {
@@ -140,9 +140,9 @@ impl State {
                         say(Level::Info, format!("{name} has stopped after {} ms", after.as_millis()))
                     }
                     None if left > 0 => {
-                        let children = if left == 1 { "child process" } else { "child processes" };
+                        let processes = if left == 1 { "process" } else { "processes" };
                         let code = Code::LeftProcesses;
-                        let text = format!("{code}: {name} left {left} {children} behind, which were killed");
+                        let text = format!("{code}: {name} left {left} {processes} behind; all are killed");
                         say(Level::Warn, text)
                     }
                     None => Vec::new(),
