@@ -1,6 +1,7 @@
 //! What people read: the tree as a table, decisions and lines with their time.
 
 use jiff::{Timestamp, tz::TimeZone};
+use kontrol_core::id::DEFAULT_NAMESPACE;
 use kontrol_proto::v1;
 use serde::Serialize;
 
@@ -84,11 +85,19 @@ pub(crate) fn tree(tree: &v1::TreeResponse) -> String {
     text
 }
 
+/// Its name, after its namespace where that is not the default one.
+fn name_of(node: &v1::TreeNode) -> String {
+    match node.namespace.as_str() {
+        "" | DEFAULT_NAMESPACE => node.name.clone(),
+        namespace => format!("{namespace}/{}", node.name),
+    }
+}
+
 fn node(node: &v1::TreeNode, first: &str, rest: &str, rows: &mut Vec<[String; 4]>) {
     let period = kontrol_core::duration::format(std::time::Duration::from_millis(node.period_ms));
     let ready = if node.ready && node.reason != COMPLETED { "Ready" } else { &node.reason };
     rows.push([
-        format!("{first}{}", node.name),
+        format!("{first}{}", name_of(node)),
         node.kind.clone(),
         node.strategy.clone(),
         format!("{} of {} restarts in {period}  {ready}", node.restarts, node.max_restarts),
@@ -162,7 +171,9 @@ pub(crate) fn missing(tree: &v1::TreeResponse) -> Vec<String> {
         let as_it_should =
             |widget: &&v1::TreeWidget| all_ready(widget) || matches!(&*widget.phase, COMPLETED | "Stopped");
         let widgets = node.widgets.iter().filter(|widget| !as_it_should(widget));
-        found.extend(widgets.map(|widget| format!("{}/{} ({})", node.name, widget.name, how_it_is(widget))));
+        found.extend(
+            widgets.map(|widget| format!("{}/{} ({})", name_of(node), widget.name, how_it_is(widget))),
+        );
         node.nodes.iter().for_each(|node| below(node, found));
     }
     let mut found = Vec::new();
