@@ -51,6 +51,9 @@ fn runs_in(tree: &Node, running: &Desired) -> bool {
 
 /// What was found, where the manifests ask for it.
 pub(crate) fn problems(found: &[Found], sources: &[Source]) -> Vec<Problem> {
+    if found.is_empty() {
+        return Vec::new();
+    }
     let declared = Declared::read(sources);
     let problem = |found: &Found| {
         let Obstacle { code, field, reason } = &found.obstacle;

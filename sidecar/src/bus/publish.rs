@@ -80,7 +80,7 @@ impl Bus {
             let key = config.topics.get(to).and_then(|topic| topic.key.as_deref());
             records.push(record(to, key));
         }
-        let mut stored = self.store(topic, records, deadline).await?.into_iter();
+        let mut stored = self.store(topic, &event.id, records, deadline).await?.into_iter();
         let Some(v1::LinkStored { sequence, duplicate, dropped, dropped_by }) = stored.next() else {
             return Err(Error::new(Code::InvalidReply, topic, "the hub answered for no record"));
         };
@@ -97,12 +97,12 @@ impl Bus {
     async fn store(
         &self,
         topic: &str,
+        id: &str,
         records: Vec<v1::LinkRecord>,
         deadline: Instant,
     ) -> Result<Vec<v1::LinkStored>, Error> {
         let bytes: usize = records.iter().map(|record| record.event.len()).sum();
         let copies = records.len() - 1;
-        let id = records.first().map(|record| record.id.clone()).unwrap_or_default();
         let frame = Frame::Publish(v1::LinkPublish { records });
         if let Err(error) = frame::check(&frame) {
             let message = format!(
