@@ -103,21 +103,14 @@ impl Processes {
         random: &mut Random,
     ) -> Effect {
         match action {
-            Action::Start { instance, incarnation, epoch, revision } => {
+            Action::Start { instance, incarnation, epoch, revision, .. } => {
                 let key = (instance.clone(), *incarnation);
                 if !self.is_next(&key) {
                     return Effect::default();
                 }
                 let beside = self.alive().map(|(key, _)| key).find(|(id, _)| id == instance).cloned();
-                let instance = Instance {
-                    id: instance.clone(),
-                    incarnation: *incarnation,
-                    epoch: *epoch,
-                    revision: *revision,
-                    state: InstanceState::Starting,
-                    since: now,
-                    message: None,
-                };
+                let numbers = (*incarnation, *epoch, *revision);
+                let instance = Instance::new(instance.clone(), numbers, InstanceState::Starting, now);
                 self.insert(&key, instance);
                 let follows = spec.map_or_else(Vec::new, |spec| life(&key, spec, chaos, now, random));
                 Effect { changed: Some(key), follows, beside }
@@ -125,21 +118,15 @@ impl Processes {
             Action::Stop { instance, incarnation, shutdown } => {
                 let key = (instance.clone(), *incarnation);
                 if self.is_next(&key) {
-                    let instance = Instance {
-                        id: instance.clone(),
-                        incarnation: *incarnation,
-                        epoch: 0,
-                        revision: kontrol_core::spec::Revision(0),
-                        state: InstanceState::Ended(End::NeverRan),
-                        since: now,
-                        message: None,
-                    };
+                    let numbers = (*incarnation, 0, kontrol_core::spec::Revision(0));
+                    let state = InstanceState::Ended(End::NeverRan);
+                    let instance = Instance::new(instance.clone(), numbers, state, now);
                     self.insert(&key, instance);
                     return Effect { changed: Some(key), ..Effect::default() };
                 }
                 self.stop(&key, *shutdown, now, random)
             }
-            Action::Remove { instance, incarnation } => {
+            Action::Abandon { instance, incarnation } | Action::Remove { instance, incarnation } => {
                 let key = (instance.clone(), *incarnation);
                 let ended = self.all.get(&key).is_some_and(|process| process.instance.state.is_ended());
                 let removed = ended && self.removed.insert(key.clone());

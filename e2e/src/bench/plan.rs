@@ -19,6 +19,8 @@ fn widget(group: &Name, name: &str) -> anyhow::Result<spec::Widget> {
         id: WidgetId { namespace: Name::new("default")?, group: group.clone(), widget: Name::new(name)? },
         revision: Revision(1),
         process: None,
+        container: None,
+        rollout: spec::Rollout::default(),
         replicas: 1,
         restart: spec::Restart::Always,
         significant: false,
@@ -61,19 +63,11 @@ fn running(desired: &spec::Node, now: Timestamp) -> anyhow::Result<Observed> {
         }
         observed.status = planned.status;
         for action in planned.actions {
-            let Action::Start { instance, incarnation, epoch, revision } = action else {
+            let Action::Start { instance, incarnation, epoch, revision, .. } = action else {
                 anyhow::bail!("a start asks for {action:?}");
             };
             let state = InstanceState::Ready;
-            observed.instances.push(Instance {
-                id: instance,
-                incarnation,
-                epoch,
-                revision,
-                state,
-                since: now,
-                message: None,
-            });
+            observed.instances.push(Instance::new(instance, (incarnation, epoch, revision), state, now));
         }
     }
     anyhow::bail!("the group does not come to rest")

@@ -95,6 +95,9 @@ fn act_on(
             incarnation,
             epoch,
             revision,
+            alternative: 0,
+            avoid: Vec::new(),
+            rather_not: Vec::new(),
         });
     }
     let asked = instance

@@ -56,6 +56,7 @@ pub mod event;
 mod faults;
 mod instances;
 mod manifest;
+pub mod nodes;
 mod observe;
 mod plan;
 mod requests;
@@ -69,7 +70,10 @@ mod widget;
 
 pub use action::Action;
 pub use event::{Cause, Event};
-pub use observe::{End, Instance, InstanceState, Observed, RestartRequest, RestartTarget, StartError};
+pub use observe::{
+    End, Instance, InstanceState, LastEnd, NodeHealth, Observed, Place, RestartRequest, RestartTarget,
+    StartError,
+};
 pub use plan::{Plan, plan};
 pub use status::Status;
 

@@ -25,6 +25,10 @@ pub struct Observed {
     pub restarts: Vec<RestartRequest>,
     /// The generation of the manifest, to be repeated in conditions.
     pub generation: Option<u64>,
+    /// How the machines are that instances run on, by name, as [`nodes::fold`](crate::nodes::fold) tells it. One that is missing is
+    /// healthy, so a world may leave the healthy ones out.
+    #[serde(default)]
+    pub nodes: BTreeMap<Arc<str>, NodeHealth>,
 }
 
 /// One process (or pod) of one replica.
@@ -42,8 +46,86 @@ pub struct Instance {
     pub state: InstanceState,
     /// Since when it is so; of one that ended, when it ended.
     pub since: Timestamp,
-    /// What the world says of its end, for people: above all why it could not be started. None: its state says all.
+    /// What the world says of its end, for people: above all why it could not be started, or placed. None: its state says all.
     pub message: Option<Arc<str>>,
+    /// How often its process has ended within this incarnation and was, or is about to be, started again in place, by the kubelet or the
+    /// shim. It counts an end from the moment that the world sees it, also while the instance is
+    /// [`Restarting`](InstanceState::Restarting). It may begin again at 0 where who counts was restarted: `last_end` tells.
+    #[serde(default)]
+    pub restarts: u32,
+    /// The newest of these ends.
+    #[serde(default)]
+    pub last_end: Option<LastEnd>,
+    /// Where it runs; none: it has no place yet, or the world has only one.
+    #[serde(default)]
+    pub place: Option<Place>,
+}
+
+impl Instance {
+    /// An instance of which nothing more is known.
+    pub fn new(
+        id: InstanceId,
+        (incarnation, epoch, revision): (u64, u64, Revision),
+        state: InstanceState,
+        since: Timestamp,
+    ) -> Self {
+        Self {
+            id,
+            incarnation,
+            epoch,
+            revision,
+            state,
+            since,
+            message: None,
+            restarts: 0,
+            last_end: None,
+            place: None,
+        }
+    }
+}
+
+/// An end that was followed by a restart in place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastEnd {
+    /// When.
+    pub at: Timestamp,
+    /// How.
+    pub end: End,
+    /// What the world says of it; none: the end says all.
+    #[serde(default)]
+    pub message: Option<Arc<str>>,
+}
+
+/// Where an instance runs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Place {
+    /// The machine's name.
+    pub node: Arc<str>,
+}
+
+/// How a machine is, on the word of several signals together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum NodeHealth {
+    /// It gives signs of life, or nothing speaks against it.
+    #[default]
+    Healthy,
+    /// It has been silent for a while: nothing new is put there.
+    Suspect {
+        /// Since when nothing was heard of it.
+        since: Timestamp,
+    },
+    /// It is given up: what ran there has ended with [`End::NodeLost`], and is fenced off should it still run.
+    Lost {
+        /// Since when nothing was heard of it.
+        since: Timestamp,
+    },
+}
+
+impl NodeHealth {
+    /// Whether it is given up.
+    pub fn is_lost(self) -> bool {
+        matches!(self, Self::Lost { .. })
+    }
 }
 
 /// How an instance is.
@@ -51,6 +133,11 @@ pub struct Instance {
 pub enum InstanceState {
     /// Its start is under way.
     Starting,
+    /// No machine has room for it, or fits what it asks for, since then; [`Instance::message`] says which lacks what.
+    Unschedulable,
+    /// Its process has ended so, and the kubelet or the shim is about to start it again in place, at once or after a back-off. Nothing of
+    /// it runs at the moment.
+    Restarting(End),
     /// Its process runs; nothing is known of its health.
     Running,
     /// It runs, and its health is good or it declares none.
@@ -85,6 +172,16 @@ pub enum End {
     NeverRan,
     /// The world lost it and makes sure that it no longer runs.
     Lost,
+    /// It took more memory than it may, or than its machine had.
+    OutOfMemory,
+    /// It was evicted from its machine: a drain, a taint, or pressure.
+    Evicted,
+    /// It had to make room for something of a higher priority.
+    Preempted,
+    /// Its machine is [lost](NodeHealth::Lost), or was removed. It may still run there, behind its fence.
+    NodeLost,
+    /// Somebody else removed it.
+    Deleted,
     /// It did not become ready in time and was stopped. Made by the plan.
     StartTimedOut,
     /// It was hung and was stopped. Made by the plan.
@@ -95,6 +192,12 @@ impl End {
     /// Whether a child with [`OnFailure`](kontrol_core::spec::Restart::OnFailure) stays ended after it.
     pub fn is_normal(self) -> bool {
         self == Self::Exited(0)
+    }
+
+    /// Whether something outside of the widget ended it. Such an end is restarted by the strategy as any other that is not normal, but
+    /// uses up no intensity unless the widget asks for it.
+    pub fn is_external(self) -> bool {
+        matches!(self, Self::OutOfMemory | Self::Evicted | Self::Preempted | Self::NodeLost | Self::Deleted)
     }
 }
 
@@ -127,6 +230,11 @@ impl fmt::Display for End {
             },
             Self::NeverRan => f.write_str("stopped before it ran"),
             Self::Lost => f.write_str("lost"),
+            Self::OutOfMemory => f.write_str("out of memory"),
+            Self::Evicted => f.write_str("evicted"),
+            Self::Preempted => f.write_str("preempted"),
+            Self::NodeLost => f.write_str("node lost"),
+            Self::Deleted => f.write_str("deleted by somebody else"),
             Self::StartTimedOut => f.write_str("not ready in time"),
             Self::Hung => f.write_str("hung"),
         }

@@ -39,7 +39,7 @@ impl Simulation {
             instances: decider.view.values().cloned().collect(),
             restarts: self.requests.clone(),
             signals,
-            generation: None,
+            ..Observed::default()
         };
         let pending = Pending::new(self.desired.as_ref(), &observed, self.version, self.mutant, self.now);
         decider.busy = true;

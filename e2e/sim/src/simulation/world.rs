@@ -9,6 +9,7 @@ impl Simulation {
     pub(super) fn arrive(&mut self, action: &Action) {
         let (Action::Start { instance, incarnation, .. }
         | Action::Stop { instance, incarnation, .. }
+        | Action::Abandon { instance, incarnation }
         | Action::Remove { instance, incarnation }) = action;
         let key = (instance.clone(), *incarnation);
         let spec = self.specs.get(&key.0.widget);
@@ -62,6 +63,7 @@ pub(super) fn describe(action: &Action) -> String {
             format!("start {instance} #{incarnation} (epoch {epoch})")
         }
         Action::Stop { instance, incarnation, .. } => format!("stop {instance} #{incarnation}"),
+        Action::Abandon { instance, incarnation } => format!("abandon {instance} #{incarnation}"),
         Action::Remove { instance, incarnation } => format!("remove {instance} #{incarnation}"),
     }
 }

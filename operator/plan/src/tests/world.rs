@@ -81,20 +81,16 @@ impl World {
 
     pub(super) fn act(&mut self, action: &Action) {
         match action {
-            Action::Start { instance, incarnation, epoch, revision } => {
+            Action::Start { instance, incarnation, epoch, revision, .. } => {
                 self.acts.push(format!("start {} #{incarnation}", short(instance)));
                 if self.knows(instance, *incarnation) {
                     return;
                 }
                 let state = self.started.get(&short(instance)).copied().unwrap_or(InstanceState::Ready);
+                let numbers = (*incarnation, *epoch, *revision);
                 self.observed.instances.push(Instance {
-                    id: instance.clone(),
-                    incarnation: *incarnation,
-                    epoch: *epoch,
-                    revision: *revision,
-                    state,
-                    since: self.now,
                     message: self.messages.get(&short(instance)).cloned(),
+                    ..Instance::new(instance.clone(), numbers, state, self.now)
                 });
             }
             Action::Stop { instance, incarnation, shutdown } => {
@@ -108,18 +104,15 @@ impl World {
                 if self.knows(instance, *incarnation) {
                     self.change(instance, *incarnation, state);
                 } else {
-                    self.observed.instances.push(Instance {
-                        id: instance.clone(),
-                        incarnation: *incarnation,
-                        epoch: 0,
-                        revision: Revision(0),
-                        state: InstanceState::Ended(End::NeverRan),
-                        since: self.now,
-                        message: None,
-                    });
+                    self.observed.instances.push(Instance::new(
+                        instance.clone(),
+                        (*incarnation, 0, Revision(0)),
+                        InstanceState::Ended(End::NeverRan),
+                        self.now,
+                    ));
                 }
             }
-            Action::Remove { instance, incarnation } => self
+            Action::Remove { instance, incarnation } | Action::Abandon { instance, incarnation } => self
                 .observed
                 .instances
                 .retain(|other| other.id != *instance || other.incarnation != *incarnation),

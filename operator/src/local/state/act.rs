@@ -19,14 +19,14 @@ impl State {
         let mut effects = Vec::new();
         for action in actions {
             match action {
-                Action::Start { instance, incarnation, epoch, revision } => {
+                Action::Start { instance, incarnation, epoch, revision, .. } => {
                     let process = Process::new(incarnation, epoch, revision, now);
                     self.start(&instance, process, now);
                 }
                 Action::Stop { instance, incarnation, shutdown } => {
                     effects.extend(self.stop(&instance, incarnation, shutdown, now));
                 }
-                Action::Remove { instance, incarnation } => {
+                Action::Abandon { instance, incarnation } | Action::Remove { instance, incarnation } => {
                     if let Some(slot) = self.slots.get_mut(&instance) {
                         slot.process = slot
                             .process

@@ -184,7 +184,7 @@ fn code_of(event: &Event) -> Option<Code> {
             End::NotStarted(StartError::Other) => Some(Code::StartFailed),
             End::StartTimedOut => Some(Code::StartTimedOut),
             End::Hung => Some(Code::Hung),
-            End::Exited(_) | End::Signalled(_) | End::NeverRan | End::Lost => None,
+            _ => None,
         },
         Event::GaveUp { .. } | Event::ReplicasExhausted { .. } => Some(Code::IntensityExhausted),
         Event::TookOver { .. } => Some(Code::StatusLost),

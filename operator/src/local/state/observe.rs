@@ -30,6 +30,7 @@ impl State {
             signals,
             restarts: self.requests.clone(),
             generation: Some(self.generation),
+            ..Observed::default()
         }
     }
 

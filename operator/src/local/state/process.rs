@@ -69,14 +69,10 @@ impl Process {
     }
 
     pub(super) fn observed(&self, id: &InstanceId) -> Instance {
+        let numbers = (self.incarnation, self.epoch, self.revision);
         Instance {
-            id: id.clone(),
-            incarnation: self.incarnation,
-            epoch: self.epoch,
-            revision: self.revision,
-            state: self.state,
-            since: self.since,
             message: self.message.clone(),
+            ..Instance::new(id.clone(), numbers, self.state, self.since)
         }
     }
 

@@ -165,6 +165,8 @@ fn phase_name(slot: &Child) -> &'static str {
 fn state_name(state: InstanceState) -> String {
     match state {
         InstanceState::Starting => "Starting".to_owned(),
+        InstanceState::Unschedulable => "Unschedulable".to_owned(),
+        InstanceState::Restarting(end) => format!("Restarting: {end}"),
         InstanceState::Running => "Running".to_owned(),
         InstanceState::Ready => "Ready".to_owned(),
         InstanceState::NotReady => "NotReady".to_owned(),

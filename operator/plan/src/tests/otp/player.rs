@@ -110,7 +110,7 @@ impl Player {
                 let id = id(instance.widget.widget.as_str());
                 Some(if *shutdown == spec::Shutdown::Brutal { Act::Killed(id) } else { Act::Stopped(id) })
             }
-            Action::Remove { .. } => None,
+            Action::Remove { .. } | Action::Abandon { .. } => None,
         };
         self.world.act(action);
         act
