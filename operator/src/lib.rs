@@ -12,4 +12,5 @@
 pub mod authority;
 pub mod clock;
 pub mod control;
+pub mod kubernetes;
 pub mod local;

@@ -1,0 +1,26 @@
+//! The world of a cluster: pods under the kubelet, a native sidecar each, decided by the same plan as on one machine.
+//!
+//! ```text
+//!   watches ──► Store ─┐                           ┌─► requests: decision, pods, widgets, services …
+//!   Control ───────────┼─► State (one task) ─plan─►┼─► configurations for sidecars and hubs
+//!   answers ───────────┘      pure                 └─► status and conditions, events
+//! ```
+//!
+//! Invariants: the [`state`] is pure, with time as an argument, and all that it asks of the API server is data; a decision is written
+//! with the version that it was made from before its first act; nothing is planned on what is older than our own last write; what
+//! cannot be seen is unknown, never absent; only the leader acts.
+
+pub mod client;
+pub mod kind;
+pub mod lease;
+pub mod metrics;
+pub mod request;
+pub mod time;
+
+mod admin;
+mod elect;
+mod options;
+mod world;
+
+pub use options::Options;
+pub use world::{Error, World};

@@ -1,0 +1,145 @@
+//! What the operator counts. Labels are closed: no names of objects.
+
+use std::sync::Mutex;
+
+use prometheus::{
+    Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+/// The operator's metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Whether this process leads: 1 or 0.
+    pub leader: IntGauge,
+    /// Requests to the API server by verb, kind and outcome.
+    pub requests: IntCounterVec,
+    /// The time that requests took, in seconds, by verb.
+    pub request_seconds: HistogramVec,
+    /// Requests that failed, by verb and outcome.
+    pub failures: IntCounterVec,
+    /// Objects by kind.
+    pub objects: IntGaugeVec,
+    /// Trees by state.
+    pub trees: IntGaugeVec,
+    /// Watches that are broken at the moment, by kind.
+    pub stale: IntGaugeVec,
+    /// Restarts by rung of the ladder.
+    pub restarts: IntCounterVec,
+    /// Roll-outs that went back by themselves.
+    pub rollbacks: IntGauge,
+    /// Nodes by health.
+    pub nodes: IntGaugeVec,
+    /// Control streams that are open.
+    pub sessions: IntGauge,
+    /// Whether the cluster's definitions of our kinds lack fields that this operator writes: 1 or 0.
+    pub schema_outdated: IntGauge,
+    /// Plans made.
+    pub plans: IntGauge,
+    more: Mutex<Vec<fn() -> String>>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[expect(clippy::expect_used, reason = "names and labels are constants; a test makes them all")]
+impl Metrics {
+    /// Metrics that count from zero.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(name, help).expect("a constant name");
+            registry.register(Box::new(gauge.clone())).expect("registered once");
+            gauge
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            let gauges = IntGaugeVec::new(Opts::new(name, help), labels).expect("a constant name");
+            registry.register(Box::new(gauges.clone())).expect("registered once");
+            gauges
+        };
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let counters = IntCounterVec::new(Opts::new(name, help), labels).expect("a constant name");
+            registry.register(Box::new(counters.clone())).expect("registered once");
+            counters
+        };
+        let buckets = vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+        let opts = HistogramOpts::new(
+            "kontrol_operator_api_request_duration_seconds",
+            "The time that requests to the API server took.",
+        );
+        let request_seconds =
+            HistogramVec::new(opts.buckets(buckets), &["verb"]).expect("a constant name");
+        registry.register(Box::new(request_seconds.clone())).expect("registered once");
+        let process = prometheus::process_collector::ProcessCollector::for_self();
+        registry.register(Box::new(process)).expect("registered once");
+        gauges("kontrol_operator_build_info", "The version of this operator.", &["version"])
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
+        Self {
+            leader: gauge("kontrol_operator_leader", "Whether this process leads."),
+            requests: counters(
+                "kontrol_operator_api_requests_total",
+                "Requests to the API server.",
+                &["verb", "kind", "code"],
+            ),
+            request_seconds,
+            failures: counters(
+                "kontrol_operator_api_request_failures_total",
+                "Requests to the API server that were not done.",
+                &["verb", "code"],
+            ),
+            objects: gauges("kontrol_operator_objects", "Objects that are known.", &["kind"]),
+            trees: gauges("kontrol_operator_trees", "Trees of supervision.", &["state"]),
+            stale: gauges(
+                "kontrol_operator_watch_stale",
+                "Whether what is known of a kind is old because its watch is broken.",
+                &["kind"],
+            ),
+            restarts: counters("kontrol_operator_restarts_total", "Restarts decided.", &["rung"]),
+            rollbacks: gauge("kontrol_operator_rollbacks", "Roll-outs that went back by themselves."),
+            nodes: gauges("kontrol_operator_nodes", "Nodes by health.", &["health"]),
+            sessions: gauge("kontrol_operator_control_sessions", "Control streams that are open."),
+            schema_outdated: gauge(
+                "kontrol_operator_schema_outdated",
+                "Whether the cluster's definitions lack fields that this operator writes.",
+            ),
+            plans: gauge("kontrol_operator_plans", "Plans made."),
+            registry,
+            more: Mutex::default(),
+        }
+    }
+
+    /// Adds another part's own page.
+    pub fn add(&self, page: fn() -> String) {
+        self.more.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(page);
+    }
+
+    /// The page of `/metrics`.
+    pub fn page(&self) -> String {
+        let mut page = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut page) {
+            tracing::error!(%error, "the metrics cannot be written");
+        }
+        let mut page = String::from_utf8(page).unwrap_or_default();
+        for more in self.more.lock().unwrap_or_else(std::sync::PoisonError::into_inner).iter() {
+            page.push_str(&more());
+        }
+        page
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_holds_the_version_and_the_process() {
+        let page = Metrics::new().page();
+        assert!(page.contains("kontrol_operator_build_info{version="), "{page}");
+        assert!(page.contains("process_resident_memory_bytes"), "{page}");
+    }
+}

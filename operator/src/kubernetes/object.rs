@@ -1,0 +1,214 @@
+//! Objects as they are kept: pruned to what the operator needs, specs and statuses as compact text.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use kontrol_core::time::Timestamp;
+use serde::Deserialize;
+use serde_json::{Map, Value, value::RawValue};
+
+use super::time;
+
+/// Namespace and name. Objects without a namespace have an empty one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// The namespace.
+    pub namespace: Arc<str>,
+    /// The name.
+    pub name: Arc<str>,
+}
+
+impl Key {
+    /// The key of these.
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// What every object says of itself, as far as it is needed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Meta {
+    /// Tells this object from another of its name.
+    pub uid: Box<str>,
+    /// Its version; versions of one kind are comparable.
+    pub version: u64,
+    /// The generation of its spec.
+    pub generation: i64,
+    /// When its removal was asked for.
+    pub deleting: Option<Timestamp>,
+    /// Whether our finalizer is on it.
+    pub finalizer: bool,
+    /// The object that controls it: kind, name and uid.
+    pub controller: Option<Box<Owner>>,
+    /// Its annotations of `kontrol.dev/`.
+    pub annotations: BTreeMap<Box<str>, Box<str>>,
+}
+
+/// A controlling owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Its kind.
+    pub kind: Box<str>,
+    /// Its name.
+    pub name: Box<str>,
+    /// Its uid.
+    pub uid: Box<str>,
+}
+
+impl Meta {
+    /// One of our annotations, by what follows `kontrol.dev/`.
+    pub fn annotation(&self, name: &str) -> Option<&str> {
+        self.annotations.get(name).map(AsRef::as_ref)
+    }
+}
+
+/// The finalizer of objects whose pods are stopped in order before they go.
+pub const FINALIZER: &str = "kontrol.dev/drain";
+/// What our labels and annotations begin with.
+pub const PREFIX: &str = "kontrol.dev/";
+
+/// Metadata as the API server writes it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct RawMeta {
+    pub(super) name: String,
+    pub(super) namespace: String,
+    uid: String,
+    resource_version: String,
+    generation: i64,
+    deletion_timestamp: Option<String>,
+    pub(super) creation_timestamp: Option<String>,
+    finalizers: Vec<String>,
+    owner_references: Vec<RawOwner>,
+    annotations: BTreeMap<String, String>,
+    pub(super) labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawOwner {
+    kind: String,
+    name: String,
+    uid: String,
+    controller: bool,
+}
+
+impl RawMeta {
+    pub(super) fn key(&self) -> Key {
+        Key::new(&self.namespace, &self.name)
+    }
+
+    pub(super) fn meta(&self) -> Meta {
+        let owner = self.owner_references.iter().find(|owner| owner.controller);
+        let ours = self.annotations.iter().filter_map(|(name, value)| {
+            Some((name.strip_prefix(PREFIX)?.into(), value.as_str().into()))
+        });
+        Meta {
+            uid: self.uid.as_str().into(),
+            version: self.resource_version.parse().unwrap_or(0),
+            generation: self.generation,
+            deleting: self.deletion_timestamp.as_deref().and_then(time::parse),
+            finalizer: self.finalizers.iter().any(|finalizer| finalizer == FINALIZER),
+            controller: owner.map(|owner| {
+                Box::new(Owner {
+                    kind: owner.kind.as_str().into(),
+                    name: owner.name.as_str().into(),
+                    uid: owner.uid.as_str().into(),
+                })
+            }),
+            annotations: ours.collect(),
+        }
+    }
+}
+
+/// An object of `kontrol.dev`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Own {
+    /// What it says of itself.
+    pub meta: Meta,
+    /// Its spec, as JSON.
+    pub spec: Box<str>,
+    /// The last spec that could be read, where this one cannot.
+    pub good: Option<Box<str>>,
+    /// Its status without the plan's, as JSON; empty: none.
+    pub status: Box<str>,
+    /// The plan's status; empty: none.
+    pub supervision: Box<str>,
+}
+
+impl Own {
+    /// Reads one.
+    pub fn read(text: &str) -> Result<(Key, Self), serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Raw<'a> {
+            #[serde(default)]
+            metadata: RawMeta,
+            #[serde(borrow)]
+            spec: Option<&'a RawValue>,
+            #[serde(default)]
+            status: Option<Map<String, Value>>,
+        }
+        let raw: Raw<'_> = serde_json::from_str(text)?;
+        let mut status = raw.status.unwrap_or_default();
+        let supervision = match status.remove("supervision") {
+            Some(Value::String(text)) => text.into_boxed_str(),
+            _ => Box::default(),
+        };
+        let status = if status.is_empty() { Box::default() } else { Value::Object(status).to_string().into() };
+        let spec = raw.spec.map_or("{}", RawValue::get).into();
+        Ok((raw.metadata.key(), Self { meta: raw.metadata.meta(), spec, good: None, status, supervision }))
+    }
+}
+
+/// Any object of which only the metadata is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owned {
+    /// What it says of itself.
+    pub meta: Meta,
+    /// Its label `kontrol.dev/widget-object`, or nothing.
+    pub of: Box<str>,
+}
+
+impl Owned {
+    /// Reads one.
+    pub fn read(text: &str) -> Result<(Key, Self), serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Raw {
+            #[serde(default)]
+            metadata: RawMeta,
+        }
+        let Raw { metadata } = serde_json::from_str(text)?;
+        let of = metadata.labels.get("kontrol.dev/widget-object").map_or("", String::as_str).into();
+        Ok((metadata.key(), Self { meta: metadata.meta(), of }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_keeps_its_spec_as_text_and_its_plan_apart() {
+        let text = r#"{"status":{"supervision":"{}","restarts":2},"metadata":{"name":"rag","namespace":"default","uid":"u",
+            "resourceVersion":"42","generation":3,"annotations":{"kontrol.dev/restart-requested-at":"x","other":"y"},
+            "ownerReferences":[{"kind":"WidgetGroup","name":"g","uid":"o","controller":true}]},"spec":{"b":1,"a":"2"}}"#;
+        let (key, own) = Own::read(text).unwrap();
+        assert_eq!(key.to_string(), "default/rag");
+        assert_eq!((&*own.spec, &*own.status, &*own.supervision), (r#"{"b":1,"a":"2"}"#, r#"{"restarts":2}"#, "{}"));
+        assert_eq!((own.meta.version, own.meta.generation), (42, 3));
+        assert_eq!(own.meta.annotation("restart-requested-at"), Some("x"));
+        assert_eq!(own.meta.controller.as_ref().map(|owner| &*owner.name), Some("g"));
+    }
+
+    #[test]
+    fn an_object_without_a_status_or_with_a_strange_one_is_read_all_the_same() {
+        let (_, own) = Own::read(r#"{"metadata":{"name":"a"},"spec":{},"status":{"supervision":7}}"#).unwrap();
+        assert_eq!((&*own.status, &*own.supervision), ("", ""));
+        assert!(Own::read("[]").is_err());
+    }
+}
