@@ -85,6 +85,9 @@ impl Walk {
     }
 
     fn map(&mut self, node: &Node, entries: &[(String, u64, Node)], schema: &Value, path: &str) {
+        if schema["additionalProperties"].is_object() {
+            return self.names(entries, schema, path);
+        }
         let Some(properties) = schema["properties"].as_object() else {
             if let Some((name, ..)) = entries.first() {
                 self.fault(
@@ -117,6 +120,17 @@ impl Walk {
                 let about: String = about.split_whitespace().collect::<Vec<_>>().join(" ");
                 self.fault(&join(path, name), Code::MissingField, format!("is missing. {about}"));
             }
+        }
+    }
+
+    /// A map of names that nobody fixed, such as labels.
+    fn names(&mut self, entries: &[(String, u64, Node)], schema: &Value, path: &str) {
+        let count = entries.len() as u64;
+        if let Some(most) = schema["maxProperties"].as_u64().filter(|most| count > *most) {
+            self.fault(path, Code::InvalidValue, format!("has {count} entries; at most {most} are possible"));
+        }
+        for (name, _, value) in entries {
+            self.value(value, &schema["additionalProperties"], &join(path, name), "");
         }
     }
 

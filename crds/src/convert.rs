@@ -11,12 +11,25 @@ use kube::core::ObjectMeta;
 
 use crate::{api, fault::Checker};
 
+mod container;
 mod message;
 mod revision;
 mod supervision;
 mod widget;
 
-pub use supervision::{DeclaredChild, DeclaredSupervisor};
+pub use supervision::{DeclaredChild, DeclaredSupervisor, group, lone_widget};
+
+/// The world that manifests are read for: what a widget needs to run in it, and what its revision is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Runtime {
+    /// `kontrol up`: a widget needs `process`.
+    #[default]
+    Local,
+    /// A cluster: a widget needs `container`.
+    Cluster,
+    /// Either: a widget needs one of the two. Revisions are those of the local world.
+    Any,
+}
 
 /// The object's namespace and name; `longest` is the most characters of its name.
 fn identity(check: &mut Checker, metadata: &ObjectMeta, longest: usize) -> Option<ObjectId> {

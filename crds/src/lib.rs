@@ -25,7 +25,8 @@ pub mod quantity;
 mod yaml;
 
 pub use api::*;
+pub use convert::Runtime;
 pub use fault::{Fault, Faults};
-pub use load::{Declared, World, load};
+pub use load::{Declared, World, load, load_for};
 pub use manifest::Source;
 pub use problem::Problem;

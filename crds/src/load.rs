@@ -16,7 +16,11 @@ use kontrol_core::{
 
 pub use declared::Declared;
 
-use crate::{Problem, Source, convert::DeclaredSupervisor, yaml};
+use crate::{
+    Problem, Source,
+    convert::{DeclaredSupervisor, Runtime},
+    yaml,
+};
 
 mod cycle;
 mod declared;
@@ -39,8 +43,13 @@ pub struct World {
     pub routes: Vec<spec::Route>,
 }
 
-/// Reads manifests. All that is wrong is said at once, in the order of the sources and their lines.
+/// Reads manifests for the local world. All that is wrong is said at once, in the order of the sources and their lines.
 pub fn load(sources: &[Source]) -> Result<World, Vec<Problem>> {
+    load_for(sources, Runtime::Local)
+}
+
+/// Reads manifests for a world. All that is wrong is said at once, in the order of the sources and their lines.
+pub fn load_for(sources: &[Source], runtime: Runtime) -> Result<World, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut entries = Vec::new();
     let mut complete = true;
@@ -48,7 +57,7 @@ pub fn load(sources: &[Source]) -> Result<World, Vec<Problem>> {
         match yaml::documents(&source.text) {
             Ok(documents) => {
                 for node in documents {
-                    match object::read(source, node, &mut problems) {
+                    match object::read(source, node, runtime, &mut problems) {
                         Some(entry) => entries.push(entry),
                         None => complete = false,
                     }
@@ -68,7 +77,7 @@ pub fn load(sources: &[Source]) -> Result<World, Vec<Problem>> {
     }
     references::names(&entries, &mut problems);
     if complete {
-        references::check(&entries, &mut problems);
+        references::check(&entries, runtime, &mut problems);
     }
     let trees = trees::assemble(&entries, complete, &mut problems);
     if problems.is_empty() {

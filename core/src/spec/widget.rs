@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backoff, Intensity, Restart};
+use super::{Backoff, Container, Intensity, Restart, Rollout};
 use crate::id::{Name, WidgetId};
 
 /// The hash of a widget's template: what is restarted when it changes. Never compared with an epoch or an incarnation.
@@ -23,11 +23,16 @@ impl fmt::Display for Revision {
 pub struct Widget {
     /// The widget.
     pub id: WidgetId,
-    /// The hash of all that a running replica was started with (process, endpoint, environment); set by `kontrol-crds`. Changes of
-    /// replicas, scaling, intensity or of other rules leave it as it is.
+    /// The hash of all that a running replica was started with, in the world that it was made for (the local one: process, endpoint,
+    /// environment; a cluster: container, volumes, GPU, placement, endpoint); set by `kontrol-crds`. Changes of replicas, scaling,
+    /// intensity or of other rules leave it as it is.
     pub revision: Revision,
     /// How the local world runs it; none where the manifest gives only other ways.
     pub process: Option<Process>,
+    /// How a cluster runs it, as far as that decides anything; none where the manifest gives only other ways.
+    pub container: Option<Container>,
+    /// How a new revision is rolled out; what the manifest leaves out is that of its group.
+    pub rollout: Rollout,
     /// Replicas where `scaling` is absent or its class is External. Default 1.
     pub replicas: u32,
     /// When it is started again.

@@ -3,7 +3,9 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::{AutoShutdown, Intensity, Strategy, WhenExhausted, WidgetGroupStatus, WidgetSpec, text::LABEL};
+use super::{
+    AutoShutdown, Intensity, Rollout, Strategy, WhenExhausted, WidgetGroupStatus, WidgetSpec, text::LABEL,
+};
 
 /// An ordered list of widgets under one strategy, as Erlang/OTP's supervisor has them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -25,7 +27,9 @@ use super::{AutoShutdown, Intensity, Strategy, WhenExhausted, WidgetGroupStatus,
     printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason", description = "Why it is ready or not."),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("size(self.metadata.name) <= 61").message("the name of a group has at most 61 characters, so that <group>-<widget> fits into 63"),
-    validation = Rule::new("self.spec.widgets.all(w, size(self.metadata.name) + size(w.name) <= 62)").message("<group>-<widget> has at most 63 characters; shorten the name of the group or of the widget")
+    validation = Rule::new("self.spec.widgets.all(w, size(self.metadata.name) + size(w.name) <= 62)").message("<group>-<widget> has at most 63 characters; shorten the name of the group or of the widget"),
+    validation = Rule::new("self.spec.widgets.all(w, !has(w.container) || size(self.metadata.name) + size(w.name) <= 58)").message("<group>-<widget> has at most 59 characters where it runs on a cluster, so that the host name <group>-<widget>-<ordinal> fits into 63"),
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') || self.spec.widgets.all(w, !has(w.container))").message("the name of a group that runs on a cluster starts with a letter and has no dots, because it begins the names of Services")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.autoShutdown != 'Never' || self.widgets.all(w, !w.significant)")
@@ -45,6 +49,10 @@ pub struct WidgetGroupSpec {
     /// What happens when the intensity is exhausted and the group is no child of a supervisor. Default: `{policy: Retry}`. Example: `{policy: Stop}`.
     #[serde(default)]
     pub when_exhausted: WhenExhausted,
+    /// How new revisions of its widgets are rolled out, one widget after the other in order; a widget may say otherwise. Default: one replica at a time.
+    /// Example: `{maxUnavailable: 50%, progressDeadline: 2m}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
     /// The widgets, in the order in which they are started. At least one; names differ. Example: `[{name: llm, process: {command: [llm]}}]`.
     #[schemars(length(min = 1, max = 100))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]

@@ -20,6 +20,15 @@ pub(crate) const SIZE: &str = "^[0-9]+(Ki|Mi|Gi|Ti|k|M|G|T)?$";
 /// An amount of load.
 pub(crate) const AMOUNT: &str = "^[0-9]+([.][0-9]{1,3})?$";
 
+/// The schema of a map from names to texts of at most `LONGEST` characters.
+pub(crate) fn texts<const LONGEST: u32>(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "additionalProperties": {"type": "string", "maxLength": LONGEST},
+        "maxProperties": 32,
+    })
+}
+
 /// A duration: whole numbers with the units `us`, `ms`, `s`, `m`, `h` and `d`, added up, such as `1h30m`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]

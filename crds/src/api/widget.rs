@@ -4,8 +4,9 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CallTarget, Consume, Endpoint, Health, Intensity, Process, Produce, ReplicaEnd, Resilience, Restart,
-    Scaling, ServedMethod, Shutdown, Start, WidgetStatus,
+    CallTarget, Consume, Container, Disruption, Endpoint, Gpu, Health, Identity, Intensity, Placement,
+    PodMetadata, Process, Produce, PullSecret, ReplicaEnd, Resilience, Restart, Rollout, Scaling,
+    ServedMethod, Shutdown, Start, Volume, WidgetStatus,
 };
 
 /// One component: how it runs, what it talks to, when it is healthy, how many of it there are.
@@ -34,6 +35,8 @@ use super::{
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.revision", description = "The hash of what runs.", priority = "1"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("size(self.metadata.name) <= 63").message("the name of a widget has at most 63 characters"),
+    validation = Rule::new("!has(self.spec.container) || size(self.metadata.name) <= 59").message("the name of a widget that runs on a cluster has at most 59 characters, so that the host name <name>-<ordinal> fits into 63"),
+    validation = Rule::new("!has(self.spec.container) || self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message("the name of a widget that runs on a cluster starts with a letter and has no dots, because it is the name of its Service as well"),
     validation = Rule::new("!self.spec.significant").message("significant means something only in a group with autoShutdown; leave it out")
 )]
 #[serde(rename_all = "camelCase")]
@@ -45,12 +48,60 @@ use super::{
     .message("consumes with http needs the widget's endpoint; add endpoint: {} to get a port as $PORT"))]
 #[x_kube(validation = Rule::new("has(self.endpoint) || !has(self.serves) || self.serves.all(s, !has(s.http))")
     .message("serves with http needs the widget's endpoint; add endpoint: {} to get a port as $PORT"))]
-#[x_kube(validation = Rule::new("!has(self.endpoint) || !has(self.endpoint.port) || (has(self.scaling) && self.scaling.class == 'Kontrol' ? self.scaling.max : self.replicas) <= 1")
+#[x_kube(validation = Rule::new("!has(self.process) || !has(self.endpoint) || !has(self.endpoint.port) || (has(self.scaling) && self.scaling.class == 'Kontrol' ? self.scaling.max : self.replicas) <= 1")
     .message("several replicas cannot listen on one port; leave endpoint.port out, and each is given its own as $PORT"))]
+#[x_kube(validation = Rule::new("has(self.process) || has(self.container)")
+    .message("a widget needs a way to run: process (for kontrol up), container (for a cluster), or both"))]
+#[x_kube(validation = Rule::new("!has(self.container) || !has(self.endpoint) || !has(self.endpoint.port) || self.endpoint.port < 7410 || self.endpoint.port > 7413")
+    .message("ports 7410 to 7413 belong to the sidecar in the same pod; choose another endpoint.port, or leave it out"))]
+#[x_kube(validation = Rule::new("!has(self.container) || !has(self.container.volumeMounts) || self.container.volumeMounts.all(m, has(self.volumes) && self.volumes.exists(v, v.name == m.name))")
+    .message("each of container.volumeMounts names one of the widget's volumes; declare it under volumes"))]
 pub struct WidgetSpec {
     /// How `kontrol up` runs it. Default: it has no process, and cannot run in the local world. Example: `{command: [python3, llm.py]}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,
+    /// How a cluster runs it: the container of each replica's pod. Default: it has none, and cannot run on a cluster.
+    /// Example: `{image: registry.example.com/llm:1.4, command: [python3, /app/llm.py], wrapped: true}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container>,
+    /// What its container can mount; the local world has none of it. Default: none. Example: `[{name: models, persistentVolumeClaim: {claimName: models}}]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub volumes: Vec<Volume>,
+    /// GPUs that each replica is given on a cluster; the local world gives what there is. Default: none. Example: `{count: 1, alternatives: [{cpu: "4"}]}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<Gpu>,
+    /// Which nodes of a cluster it runs on. Default: any. Example: `{nodeSelector: {kubernetes.io/arch: amd64}}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
+    /// The service account of its pods. Its token is not given to the widget. Default: `default` of the namespace. Example: `llm`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub service_account_name: Option<String>,
+    /// Secrets with the keys of registries. Default: those of the service account. Example: `[{name: registry}]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub image_pull_secrets: Vec<PullSecret>,
+    /// Labels and annotations that its pods have beside Kontrol's own. Default: none. Example: `{labels: {team: search}}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_metadata: Option<PodMetadata>,
+    /// Whether replicas have an identity of their own, which two pods must never have at once. Default: they have not, and a replacement need
+    /// not wait. Example: `{stable: true}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
+    /// How many replicas a drain of nodes may take away at once. Default: one where there are several; a single one is not protected.
+    /// Example: `{minAvailable: 2}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disruption: Option<Disruption>,
+    /// How a new revision is rolled out. Default: as its group says, else one replica at a time. Example: `{maxSurge: 1, maxUnavailable: 0}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
+    /// Whether ends that the widget is not to blame for (out of memory, eviction, preemption, loss of its node, deletion by somebody else) count in the
+    /// intensity. Default `false`. Example: `true`.
+    #[serde(default)]
+    pub count_external: bool,
     /// How many replicas, where `scaling` is absent or its class is `External`. A number from 0; default 1. Example: `3`.
     #[serde(default = "replicas")]
     #[schemars(range(min = 0, max = 1000))]

@@ -8,20 +8,31 @@ use kontrol_core::{
     spec,
 };
 
-use super::{Pauses, backoff, intensity, revision};
+use super::{Pauses, Runtime, backoff, container, intensity, revision};
 use crate::{
     api,
     check::{NO_PATH, is_path},
     fault::Checker,
 };
 
-/// Converts the spec of a widget. `inherited` is its group's intensity; `subscription` the name of subscriptions that give none.
+/// What a widget takes over from its group, and what it is converted for.
+pub(super) struct Around<'a> {
+    /// The world whose revision counts.
+    pub(super) runtime: Runtime,
+    /// The group's intensity.
+    pub(super) intensity: spec::Intensity,
+    /// The group's roll-out.
+    pub(super) rollout: Option<&'a api::Rollout>,
+    /// The name of its `Widget` object, which is that of subscriptions that give none.
+    pub(super) object: &'a str,
+}
+
+/// Converts the spec of a widget.
 pub(super) fn convert(
     check: &mut Checker,
     id: Option<WidgetId>,
     widget: &api::WidgetSpec,
-    inherited: spec::Intensity,
-    subscription: &str,
+    around: &Around<'_>,
 ) -> Option<spec::Widget> {
     let ends = !widget.significant || widget.restart != api::Restart::Always;
     check.ensure(
@@ -44,7 +55,7 @@ pub(super) fn convert(
         let own = consume.subscription.as_deref();
         let subscription = match own {
             Some(own) => check.name("subscription", own),
-            None => Name::new(subscription).ok(),
+            None => Name::new(around.object).ok(),
         };
         let via = match &consume.http {
             Some(http) => spec::ConsumeVia::Http(path(check, http, has_endpoint)),
@@ -80,6 +91,7 @@ pub(super) fn convert(
         _ => widget.replicas,
     };
     if most > 1
+        && process.is_some()
         && let Some(port) = endpoint.and_then(|endpoint| endpoint.port)
     {
         let message = format!(
@@ -98,12 +110,16 @@ pub(super) fn convert(
         },
         timeout: check.positive("timeout", &widget.start.timeout),
     });
-    let intensity = widget.intensity.as_ref().map_or(inherited, |own| intensity(check, own));
+    let intensity = widget.intensity.as_ref().map_or(around.intensity, |own| intensity(check, own));
+    let container = container::convert(check, widget, around.object);
+    let rollout = container::rollout(check, widget, around.rollout);
     let resilience = check.within("resilience", |check| convert_resilience(check, &widget.resilience));
     Some(spec::Widget {
         id: id?,
-        revision: revision::of(widget),
+        revision: revision::of(widget, around.runtime),
         process,
+        container,
+        rollout,
         replicas: widget.replicas,
         restart: widget.restart.into(),
         significant: widget.significant,
@@ -138,22 +154,9 @@ fn convert_process(check: &mut Checker, process: &api::Process) -> spec::Process
         "a folder cannot hold a NUL character",
     );
     let mut env = BTreeMap::new();
-    check.each("env", &process.env, |check, variable| {
-        let api::EnvVar { name, value } = variable;
-        let letters = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let valid =
-            !name.is_empty() && name.chars().all(letters) && !name.starts_with(|c: char| c.is_ascii_digit());
-        check.ensure(
-            valid,
-            "name",
-            "is no name of a variable: letters, digits and '_', not starting with a digit",
-        );
-        let own = !name.starts_with("KONTROL_");
-        check.ensure(
-            own,
-            "name",
-            "names that start with KONTROL_ are given by Kontrol itself; choose another name",
-        );
+    check.each("env", &process.env, |check, entry| {
+        let api::EnvVar { name, value } = entry;
+        variable(check, name);
         check.ensure(!value.contains('\0'), "value", "a variable cannot hold a NUL character");
         env.insert(name.clone(), value.clone());
         Some(())
@@ -171,6 +174,24 @@ fn convert_process(check: &mut Checker, process: &api::Process) -> spec::Process
         env,
         limits,
     }
+}
+
+/// The name of a variable.
+pub(super) fn variable(check: &mut Checker, name: &str) {
+    let letters = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let valid =
+        !name.is_empty() && name.chars().all(letters) && !name.starts_with(|c: char| c.is_ascii_digit());
+    check.ensure(
+        valid,
+        "name",
+        "is no name of a variable: letters, digits and '_', not starting with a digit",
+    );
+    let own = !name.starts_with("KONTROL_");
+    check.ensure(
+        own,
+        "name",
+        "names that start with KONTROL_ are given by Kontrol itself; choose another name",
+    );
 }
 
 fn convert_health(check: &mut Checker, health: &api::Health, has_endpoint: bool) -> Option<spec::Health> {

@@ -3,7 +3,7 @@
 use kontrol_core::{code::Code, id::WidgetId};
 
 use super::{Entry, object, whole};
-use crate::{Problem, Source, yaml};
+use crate::{Problem, Source, convert::Runtime, yaml};
 
 /// Where the widgets of some manifests are declared. What is wrong with the manifests themselves is for [`load`](super::load) to say.
 #[derive(Debug)]
@@ -19,7 +19,11 @@ impl Declared {
         let mut entries = Vec::new();
         for source in sources {
             let documents = yaml::documents(&source.text).unwrap_or_default();
-            entries.extend(documents.into_iter().filter_map(|node| object::read(source, node, &mut said)));
+            entries.extend(
+                documents
+                    .into_iter()
+                    .filter_map(|node| object::read(source, node, Runtime::Local, &mut said)),
+            );
         }
         Self { entries, first: sources.first().map_or_else(String::new, |source| source.name.clone()) }
     }

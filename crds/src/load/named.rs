@@ -17,8 +17,10 @@ pub(super) struct NamedWidget {
     /// The path of its spec.
     pub(super) path: String,
     pub(super) id: WidgetId,
-    /// Whether it gives a way to run in the local world.
-    pub(super) runs: bool,
+    /// Whether it gives a process, for the local world.
+    pub(super) process: bool,
+    /// Whether it gives a container, for a cluster.
+    pub(super) container: bool,
     pub(super) serves: bool,
     /// Topics that it consumes and produces.
     pub(super) topics: Vec<At<Name>>,
@@ -67,8 +69,9 @@ impl Entry {
         });
         let calls = calls.collect();
         let serves = !items(spec, "serves", &path).is_empty();
-        let runs = spec.get("process").is_some_and(|process| !process.is_null());
-        NamedWidget { path, id, runs, serves, topics, calls }
+        let gives = |field| spec.get(field).is_some_and(|value| !value.is_null());
+        let (process, container) = (gives("process"), gives("container"));
+        NamedWidget { path, id, process, container, serves, topics, calls }
     }
 
     /// The topics that a topic or route names.

@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::{Entry, Object, whole};
 use crate::{
     Problem, Source, api, check,
-    convert::DeclaredSupervisor,
+    convert::{self, DeclaredSupervisor, Runtime},
     fault::{Fault, Faults},
     generated, manifest,
     nearest::{hint, list},
@@ -62,14 +62,14 @@ impl Kind {
         SCHEMAS.get(&self).unwrap_or(&Value::Null)
     }
 
-    fn convert(self, value: Value) -> Result<Object, Refused> {
+    fn convert(self, value: Value, runtime: Runtime) -> Result<Object, Refused> {
         fn typed<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, Refused> {
             serde_json::from_value(value)
                 .map_err(|error| Refused::Unreadable(format!("cannot be read: {error}")))
         }
         Ok(match self {
-            Self::Widget => Object::Group(spec::Group::try_from(&typed::<api::Widget>(value)?)?),
-            Self::WidgetGroup => Object::Group(spec::Group::try_from(&typed::<api::WidgetGroup>(value)?)?),
+            Self::Widget => Object::Group(convert::lone_widget(&typed(value)?, runtime)?),
+            Self::WidgetGroup => Object::Group(convert::group(&typed(value)?, runtime)?),
             Self::Supervisor => {
                 Object::Supervisor(DeclaredSupervisor::try_from(&typed::<api::Supervisor>(value)?)?)
             }
@@ -100,7 +100,12 @@ const METADATA: [&str; 15] = [
 ];
 
 /// Reads one document. None where it has not said which object it is: then nothing can be said about what refers to it.
-pub(super) fn read(source: &Source, node: Node, problems: &mut Vec<Problem>) -> Option<Entry> {
+pub(super) fn read(
+    source: &Source,
+    node: Node,
+    runtime: Runtime,
+    problems: &mut Vec<Problem>,
+) -> Option<Entry> {
     let mut say = |path: &str, code, message: String| {
         let path = path.to_owned();
         problems.push(Problem {
@@ -115,7 +120,7 @@ pub(super) fn read(source: &Source, node: Node, problems: &mut Vec<Problem>) -> 
         return None;
     }
     let kind = kind(&node, &mut say)?;
-    let (mut faults, object) = examine(kind, &node);
+    let (mut faults, object) = examine(kind, &node, runtime);
     let metadata = node.get("metadata").filter(|metadata| !metadata.is_null());
     let field = |field| metadata.and_then(|metadata| metadata.get(field)).filter(|value| !value.is_null());
     let mut name_of = |field_name: &'static str, default: Option<&str>| {
@@ -151,7 +156,7 @@ pub(super) fn read(source: &Source, node: Node, problems: &mut Vec<Problem>) -> 
 }
 
 /// All that is wrong within a document, and the object that it is where nothing is.
-fn examine(kind: Kind, node: &Node) -> (Vec<Fault>, Option<Object>) {
+fn examine(kind: Kind, node: &Node, runtime: Runtime) -> (Vec<Fault>, Option<Object>) {
     let schema = &kind.schema()["properties"]["spec"];
     let mut faults = check_root(node);
     faults.extend(check_metadata(node));
@@ -164,7 +169,7 @@ fn examine(kind: Kind, node: &Node) -> (Vec<Fault>, Option<Object>) {
         return (faults, None);
     };
     faults.extend(check::check(spec, schema, "spec", false));
-    match kind.convert(value(node)) {
+    match kind.convert(value(node), runtime) {
         Ok(object) if faults.is_empty() => return (faults, Some(object)),
         Ok(_) => {}
         Err(Refused::Faults(Faults(found))) => {

@@ -11,6 +11,7 @@ use kontrol_core::{
 use super::{Entry, Object, cycle::circles, is_default, named::NamedWidget, object::Kind};
 use crate::{
     Problem,
+    convert::Runtime,
     nearest::{hint, list},
 };
 
@@ -76,7 +77,7 @@ struct Index<'a> {
 }
 
 /// Everything that one object says of another one.
-pub(super) fn check(entries: &[Entry], problems: &mut Vec<Problem>) {
+pub(super) fn check(entries: &[Entry], runtime: Runtime, problems: &mut Vec<Problem>) {
     let of = |kind| entries.iter().filter(move |entry| entry.kind == kind);
     let named: Vec<(&Entry, Vec<NamedWidget>)> =
         entries.iter().map(|entry| (entry, entry.named_widgets())).collect();
@@ -92,7 +93,7 @@ pub(super) fn check(entries: &[Entry], problems: &mut Vec<Problem>) {
     };
     for (entry, widgets) in &named {
         for widget in widgets {
-            index.widget(entry, widget, problems);
+            index.widget(entry, widget, runtime, problems);
         }
         for (path, topic) in entry.named_topics() {
             index.declared(entry, &path, &topic, problems);
@@ -103,8 +104,13 @@ pub(super) fn check(entries: &[Entry], problems: &mut Vec<Problem>) {
             _ => {}
         }
     }
-    shared(entries, problems);
-    one_hub(entries, problems);
+    subscriptions(entries, problems);
+    if runtime != Runtime::Cluster {
+        ports(entries, problems);
+    }
+    if runtime == Runtime::Local {
+        one_hub(entries, problems);
+    }
     messages_fit(entries, problems);
     dead_letter_circles(entries, problems);
     route_circles(entries, problems);
@@ -130,14 +136,25 @@ impl Index<'_> {
         problems.push(entry.problem(path, Code::UndeclaredTopic, message));
     }
 
-    fn widget(&self, entry: &Entry, widget: &NamedWidget, problems: &mut Vec<Problem>) {
-        if !widget.runs {
-            let message = "the widget gives no way to run in the local world; add process: {command: [...]}";
-            problems.push(entry.problem(
-                &format!("{}.process", widget.path),
-                Code::NoRuntimeForWorld,
-                message,
-            ));
+    fn widget(&self, entry: &Entry, widget: &NamedWidget, runtime: Runtime, problems: &mut Vec<Problem>) {
+        let missing = match runtime {
+            Runtime::Local if !widget.process => Some((
+                "process",
+                "the widget gives no way to run in the local world; add process: {command: [...]}",
+            )),
+            Runtime::Cluster if !widget.container => Some((
+                "container",
+                "the widget gives no way to run on a cluster; add container: {image: ...}",
+            )),
+            Runtime::Any if !widget.process && !widget.container => Some((
+                "process",
+                "the widget gives no way to run; add process: {command: [...]} for kontrol up, or container: {image: ...} for a cluster",
+            )),
+            _ => None,
+        };
+        if let Some((field, message)) = missing {
+            let path = format!("{}.{field}", widget.path);
+            problems.push(entry.problem(&path, Code::NoRuntimeForWorld, message));
         }
         for (path, topic) in &widget.topics {
             self.declared(entry, path, topic, problems);
@@ -284,35 +301,48 @@ fn messages_fit(entries: &[Entry], problems: &mut Vec<Problem>) {
     }
 }
 
-/// Subscriptions and ports that two widgets would share.
-fn shared(entries: &[Entry], problems: &mut Vec<Problem>) {
+/// Subscriptions that two widgets would share.
+fn subscriptions(entries: &[Entry], problems: &mut Vec<Problem>) {
     let mut subscriptions: HashMap<(&Name, &Name, &Name), String> = HashMap::new();
-    let mut ports: HashMap<u16, String> = HashMap::new();
-    for entry in entries {
-        for (at, widget) in entry.group().into_iter().flat_map(|group| group.widgets.iter().enumerate()) {
-            let path = entry.widget_path(at);
-            let who = format!("{} of {}", widget.id, entry.place());
-            for (index, consume) in widget.consumes.iter().enumerate() {
-                let key = (&widget.id.namespace, &consume.topic, &consume.subscription);
-                if let Some(first) = subscriptions.insert(key, who.clone()) {
-                    let message = format!(
-                        "{first} has the same subscription {} to topic {}, so each message would go to only one of the two; give it a name of its own",
-                        consume.subscription, consume.topic
-                    );
-                    let path = format!("{path}.consumes[{index}].subscription");
-                    problems.push(entry.problem(&path, Code::DuplicateSubscription, message));
-                }
-            }
-            if let Some(port) = widget.endpoint.and_then(|endpoint| endpoint.port)
-                && let Some(first) = ports.insert(port, who)
-            {
+    for (entry, path, widget) in widgets(entries) {
+        for (index, consume) in widget.consumes.iter().enumerate() {
+            let key = (&widget.id.namespace, &consume.topic, &consume.subscription);
+            if let Some(first) = subscriptions.insert(key, who(entry, widget)) {
                 let message = format!(
-                    "{first} listens on port {port} as well; choose another, or leave port out to be given one as $PORT"
+                    "{first} has the same subscription {} to topic {}, so each message would go to only one of the two; give it a name of its own",
+                    consume.subscription, consume.topic
                 );
-                problems.push(entry.problem(&format!("{path}.endpoint.port"), Code::DuplicatePort, message));
+                let path = format!("{path}.consumes[{index}].subscription");
+                problems.push(entry.problem(&path, Code::DuplicateSubscription, message));
             }
         }
     }
+}
+
+/// Ports that two widgets would share: those of one machine.
+fn ports(entries: &[Entry], problems: &mut Vec<Problem>) {
+    let mut ports: HashMap<u16, String> = HashMap::new();
+    for (entry, path, widget) in widgets(entries).filter(|(.., widget)| widget.process.is_some()) {
+        if let Some(port) = widget.endpoint.and_then(|endpoint| endpoint.port)
+            && let Some(first) = ports.insert(port, who(entry, widget))
+        {
+            let message = format!(
+                "{first} listens on port {port} as well; choose another, or leave port out to be given one as $PORT"
+            );
+            problems.push(entry.problem(&format!("{path}.endpoint.port"), Code::DuplicatePort, message));
+        }
+    }
+}
+
+fn widgets(entries: &[Entry]) -> impl Iterator<Item = (&Entry, String, &spec::Widget)> {
+    entries.iter().flat_map(|entry| {
+        let widgets = entry.group().into_iter().flat_map(|group| group.widgets.iter().enumerate());
+        widgets.map(move |(at, widget)| (entry, entry.widget_path(at), widget))
+    })
+}
+
+fn who(entry: &Entry, widget: &spec::Widget) -> String {
+    format!("{} of {}", widget.id, entry.place())
 }
 
 fn way(circle: &[ObjectId]) -> String {

@@ -194,6 +194,8 @@ impl Generator<'_> {
             id: WidgetId { namespace: group.namespace.clone(), group: group.name.clone(), widget },
             revision: Revision(1),
             process: None,
+            container: None,
+            rollout: kontrol_core::spec::Rollout::default(),
             replicas,
             restart,
             significant,

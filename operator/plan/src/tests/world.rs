@@ -211,6 +211,8 @@ pub(super) fn widget(group: &str, name: &str) -> spec::Widget {
         id: widget_id(group, name),
         revision: Revision(1),
         process: None,
+        container: None,
+        rollout: spec::Rollout::default(),
         replicas: 1,
         restart: Restart::Always,
         significant: false,
