@@ -14,3 +14,4 @@ pub mod clock;
 pub mod control;
 pub mod kubernetes;
 pub mod local;
+pub mod view;

@@ -1,7 +1,6 @@
 //! What the command line asks, over gRPC on a Unix socket that only its user can open.
 
 mod answer;
-mod nearest;
 #[cfg(test)]
 mod tests;
 

@@ -1,13 +1,14 @@
 //! What is to run here: the valid trees, topics and routes of all manifests together.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use kontrol_core::{
-    id::{ObjectId, WidgetId},
-    spec::{Bus, Node, Route, Scaling, ScalingClass, Topic, Widget},
+    id::WidgetId,
+    spec::{Bus, Node, Route, Topic, Widget},
 };
 
 use super::folder::{Scaled, Written};
+use crate::view::{Declared, replicas_rule, tree_key, widgets};
 
 /// Everything that is declared.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,30 +23,6 @@ pub struct Desired {
     pub routes: Vec<Route>,
 }
 
-/// The key of a tree in what is written.
-pub(crate) fn tree_key(root: &Node) -> String {
-    let kind = match root {
-        Node::Group(_) => "group",
-        Node::Supervisor(_) => "supervisor",
-    };
-    format!("{kind}/{}", root.id())
-}
-
-/// All groups at and below a node.
-pub(crate) fn groups(node: &Node) -> Vec<&kontrol_core::spec::Group> {
-    match node {
-        Node::Group(group) => vec![group],
-        Node::Supervisor(supervisor) => {
-            supervisor.children.iter().flat_map(|child| groups(&child.node)).collect()
-        }
-    }
-}
-
-/// All widgets at and below a node, in their order.
-pub fn widgets(node: &Node) -> impl Iterator<Item = &Widget> {
-    groups(node).into_iter().flat_map(|group| &group.widgets)
-}
-
 fn widgets_mut(node: &mut Node) -> Vec<&mut Widget> {
     match node {
         Node::Group(group) => group.widgets.iter_mut().collect(),
@@ -53,11 +30,6 @@ fn widgets_mut(node: &mut Node) -> Vec<&mut Widget> {
             supervisor.children.iter_mut().flat_map(|child| widgets_mut(&mut child.node)).collect()
         }
     }
-}
-
-/// Whether `spec.replicas` rules.
-pub(crate) fn replicas_rule(widget: &Widget) -> bool {
-    widget.scaling.as_ref().is_none_or(|scaling| scaling.class == ScalingClass::External)
 }
 
 impl Desired {
@@ -71,18 +43,22 @@ impl Desired {
         self.widgets().find(|widget| widget.id == *id)
     }
 
-    /// A supervisor or group.
-    pub fn node(&self, id: &ObjectId) -> Option<&Node> {
-        fn find<'a>(node: &'a Node, id: &ObjectId) -> Option<&'a Node> {
-            match node {
-                node if node.id() == id => Some(node),
-                Node::Supervisor(supervisor) => {
-                    supervisor.children.iter().find_map(|child| find(&child.node, id))
-                }
-                Node::Group(_) => None,
-            }
+    /// The same, found by name.
+    pub(crate) fn declared(&self) -> Declared {
+        let mut declared = Declared::default();
+        for root in &self.trees {
+            declared.set_tree(&tree_key(root), Some(Arc::new(root.clone())));
         }
-        self.trees.iter().find_map(|root| find(root, id))
+        for topic in &self.topics {
+            declared.set_topic(&topic.id, Some(Arc::new(topic.clone())));
+        }
+        for route in &self.routes {
+            declared.set_route(&route.id, Some(Arc::new(route.clone())));
+        }
+        for bus in &self.buses {
+            declared.set_bus(&bus.id, Some(Arc::new(bus.clone())));
+        }
+        declared
     }
 
     /// Sets the replicas that users asked for, where the manifest still says what it said then; forgets the others.
@@ -114,13 +90,5 @@ impl Desired {
         let manifest = written.scaled.get(&key).map_or(before, |scaled| scaled.manifest);
         written.scaled.insert(key, Scaled { replicas, manifest });
         Some(before)
-    }
-}
-
-/// Replicas before anybody has decided: the fewest that scaling allows, or those of the manifest.
-pub(crate) fn first_replicas(widget: &Widget) -> u32 {
-    match &widget.scaling {
-        Some(Scaling { class: ScalingClass::Kontrol, min, .. }) => *min,
-        _ => widget.replicas,
     }
 }

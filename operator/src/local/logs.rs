@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use crate::clock;
+pub use crate::view::Level;
 
 /// A log file that has grown beyond this becomes `.1`, and the `.1` before it goes.
 const FILE_LIMIT: u64 = 8 << 20;
@@ -47,30 +48,7 @@ impl Stream {
     }
 }
 
-/// How much a line matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Level {
-    /// For who looks for a mistake.
-    Debug,
-    /// What goes on.
-    Info,
-    /// What may need somebody.
-    Warn,
-    /// What needs somebody.
-    Error,
-}
-
 impl Level {
-    /// `error`, `warn`, `info` or `debug`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Debug => "debug",
-            Self::Info => "info",
-            Self::Warn => "warn",
-            Self::Error => "error",
-        }
-    }
-
     fn parse(text: &str) -> Option<Self> {
         match text.to_ascii_lowercase().as_str() {
             "trace" | "debug" => Some(Self::Debug),

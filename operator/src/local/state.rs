@@ -43,14 +43,12 @@ use kontrol_plan::{
 };
 use kontrol_proto::v1;
 
-use super::{
-    desired::{self, Desired, tree_key},
-    folder::Written,
-};
+use super::{desired::Desired, folder::Written};
+pub use crate::view::Named;
+pub(crate) use crate::view::told;
+use crate::view::{self, Declared, tree_key};
 use companion::Companion;
-pub(crate) use message::told;
-pub use message::{Addresses, Command, Decision, Effect, Input, Key, Report, WidgetCommand};
-pub use names::Named;
+pub use message::{Command, Decision, Effect, Input, Key, Report, WidgetCommand};
 #[cfg(test)]
 use process::APPLY_WITHIN;
 use process::Process;
@@ -86,6 +84,8 @@ enum Drain {
 #[derive(Debug)]
 pub struct State {
     desired: Arc<Desired>,
+    /// The same, found by name.
+    declared: Declared,
     generation: u64,
     written: Written,
     slots: BTreeMap<InstanceId, Slot>,
@@ -108,6 +108,7 @@ impl State {
         let trees = written.trees.into_iter().map(|(key, status)| (key, status.nothing_runs())).collect();
         Self {
             desired: Arc::default(),
+            declared: Declared::default(),
             generation: 0,
             written: Written { trees, ..written },
             slots: BTreeMap::new(),
@@ -146,19 +147,7 @@ impl State {
 
     /// Whether everything that is wanted is ready.
     pub fn ready(&self) -> bool {
-        let trees = &self.desired.trees;
-        !trees.is_empty()
-            && trees.iter().all(|root| {
-                let status = self.written.trees.get(&tree_key(root));
-                status
-                    .and_then(|status| status.root.as_ref())
-                    .is_some_and(|root| root.conditions.ready.status)
-            })
-    }
-
-    /// The replicas of a widget that have a place.
-    pub fn instances(&self, widget: &WidgetId) -> Vec<InstanceId> {
-        self.slots.keys().filter(|instance| instance.widget == *widget).cloned().collect()
+        view::is_ready(self)
     }
 
     /// Every subject that may have a certificate.
@@ -186,7 +175,7 @@ impl State {
             let status = known
                 .clone()
                 .unwrap_or_else(|| Status { floor: self.highest_incarnation(), ..Status::default() });
-            let observed = self.observe(&key, status);
+            let observed = self.observe(&key, root, status);
             let plan = kontrol_plan::plan(root, &observed, now);
             if let Some(at) = plan.wake {
                 self.wake_at(at);
@@ -225,7 +214,7 @@ impl State {
 
     /// A tree whose groups still run as part of another one waits for that one to be gone.
     fn held_back(&self, key: &str, root: &kontrol_core::spec::Node) -> bool {
-        let groups: BTreeSet<_> = desired::groups(root).into_iter().map(|group| &group.id).collect();
+        let groups: BTreeSet<_> = view::groups(root).map(|group| &group.id).collect();
         self.slots.iter().any(|(instance, slot)| {
             let id = kontrol_core::id::ObjectId {
                 namespace: instance.widget.namespace.clone(),
@@ -269,7 +258,7 @@ impl State {
             walk(root, &mut decided);
         }
         let of = |widget: &kontrol_core::spec::Widget| {
-            let first = desired::first_replicas(widget);
+            let first = view::first_replicas(widget);
             (
                 widget.id.clone(),
                 decided.get(&widget.id).copied().filter(|_| self.generation > 0).unwrap_or(first),

@@ -11,7 +11,6 @@ use kontrol_plan::{Action, End, StartError};
 use kontrol_shim::Order;
 
 use super::{Command, Drain, Effect, HUB_PATIENCE, Key, Process, Slot, State, WidgetCommand};
-use crate::local::desired::{groups, tree_key};
 
 impl State {
     /// Turns actions, whose decision is written, into effects.
@@ -116,10 +115,7 @@ impl State {
     }
 
     fn tree_of(&self, instance: &InstanceId) -> String {
-        let holds = |root: &&kontrol_core::spec::Node| {
-            groups(root).iter().any(|group| group.widgets.iter().any(|widget| widget.id == instance.widget))
-        };
-        self.desired.trees.iter().find(holds).map(tree_key).unwrap_or_default()
+        self.declared.tree_of(&instance.widget).map(str::to_owned).unwrap_or_default()
     }
 
     fn start(&mut self, instance: &InstanceId, mut process: Process, now: Timestamp) {

@@ -5,8 +5,10 @@ use std::time::Duration;
 use kontrol_core::time::Timestamp;
 use kontrol_proto::v1::Hello;
 
-use super::Addresses;
-use crate::control::{Session, SessionId};
+use crate::{
+    control::{Session, SessionId},
+    view::Addresses,
+};
 
 /// The pauses before a companion that keeps ending is started again; the first time there is none. Only one that does not even come up
 /// waits longer than the second: others need it, and it served.

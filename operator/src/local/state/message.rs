@@ -3,17 +3,17 @@
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
 use kontrol_core::{
-    code::Code,
     id::{InstanceId, WidgetId},
     spec::Limits,
 };
-use kontrol_plan::{Action, End, Event, RestartTarget, StartError};
+use kontrol_plan::{Action, Event, RestartTarget, StartError};
 use kontrol_proto::v1;
 use kontrol_shim::Order;
 
 use crate::{
     control::{self, Session},
     local::{desired::Desired, logs::Level},
+    view::Addresses,
 };
 
 /// One process that the world runs.
@@ -125,21 +125,6 @@ pub struct WidgetCommand {
     pub port: Option<u16>,
 }
 
-/// Where a sidecar or the hub listens, `host:port`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Addresses {
-    /// For sidecars.
-    pub peer: String,
-    /// gRPC for the widget.
-    pub grpc: String,
-    /// HTTP for the widget.
-    pub http: String,
-    /// Metrics and health.
-    pub admin: String,
-    /// The Unix socket for the widget.
-    pub socket: String,
-}
-
 /// What was decided, to be written before it is acted on.
 #[derive(Debug, Default)]
 pub struct Decision {
@@ -149,45 +134,4 @@ pub struct Decision {
     pub actions: Vec<Action>,
     /// What happened, for people.
     pub events: Vec<Event>,
-}
-
-/// A fact as people are told of it: how much it matters, and its text after its code where it has one.
-pub(crate) fn told(event: &Event) -> (Level, String) {
-    let level = match event {
-        Event::Ended { end: End::Exited(0), .. } => Level::Info,
-        Event::Ended { after: None, .. }
-        | Event::GaveUp { .. }
-        | Event::StaysStopped { .. }
-        | Event::NotStarted { .. } => Level::Error,
-        Event::Ended { .. }
-        | Event::ReplicasExhausted { .. }
-        | Event::StartFailed { .. }
-        | Event::Retries { .. }
-        | Event::TookOver { .. } => Level::Warn,
-        _ => Level::Info,
-    };
-    let text = match code_of(event) {
-        Some(code) => format!("{code}: {event}"),
-        None => event.to_string(),
-    };
-    (level, text)
-}
-
-fn code_of(event: &Event) -> Option<Code> {
-    match event {
-        // Silence has nothing to say of itself.
-        Event::Ended { end: End::Hung, message: Some(_), .. } => Some(Code::WidgetReportedFailure),
-        Event::Ended { end, .. } => match end {
-            End::NotStarted(StartError::NotFound) => Some(Code::CommandNotFound),
-            End::NotStarted(StartError::NotExecutable) => Some(Code::CommandNotExecutable),
-            End::NotStarted(StartError::PortTaken) => Some(Code::PortTaken),
-            End::NotStarted(StartError::Other) => Some(Code::StartFailed),
-            End::StartTimedOut => Some(Code::StartTimedOut),
-            End::Hung => Some(Code::Hung),
-            _ => None,
-        },
-        Event::GaveUp { .. } | Event::ReplicasExhausted { .. } => Some(Code::IntensityExhausted),
-        Event::TookOver { .. } => Some(Code::StatusLost),
-        _ => None,
-    }
 }

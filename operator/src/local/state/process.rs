@@ -10,6 +10,8 @@ use kontrol_core::{
 use kontrol_plan::{End, Instance, InstanceState, StartError};
 use kontrol_proto::v1::{self, Health};
 
+use crate::view::Run;
+
 /// How long a sidecar may take to apply a new incarnation.
 pub(super) const APPLY_WITHIN: Duration = Duration::from_secs(1);
 
@@ -76,22 +78,24 @@ impl Process {
         }
     }
 
-    pub(super) fn state(&self) -> InstanceState {
-        self.state
+    /// As others see it.
+    pub(super) fn run(&self) -> Run {
+        let Self { incarnation, epoch, state, since, .. } = *self;
+        Run { incarnation, epoch, state, since, runs: self.runs(), pid: self.pid() }
     }
 
     pub(super) fn since(&self) -> Timestamp {
         self.since
     }
 
-    pub(super) fn pid(&self) -> Option<u32> {
+    fn pid(&self) -> Option<u32> {
         match self.phase {
             Phase::Running { pid } => Some(pid),
             _ => None,
         }
     }
 
-    pub(super) fn runs(&self) -> bool {
+    fn runs(&self) -> bool {
         matches!(self.phase, Phase::Running { .. })
     }
 

@@ -29,9 +29,9 @@ impl State {
                 Vec::new()
             }
             Input::Scale(widget, replicas) => {
-                let before =
-                    Arc::make_mut(&mut self.desired).set_replicas(&widget, replicas, &mut self.written);
-                self.generation += 1;
+                let mut desired = Desired::clone(&self.desired);
+                let before = desired.set_replicas(&widget, replicas, &mut self.written);
+                self.declare(desired);
                 let told = before.filter(|before| *before != replicas).map(|before| {
                     let text = format!(
                         "{}/{} scales from {before} to {replicas}: as asked",
@@ -50,6 +50,11 @@ impl State {
 
     fn manifest(&mut self, mut desired: Desired) {
         desired.scale(&mut self.written);
+        self.declare(desired);
+    }
+
+    fn declare(&mut self, desired: Desired) {
+        self.declared = desired.declared();
         self.desired = Arc::new(desired);
         self.generation += 1;
     }

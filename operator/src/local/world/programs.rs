@@ -17,9 +17,10 @@ use crate::{
     authority::{Authority, HUB, write_secret},
     local::{
         folder::Folder,
-        state::{Addresses, Command, WidgetCommand},
+        state::{Command, WidgetCommand},
         user::private_parent,
     },
+    view::Addresses,
 };
 
 /// From SIGTERM to SIGKILL for sidecars and the hub.
