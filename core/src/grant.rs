@@ -31,12 +31,19 @@ pub struct Grant {
     pub window: Duration,
     /// The epoch of the group under which it was given.
     pub epoch: u64,
+    /// Whether an end with exit code 0 is restarted too, as the restart type `Always` has it. Default true.
+    #[serde(default = "yes")]
+    pub normal: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Why no restart is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Denied {
-    /// No grant was ever given.
+    /// No grant was ever given, or none for an end with exit code 0.
     Never,
     /// More ends within the window than the grant allows.
     Spent,
@@ -81,12 +88,20 @@ impl Purse {
     /// Takes back all grants up to `epoch`; one of a higher epoch stays.
     pub fn revoke(&mut self, epoch: u64) {
         if self.epoch().is_none_or(|held| held <= epoch) {
-            let none = Grant { count: 0, window: Duration::ZERO, epoch };
+            let none = Grant { count: 0, window: Duration::ZERO, epoch, normal: true };
             *self = Self { grant: Some(none), denied: Some(Denied::Revoked), ..Self::default() };
         }
     }
 
-    /// The child ended at `now`.
+    /// The child ended at `now` with exit code 0, which is not restarted where the grant says so.
+    pub fn ended_normally(&mut self, now: Timestamp) -> Answer {
+        match self.grant {
+            Some(Grant { normal: false, .. }) if self.denied.is_none() => Answer::Stop(Denied::Never),
+            _ => self.ended(now),
+        }
+    }
+
+    /// The child ended at `now`, otherwise than with exit code 0.
     pub fn ended(&mut self, now: Timestamp) -> Answer {
         let Some(grant) = self.grant else { return Answer::Stop(Denied::Never) };
         if let Some(denied) = self.denied {
@@ -116,7 +131,7 @@ mod tests {
     }
 
     fn grant(count: u32, epoch: u64) -> Grant {
-        Grant { count, window: Duration::from_secs(30), epoch }
+        Grant { count, window: Duration::from_secs(30), epoch, normal: true }
     }
 
     #[test]
@@ -166,6 +181,16 @@ mod tests {
         assert!(!purse.give(grant(3, 6)));
         assert!(purse.give(grant(3, 7)));
         assert_eq!(purse.ended(at(2)), Answer::Restart { epoch: 7, spent: 1 });
+    }
+
+    #[test]
+    fn a_normal_end_is_restarted_only_where_the_grant_says_so() {
+        let mut purse = Purse::default();
+        purse.give(Grant { normal: false, ..grant(2, 1) });
+        assert_eq!(purse.ended_normally(at(0)), Answer::Stop(Denied::Never));
+        assert_eq!(purse.ended(at(1)), Answer::Restart { epoch: 1, spent: 1 });
+        purse.give(grant(2, 2));
+        assert_eq!(purse.ended_normally(at(2)), Answer::Restart { epoch: 2, spent: 1 });
     }
 
     #[test]

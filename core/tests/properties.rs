@@ -200,7 +200,7 @@ proptest! {
                     }
                 }
                 Some((count, epoch, false)) => {
-                    let taken = purse.give(Grant { count, window, epoch });
+                    let taken = purse.give(Grant { count, window, epoch, normal: true });
                     prop_assert_eq!(taken, highest.is_none_or(|held| epoch > held));
                     if taken {
                         (highest, most) = (Some(epoch), count);

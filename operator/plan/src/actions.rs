@@ -32,8 +32,9 @@ impl Planner<'_> {
             let replica = widget.replicas.get(instance.id.ordinal as usize);
             let is_current = replica
                 .is_some_and(|replica| replica.incarnation == instance.incarnation && replica.is_active());
-            if !is_current || instance.state.is_ended() {
-                self.cleared.extend(clear(instance, widget.shutdown));
+            if !is_current || self.see(widget, instance).state.is_ended() {
+                let cleared = self.clear(instance, widget.shutdown, widget.identity && widget.force);
+                self.cleared.extend(cleared);
             }
         }
     }
@@ -43,12 +44,12 @@ impl Planner<'_> {
         for instance in self.instances.iter() {
             let known = status.root.as_deref().is_some_and(|root| has_widget(root, &instance.id.widget));
             if !known {
-                actions.extend(clear(instance, Shutdown::default()));
+                actions.extend(self.clear(instance, Shutdown::default(), false));
             }
         }
     }
 
-    fn act(&self, node: &Node, actions: &mut Vec<Action>) {
+    fn act(&mut self, node: &Node, actions: &mut Vec<Action>) {
         for slot in node.children.iter().chain(&node.leaving) {
             match &slot.inner {
                 Inner::Widget(widget) => {
@@ -57,7 +58,8 @@ impl Planner<'_> {
                             replica.phase,
                             ReplicaPhase::Starting | ReplicaPhase::Stopping | ReplicaPhase::Failing { .. }
                         ) {
-                            let seen = self.instances.of(&node.id.name, &slot.key.name);
+                            let instances = self.instances;
+                            let seen = instances.of(&node.id.name, &slot.key.name);
                             let id = || InstanceId {
                                 widget: WidgetId {
                                     namespace: node.id.namespace.clone(),
@@ -66,7 +68,12 @@ impl Planner<'_> {
                                 },
                                 ordinal: u32::try_from(ordinal).unwrap_or(u32::MAX),
                             };
-                            actions.extend(act_on(widget, ordinal, replica, &id, seen));
+                            let wait = replica.not_before();
+                            if wait > self.now {
+                                self.wake_at(wait);
+                                continue;
+                            }
+                            actions.extend(self.act_on(widget, ordinal, replica, &id, seen));
                         }
                     }
                 }
@@ -74,43 +81,61 @@ impl Planner<'_> {
             }
         }
     }
-}
 
-/// What a replica that starts or stops still needs.
-fn act_on(
-    widget: &Widget,
-    ordinal: usize,
-    replica: &Replica,
-    id: &dyn Fn() -> InstanceId,
-    seen: &[&Instance],
-) -> Option<Action> {
-    let &Replica { incarnation, epoch, revision, phase, .. } = replica;
-    let instance = find(seen, ordinal, incarnation);
-    if phase == ReplicaPhase::Starting {
-        // A replica's earlier process is gone before the next one starts: both have one identity.
-        let earlier =
-            seen.iter().any(|other| other.id.ordinal as usize == ordinal && !other.state.is_ended());
-        return (instance.is_none() && !earlier).then(|| Action::Start {
-            instance: id(),
-            incarnation,
-            epoch,
-            revision,
-            alternative: 0,
-            avoid: Vec::new(),
-            rather_not: Vec::new(),
+    /// What a replica that starts or stops still needs.
+    fn act_on(
+        &self,
+        widget: &Widget,
+        ordinal: usize,
+        replica: &Replica,
+        id: &dyn Fn() -> InstanceId,
+        seen: &[&Instance],
+    ) -> Option<Action> {
+        let &Replica { incarnation, epoch, revision, phase, .. } = replica;
+        let instance = find(seen, ordinal, incarnation);
+        if phase == ReplicaPhase::Starting {
+            if instance.is_some() || seen.iter().any(|other| self.holds_up(widget, ordinal, other)) {
+                return None;
+            }
+            let placement = replica.placement.as_deref();
+            return Some(Action::Start {
+                instance: id(),
+                incarnation,
+                epoch,
+                revision,
+                alternative: placement.map_or(0, |placement| placement.alternative),
+                avoid: placement.map_or_else(Vec::new, |placement| placement.avoid.clone()),
+                rather_not: placement.map_or_else(Vec::new, |placement| placement.rather_not.clone()),
+            });
+        }
+        let asked = instance.is_some_and(|instance| {
+            instance.state == InstanceState::Stopping || self.see(widget, instance).state.is_ended()
         });
+        (!asked).then(|| Action::Stop { instance: id(), incarnation, shutdown: widget.shutdown })
     }
-    let asked = instance
-        .is_some_and(|instance| instance.state == InstanceState::Stopping || instance.state.is_ended());
-    (!asked).then(|| Action::Stop { instance: id(), incarnation, shutdown: widget.shutdown })
-}
 
-fn clear(instance: &Instance, shutdown: Shutdown) -> Option<Action> {
-    let (id, incarnation) = (&instance.id, instance.incarnation);
-    match instance.state {
-        InstanceState::Ended(_) => Some(Action::Remove { instance: id.clone(), incarnation }),
-        InstanceState::Stopping => None,
-        _ => Some(Action::Stop { instance: id.clone(), incarnation, shutdown }),
+    /// Whether an instance keeps the next one of its replica from being started: a replica's earlier process has ended before. One with an
+    /// identity of its own is gone altogether; of others nothing must run that is not fenced off.
+    fn holds_up(&self, widget: &Widget, ordinal: usize, other: &Instance) -> bool {
+        other.id.ordinal as usize == ordinal
+            && (widget.identity
+                || !matches!(
+                    self.see(widget, other).state,
+                    InstanceState::Ended(_) | InstanceState::Restarting(_)
+                ))
+    }
+
+    /// What becomes of an instance that is not wanted any more.
+    fn clear(&self, instance: &Instance, shutdown: Shutdown, force: bool) -> Option<Action> {
+        let (id, incarnation) = (&instance.id, instance.incarnation);
+        match instance.state {
+            InstanceState::Ended(_) => Some(Action::Remove { instance: id.clone(), incarnation }),
+            _ if force && self.lost(instance).is_some() => {
+                Some(Action::Abandon { instance: id.clone(), incarnation })
+            }
+            InstanceState::Stopping => None,
+            _ => Some(Action::Stop { instance: id.clone(), incarnation, shutdown }),
+        }
     }
 }
 

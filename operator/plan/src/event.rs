@@ -5,12 +5,15 @@ use std::{fmt, sync::Arc, time::Duration};
 use kontrol_core::{
     duration,
     id::{InstanceId, ObjectId, WidgetId},
-    spec::{Intensity, Restart, Strategy},
+    spec::{Intensity, Restart, Revision, Strategy},
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{End, StartError, status::Key};
+use crate::{
+    End, StartError,
+    status::{Failure, Key},
+};
 
 /// A fact and what led to it, down to the end of a leaf.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +55,104 @@ pub enum Event {
         /// How long it had been up; none: it had not started.
         after: Option<Duration>,
     },
+    /// A replica's process ended and was started again in place, by the kubelet or the shim.
+    RestartedInPlace {
+        /// Which.
+        instance: InstanceId,
+        /// Which incarnation of it, which goes on.
+        incarnation: u64,
+        /// How it ended; of several ends that were seen together, the last one.
+        end: End,
+        /// What the world said of it; none: the end says all.
+        message: Option<Arc<str>>,
+        /// How many ends these are.
+        times: u32,
+    },
+    /// A node counts restarts in place of a child.
+    Counts {
+        /// Who.
+        node: ObjectId,
+        /// Whose.
+        child: Key,
+        /// The epoch that begins.
+        epoch: u64,
+        /// Restarts in the window, with these.
+        count: usize,
+        /// Of how many.
+        intensity: Intensity,
+    },
+    /// A widget counts restarts in place of one of its replicas in its own window.
+    CountsReplica {
+        /// Which.
+        instance: InstanceId,
+        /// Restarts in the widget's own window, with these.
+        count: usize,
+        /// The widget's own intensity.
+        intensity: Intensity,
+    },
+    /// Something outside ended a replica that was being started: it is started anew, and nothing is counted.
+    StartsAnew {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// No machine had room for a replica: the next placement alternative is tried.
+    TriesNext {
+        /// Which.
+        instance: InstanceId,
+        /// The alternative that is tried; 0: the placement itself, after all the others.
+        alternative: u32,
+        /// How many alternatives there are beside the placement itself.
+        of: u32,
+        /// How long it waited.
+        waited: Duration,
+        /// What the world said of it.
+        message: Option<Arc<str>>,
+    },
+    /// A replica whose machine is lost waits for it, because it has an identity of its own.
+    WaitsForNode {
+        /// Which.
+        instance: InstanceId,
+        /// The machine.
+        node: Arc<str>,
+    },
+    /// A new template is rolled out, replica by replica.
+    RollsOut {
+        /// Of which widget.
+        widget: WidgetId,
+        /// The template before.
+        from: Revision,
+        /// The template after.
+        to: Revision,
+    },
+    /// All replicas of a widget run its new template and are ready.
+    RolledOut {
+        /// Which.
+        widget: WidgetId,
+        /// The template.
+        revision: Revision,
+        /// How long it took.
+        after: Duration,
+    },
+    /// A template failed: the widget returns to the last good one.
+    Returns {
+        /// Which.
+        widget: WidgetId,
+        /// The template that failed.
+        from: Revision,
+        /// The last good one.
+        to: Revision,
+        /// Why.
+        why: Failure,
+    },
+    /// A roll-out failed, and its manifest wants no return.
+    RolloutStalls {
+        /// Of which widget.
+        widget: WidgetId,
+        /// The template.
+        revision: Revision,
+        /// Why.
+        why: Failure,
+    },
     /// A replica has reached the state that counts as started.
     Runs {
         /// Which.
@@ -69,6 +170,9 @@ pub enum Event {
         count: usize,
         /// The widget's own intensity.
         intensity: Intensity,
+        /// Whether something outside ended it, so that it is not counted.
+        #[serde(default)]
+        external: bool,
     },
     /// More replicas of a widget ended than its own intensity bears: the widget has ended.
     ReplicasExhausted {
@@ -102,6 +206,9 @@ pub enum Event {
         count: usize,
         /// Of how many.
         intensity: Intensity,
+        /// Whether something outside ended the child, so that the restart is not counted.
+        #[serde(default)]
+        external: bool,
     },
     /// A child failed to start.
     StartFailed {
@@ -225,7 +332,55 @@ impl fmt::Display for Event {
                 let again = if *again { " again" } else { "" };
                 write!(f, "{instance:#} runs{again} after {}", Rounded(*after))
             }
-            Self::Replaces { instance, count, intensity } => {
+            Self::RestartedInPlace { instance, end, message, times: 0..=1, .. } => {
+                write!(f, "{instance:#} ended and was restarted in place: {}", Told(*end, message.as_deref()))
+            }
+            Self::RestartedInPlace { instance, end, message, times, .. } => write!(
+                f,
+                "{instance:#} ended {times} times and was restarted in place, at last: {}",
+                Told(*end, message.as_deref())
+            ),
+            Self::Counts { node, child, epoch, count, intensity } => {
+                write!(
+                    f,
+                    "{node:#} counts the restart of {child}, epoch {epoch}, {}",
+                    Window(*count, *intensity)
+                )
+            }
+            Self::CountsReplica { instance, count, intensity } => {
+                write!(f, "{instance:#} counts as restarted, {}", Window(*count, *intensity))
+            }
+            Self::StartsAnew { instance } => write!(f, "{instance:#} is started anew, not counted"),
+            Self::TriesNext { instance, alternative, of, waited, message } => {
+                write!(f, "{instance:#} found no place within {}", Rounded(*waited))?;
+                if let Some(message) = message {
+                    write!(f, " ({message})")?;
+                }
+                match (alternative, of) {
+                    (_, 0) => f.write_str(": tries again"),
+                    (0, _) => f.write_str(": tries its first choice again, after all alternatives"),
+                    (alternative, of) => write!(f, ": tries alternative {alternative} of {of}"),
+                }
+            }
+            Self::WaitsForNode { instance, node } => {
+                write!(f, "{instance:#} waits for the lost node {node}: it has an identity of its own")
+            }
+            Self::RollsOut { widget, from, to } => {
+                write!(f, "{widget:#} rolls out revision {to}, from {from}")
+            }
+            Self::RolledOut { widget, revision, after } => {
+                write!(f, "{widget:#} has rolled out revision {revision} in {}", Rounded(*after))
+            }
+            Self::Returns { widget, from, to, why } => {
+                write!(f, "{widget:#} returns from revision {from} to {to}, the last good one: {why}")
+            }
+            Self::RolloutStalls { widget, revision, why } => {
+                write!(f, "the roll-out of revision {revision} of {widget:#} stands still: {why}")
+            }
+            Self::Replaces { instance, external: true, .. } => {
+                write!(f, "{instance:#} is replaced, not counted")
+            }
+            Self::Replaces { instance, count, intensity, .. } => {
                 write!(f, "{instance:#} is replaced, {}", Window(*count, *intensity))
             }
             Self::ReplicasExhausted { widget, count, intensity } => {
@@ -234,7 +389,10 @@ impl fmt::Display for Event {
             Self::StaysEnded { node, child, restart } => {
                 write!(f, "{node:#}/{child} stays ended (restart {restart:?})")
             }
-            Self::Restarts { node, children, strategy, epoch, count, intensity } => write!(
+            Self::Restarts { node, children, strategy, epoch, external: true, .. } => {
+                write!(f, "{node:#} restarts {} ({strategy:?}), epoch {epoch}, not counted", List(children))
+            }
+            Self::Restarts { node, children, strategy, epoch, count, intensity, .. } => write!(
                 f,
                 "{node:#} restarts {} ({strategy:?}), epoch {epoch}, {}",
                 List(children),

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use kontrol_core::{
-    spec::{AutoShutdown, Restart, Strategy},
+    spec::{AutoShutdown, Intensity, Restart, Strategy},
     time::Timestamp,
 };
 
@@ -15,8 +15,10 @@ use crate::{
     desired::{Desired, DesiredChild},
     event::{Cause, Event},
     plan::Planner,
-    status::{Inner, Key, Node, NodePhase, Open, OpenKind, Outcome, Slot, SlotPhase, Stage, Why},
-    widget::{Verdict, count, restarts},
+    status::{
+        Failure, Inner, Key, Node, NodePhase, Open, OpenKind, Outcome, Slot, SlotPhase, Stage, Why, Widget,
+    },
+    widget::{Verdict, count, restarts, within},
 };
 
 impl Planner<'_> {
@@ -35,8 +37,8 @@ impl Planner<'_> {
             self.take_up(node, desired, at);
         } else if let Some((at, asked)) = self.next_request(node, desired) {
             self.restart_as_asked(node, at, asked);
-        } else if let Some(at) = Self::follows(node, desired) {
-            self.follow(node, at);
+        } else if let Some((at, step)) = Self::follows(node, desired) {
+            self.follow(node, desired, at, step);
         } else {
             return decided;
         }
@@ -59,16 +61,21 @@ impl Planner<'_> {
 
     fn take_up(&mut self, node: &mut Node, desired: Desired<'_>, at: usize) {
         let (Some(slot), Some(child)) = (node.children.get_mut(at), desired.child(at)) else { return };
+        if slot.phase == SlotPhase::Up && slot.widget().is_some_and(|widget| widget.in_place.is_some()) {
+            return self.count_in_place(node, desired, at);
+        }
         let (normal, because) = match (slot.phase, slot.verdict()) {
             (SlotPhase::Failed(_), _) => {
                 let because = Arc::make_mut(slot).failed.take();
-                return self.restart(node, desired, at, because);
+                return self.restart(node, desired, at, because, false);
             }
             (_, Verdict::Ended { started, normal, because, .. }) => (started && normal, because),
             (_, Verdict::Pending | Verdict::Started) => return,
         };
         if restarts(child.restart(), normal) {
-            return self.restart(node, desired, at, because);
+            let fault = slot.widget().and_then(|widget| widget.fault.as_ref());
+            let external = fault.is_some_and(|fault| fault.external);
+            return self.restart(node, desired, at, because, external);
         }
         let slot = Arc::make_mut(slot);
         slot.outcome = Some(slot.outcome_of(normal));
@@ -89,16 +96,57 @@ impl Planner<'_> {
         }
     }
 
-    /// Counts a restart; opens it by the strategy, or gives up.
-    fn restart(&mut self, node: &mut Node, desired: Desired<'_>, at: usize, because: Option<Arc<Cause>>) {
+    /// Counts a restart, unless something outside led to it; opens it by the strategy, or gives up.
+    fn restart(
+        &mut self,
+        node: &mut Node,
+        desired: Desired<'_>,
+        at: usize,
+        mut because: Option<Arc<Cause>>,
+        external: bool,
+    ) {
         let intensity = desired.intensity();
-        let count = count(&mut node.restarts, intensity, self.now);
-        if count > intensity.max_restarts as usize {
-            let event = Event::GaveUp { node: node.id.clone(), count, intensity };
-            node.last = Some(self.tell_because(event, because));
-            node.becomes(NodePhase::Stopping(Why::GaveUp), self.now);
-            return;
+        if external {
+            let count = within(&mut node.restarts, intensity, self.now);
+            return self.open_restart(node, desired, at, because, count, true);
         }
+        let mut count = count(&mut node.restarts, intensity, self.now);
+        if count > intensity.max_restarts as usize {
+            let returns = because
+                .as_ref()
+                .and_then(|because| self.return_from_trial(node, desired, at, Failure::Intensity, because));
+            if returns.is_none() {
+                return self.give_up(node, intensity, count, because);
+            }
+            because = returns;
+            count = 0;
+        }
+        self.open_restart(node, desired, at, because, count, false);
+    }
+
+    pub(crate) fn give_up(
+        &mut self,
+        node: &mut Node,
+        intensity: Intensity,
+        count: usize,
+        because: Option<Arc<Cause>>,
+    ) {
+        let event = Event::GaveUp { node: node.id.clone(), count, intensity };
+        node.last = Some(self.tell_because(event, because));
+        node.becomes(NodePhase::Stopping(Why::GaveUp), self.now);
+    }
+
+    /// Opens a restart by the strategy, under a new epoch. `count` restarts lie in the window with it.
+    pub(crate) fn open_restart(
+        &mut self,
+        node: &mut Node,
+        desired: Desired<'_>,
+        at: usize,
+        because: Option<Arc<Cause>>,
+        count: usize,
+        external: bool,
+    ) {
+        let intensity = desired.intensity();
         node.epoch += 1;
         let strategy = desired.strategy();
         let range = match strategy {
@@ -121,6 +169,7 @@ impl Planner<'_> {
             epoch: node.epoch,
             count,
             intensity,
+            external,
         };
         let cause = self.tell_because(event, because);
         node.last = Some(cause.clone());
@@ -136,6 +185,15 @@ impl Node {
             Strategy::OneForOne => self.open.iter().any(|open| open.scope.contains(key)),
             Strategy::RestForOne | Strategy::OneForAll => !self.open.is_empty(),
         }
+    }
+}
+
+impl Widget {
+    /// When what its group has yet to take up happened first.
+    fn first_news(&self) -> Option<Timestamp> {
+        let fault = self.fault.as_ref().map(|fault| fault.at);
+        let in_place = self.in_place.as_ref().map(|in_place| in_place.at);
+        fault.into_iter().chain(in_place).min()
     }
 }
 
@@ -155,7 +213,7 @@ fn next_fault(node: &Node, desired: Desired<'_>) -> Option<usize> {
     let mut first: Option<(Timestamp, bool, usize)> = None;
     for (at, slot) in node.children.iter().enumerate() {
         let time = match (slot.phase, &slot.inner) {
-            (SlotPhase::Up, Inner::Widget(widget)) => widget.fault.as_ref().map(|fault| (fault.at, false)),
+            (SlotPhase::Up, Inner::Widget(widget)) => widget.first_news().map(|at| (at, false)),
             (SlotPhase::Up, Inner::Node(below)) => {
                 matches!(below.phase, NodePhase::Down(Some(_))).then_some((below.since, false))
             }

@@ -50,16 +50,20 @@
 
 mod action;
 mod actions;
-mod conditions;
+pub mod conditions;
 mod desired;
 pub mod event;
 mod faults;
+mod grant;
+mod in_place;
 mod instances;
 mod manifest;
 pub mod nodes;
 mod observe;
+mod place;
 mod plan;
 mod requests;
+mod roll;
 mod root;
 mod scale;
 pub mod scaling;
@@ -70,6 +74,7 @@ mod widget;
 
 pub use action::Action;
 pub use event::{Cause, Event};
+pub use grant::grant;
 pub use observe::{
     End, Instance, InstanceState, LastEnd, NodeHealth, Observed, Place, RestartRequest, RestartTarget,
     StartError,

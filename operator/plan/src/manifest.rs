@@ -10,8 +10,10 @@ use crate::{
     desired::{Desired, DesiredChild},
     event::Event,
     plan::Planner,
+    roll::{Step, step},
     scale::policy,
     status::{Conditions, Inner, Key, Node, NodePhase, Open, OpenKind, Slot, SlotPhase, Stage, Widget},
+    widget::Begin,
 };
 
 impl Node {
@@ -149,7 +151,7 @@ impl Planner<'_> {
                         && slot.widget().is_some_and(|widget| !widget.fits())
                         && let Some(widget) = slot.widget_mut()
                     {
-                        widget.fit(spec, epoch, self.now);
+                        widget.fit(Begin { spec, epoch, avoid: self.avoid, now: self.now });
                     }
                 }
                 DesiredChild::Node(child) => {
@@ -162,23 +164,33 @@ impl Planner<'_> {
     }
 
     /// The first child that is to be started, or restarted from a new template.
-    pub(crate) fn follows(node: &Node, desired: Desired<'_>) -> Option<usize> {
+    pub(crate) fn follows(node: &Node, desired: Desired<'_>) -> Option<(usize, Step)> {
         let settled = node.open.is_empty()
             && !node.children.iter().any(|slot| matches!(slot.phase, SlotPhase::Failed(_)));
         if !settled {
             return None;
         }
-        node.children.iter().zip(desired.children()).position(|(slot, child)| match slot.phase {
-            SlotPhase::Waiting | SlotPhase::Stopping => true,
-            SlotPhase::Up | SlotPhase::Ended | SlotPhase::Forgotten => match (&slot.inner, child.widget()) {
-                (Inner::Widget(widget), Some(spec)) => widget.revision != spec.revision,
-                _ => false,
-            },
-            SlotPhase::Starting | SlotPhase::Failed(_) => false,
-        })
+        for (at, (slot, child)) in node.children.iter().zip(desired.children()).enumerate() {
+            let step = match slot.phase {
+                SlotPhase::Waiting | SlotPhase::Stopping => Step::Whole,
+                SlotPhase::Up | SlotPhase::Ended | SlotPhase::Forgotten => {
+                    child.widget().map_or(Step::Done, |spec| step(slot, spec))
+                }
+                SlotPhase::Starting | SlotPhase::Failed(_) => Step::Done,
+            };
+            match step {
+                Step::Done => {}
+                Step::Wait => return None,
+                Step::Whole | Step::Some => return Some((at, step)),
+            }
+        }
+        None
     }
 
-    pub(crate) fn follow(&mut self, node: &mut Node, at: usize) {
+    pub(crate) fn follow(&mut self, node: &mut Node, desired: Desired<'_>, at: usize, step: Step) {
+        if let (Step::Some, Some(spec)) = (step, desired.child(at).and_then(DesiredChild::widget)) {
+            return self.roll(node, spec, at);
+        }
         let Some(slot) = node.children.get(at) else { return };
         let scope: Arc<[Key]> = Arc::new([slot.key.clone()]);
         let event = Event::Follows { node: node.id.clone(), children: scope.clone() };
@@ -213,23 +225,32 @@ impl Planner<'_> {
     }
 }
 
+/// Whether replicas have an identity of their own, and whether one on a lost machine is given up all the same.
+pub(crate) fn identity(spec: &spec::Widget) -> (bool, bool) {
+    spec.container.map_or((false, false), |container| (container.identity, container.force_delete))
+}
+
 impl Slot {
     /// Whether its widget follows what its manifest says of one that goes on.
     fn is_aligned(&self, spec: &spec::Widget) -> bool {
         let Inner::Widget(widget) = &self.inner else { return true };
         let sized = policy(spec).is_some() || (widget.scaling.is_none() && widget.desired == spec.replicas);
-        let outdated = self.phase == SlotPhase::Starting && widget.revision != spec.revision;
-        sized && !outdated && widget.shutdown == spec.shutdown
+        let outdated = self.phase == SlotPhase::Starting && widget.revision != widget.target(spec);
+        sized
+            && !outdated
+            && widget.shutdown == spec.shutdown
+            && (widget.identity, widget.force) == identity(spec)
     }
 
     fn align(&mut self, spec: &spec::Widget, now: Timestamp) {
         let Inner::Widget(widget) = &mut self.inner else { return };
         widget.shutdown = spec.shutdown;
+        (widget.identity, widget.force) = identity(spec);
         if policy(spec).is_none() {
             widget.scaling = None;
             widget.desired = spec.replicas;
         }
-        if self.phase == SlotPhase::Starting && widget.revision != spec.revision {
+        if self.phase == SlotPhase::Starting && widget.revision != widget.target(spec) {
             widget.begin_stop(now);
             self.phase = SlotPhase::Stopping;
         }

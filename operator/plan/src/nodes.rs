@@ -65,6 +65,62 @@ pub fn fold(
     listener: Listener,
     now: Timestamp,
 ) -> BTreeMap<Arc<str>, NodeHealth> {
-    let _ = (signs, listener, now);
-    BTreeMap::new()
+    let deaf = is_deaf(signs, listener, now);
+    let reached = listener.cluster.is_some_and(|at| now.since(at) < LOST_AFTER);
+    let mut folded = BTreeMap::new();
+    for (node, signs) in signs {
+        let Some(last) = signs.last(listener) else { continue };
+        let silent = now.since(last);
+        let health = if reached && silent >= SLOW_AFTER {
+            NodeHealth::Lost { since: last }
+        } else if signs.expected == 0 || deaf || silent < SUSPECT_AFTER {
+            continue;
+        } else if silent < LOST_AFTER {
+            NodeHealth::Suspect { since: last }
+        } else {
+            NodeHealth::Lost { since: last }
+        };
+        folded.insert(node.clone(), health);
+    }
+    folded
 }
+
+/// Whether it is us who hear nothing: all of several machines fell silent together, or one did and nothing else is heard either.
+fn is_deaf(signs: &BTreeMap<Arc<str>, Signs>, listener: Listener, now: Timestamp) -> bool {
+    let heard = |signs: &Signs| signs.word(listener).is_some_and(|at| now.since(at) < SUSPECT_AFTER);
+    let expected: Vec<_> = signs.values().filter(|signs| signs.expected > 0).collect();
+    if expected.iter().any(|signs| heard(signs)) {
+        return false;
+    }
+    match expected.as_slice() {
+        [] => true,
+        [only] => {
+            let others = signs.values().filter(|other| !std::ptr::eq(*other, *only));
+            let newest = others.filter_map(|other| other.knock).chain(listener.cluster).max();
+            newest.is_none_or(|at| now.since(at) >= LOST_AFTER)
+        }
+        _ => true,
+    }
+}
+
+impl Signs {
+    /// The newest word of its sidecars. Who has just begun to listen takes everybody as heard until they had the time to come back.
+    fn word(&self, listener: Listener) -> Option<Timestamp> {
+        let grace = listener.since.plus(RECONNECT_WITHIN.saturating_sub(SUSPECT_AFTER));
+        Some(self.heard.map_or(grace, |heard| heard.max(grace)))
+    }
+
+    /// The newest sign of life of any kind.
+    fn last(&self, listener: Listener) -> Option<Timestamp> {
+        let word = self.word(listener).filter(|_| self.expected > 0);
+        let known = self.lease.is_some() || self.kubelet.is_some() || self.heard.is_some();
+        if !known && word.is_none() {
+            return None;
+        }
+        let began = Some(listener.since);
+        [word, self.lease, self.kubelet, self.knock, began].into_iter().flatten().max()
+    }
+}
+
+#[cfg(test)]
+mod tests;

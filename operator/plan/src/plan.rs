@@ -6,7 +6,7 @@ use kontrol_core::{id::WidgetId, spec, time::Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Action, Observed, RestartRequest,
+    Action, NodeHealth, Observed, RestartRequest,
     desired::{Desired, DesiredChild},
     event::{Cause, Event},
     instances::Instances,
@@ -32,10 +32,13 @@ pub struct Plan {
 pub fn plan(desired: Option<&spec::Node>, observed: &Observed, now: Timestamp) -> Plan {
     let mut status = observed.status.clone();
     let instances = Instances::new(&observed.status, &observed.instances);
+    let unwell = observed.nodes.iter().filter(|(_, health)| **health != NodeHealth::Healthy);
+    let avoid: Vec<_> = unwell.map(|(node, _)| node.clone()).collect();
     let mut planner = Planner {
         observed,
         instances: &instances,
         now,
+        avoid: &avoid,
         events: Vec::new(),
         wake: None,
         cleared: Vec::new(),
@@ -59,6 +62,8 @@ pub(crate) struct Planner<'a> {
     pub(crate) observed: &'a Observed,
     pub(crate) instances: &'a Instances<'a>,
     pub(crate) now: Timestamp,
+    /// Machines that are suspect or lost.
+    pub(crate) avoid: &'a [Arc<str>],
     events: Vec<Event>,
     wake: Option<Timestamp>,
     /// What observing found to be cleared away.
@@ -101,6 +106,7 @@ impl<'a> Planner<'a> {
         }
         self.observe(root, desired);
         if let Some(desired) = desired {
+            self.track(root, desired);
             self.scale(root, desired);
             self.fit(root, desired);
         }
@@ -124,7 +130,8 @@ impl<'a> Planner<'a> {
             // One above the status's own: the status is older than the world.
             epoch = seen.iter().map(|instance| instance.epoch).fold(epoch, u64::max);
             let spec = child.and_then(DesiredChild::widget);
-            if spec.is_some_and(|spec| widget.is_as_noted(spec, seen)) {
+            let all_well = self.avoid.is_empty() || seen.iter().all(|instance| self.lost(instance).is_none());
+            if all_well && spec.is_some_and(|spec| widget.is_as_noted(spec, seen)) {
                 continue;
             }
             let Slot { key, inner: Inner::Widget(widget), .. } = Arc::make_mut(slot) else { continue };

@@ -9,8 +9,8 @@ use crate::{
     desired::{Desired, DesiredChild},
     event::{Cause, Event},
     plan::Planner,
-    status::{Inner, Node, NodePhase, Open, OpenKind, Slot, SlotPhase, Stage, Why, decision_of},
-    widget::Verdict,
+    status::{Failure, Inner, Node, NodePhase, Open, OpenKind, Slot, SlotPhase, Stage, Why, decision_of},
+    widget::{Begin, Verdict},
 };
 
 impl Node {
@@ -155,6 +155,10 @@ impl Planner<'_> {
                 Progress::Done => {}
                 Progress::Failed(because) => {
                     self.tell_start_failed(node, at, because);
+                    if let Some(because) = node.last.clone() {
+                        let returns = self.return_from_trial(node, desired, at, Failure::Start, &because);
+                        node.last = returns.or(node.last.take());
+                    }
                     node.becomes(NodePhase::Stopping(Why::StartFailed), self.now);
                     return true;
                 }
@@ -251,7 +255,7 @@ impl Planner<'_> {
             self.satisfy_requests(&node.id, slot);
             match (&mut slot.inner, child) {
                 (Inner::Widget(widget), DesiredChild::Widget(spec)) => {
-                    widget.begin_start(spec, epoch, self.now);
+                    widget.begin_start(Begin { spec, epoch, avoid: self.avoid, now: self.now });
                 }
                 (Inner::Node(below), DesiredChild::Node(_)) => {
                     let because = decision_of(&node.decisions, slot.decision).cloned();

@@ -15,7 +15,9 @@ pub(crate) use node::decision_of;
 pub use node::{
     Decision, Inner, Key, Kind, Node, NodePhase, Open, OpenKind, Outcome, Slot, SlotPhase, Stage, Why,
 };
-pub use widget::{Fault, Replica, ReplicaPhase, ScalingStatus, Widget};
+pub use widget::{
+    Bad, Failure, Fault, InPlace, Placement, Replica, ReplicaPhase, Rollout, ScalingStatus, Widget,
+};
 
 /// The status of one tree. The default is that of a tree which nobody has planned yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

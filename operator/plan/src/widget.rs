@@ -24,9 +24,22 @@ use crate::{
     End, Instance, InstanceState,
     event::{Cause, Event},
     instances::find,
+    manifest::identity,
+    place::{LONG_AGO, Seen},
     plan::Planner,
-    status::{Fault, Replica, ReplicaPhase, Widget},
+    status::{Failure, Fault, Replica, ReplicaPhase, Widget},
 };
+
+/// What the start of a replica is decided with.
+#[derive(Clone, Copy)]
+pub(crate) struct Begin<'a> {
+    pub(crate) spec: &'a spec::Widget,
+    /// The epoch of its group.
+    pub(crate) epoch: u64,
+    /// Machines that are suspect or lost.
+    pub(crate) avoid: &'a [Arc<str>],
+    pub(crate) now: Timestamp,
+}
 
 /// What a supervisor sees of a child that it starts or has started.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,6 +74,12 @@ impl Widget {
             replica_failed: false,
             last: None,
             scaling: None,
+            good: None,
+            rollout: None,
+            bad: None,
+            in_place: None,
+            identity: identity(spec).0,
+            force: identity(spec).1,
         }
     }
 
@@ -78,7 +97,9 @@ impl Widget {
                 revision: instance.revision,
                 phase: ReplicaPhase::Starting,
                 since: now,
-                ready: false,
+                restarts: instance.restarts,
+                restarted: instance.last_end.as_ref().map_or(Timestamp::ZERO, |last| last.at),
+                ..Replica::DOWN
             };
             self.revision = instance.revision;
         }
@@ -90,41 +111,62 @@ impl Widget {
     }
 
     /// Starts all its replicas. It must be gone.
-    pub(crate) fn begin_start(&mut self, spec: &spec::Widget, epoch: u64, now: Timestamp) {
-        self.revision = spec.revision;
+    pub(crate) fn begin_start(&mut self, begin: Begin<'_>) {
+        self.turn_to(self.target(begin.spec), begin.now);
         self.fault = None;
+        self.in_place = None;
         self.replica_failed = false;
         self.restarts.clear();
         for replica in &mut self.replicas {
             replica.phase = ReplicaPhase::Down;
         }
-        self.fit(spec, epoch, now);
+        self.fit(begin);
     }
 
     /// Lets its replicas run that are wanted, and stops the others.
-    pub(crate) fn fit(&mut self, spec: &spec::Widget, epoch: u64, now: Timestamp) {
-        let desired = self.desired as usize;
-        if self.replicas.len() < desired {
-            self.replicas.resize(desired, Replica::DOWN);
+    pub(crate) fn fit(&mut self, begin: Begin<'_>) {
+        let wanted = self.wanted();
+        if self.replicas.len() < wanted {
+            self.replicas.resize(wanted, Replica::DOWN);
         }
-        for (ordinal, replica) in self.replicas.iter_mut().enumerate() {
-            if ordinal >= desired {
-                replica.stop(now);
+        for ordinal in 0..self.replicas.len() {
+            let Some(replica) = self.replicas.get_mut(ordinal) else { continue };
+            if ordinal >= wanted {
+                replica.stop(begin.now);
             } else if replica.phase == ReplicaPhase::Down && self.fault.is_none() {
-                replica.start(spec, self.floor, epoch, now);
+                self.start_replica(ordinal, begin);
             }
         }
     }
 
+    /// How many replicas are to run: those desired, and those that a roll-out has beyond them.
+    pub(crate) fn wanted(&self) -> usize {
+        self.desired.saturating_add(self.rollout.map_or(0, |rollout| rollout.surge)) as usize
+    }
+
+    /// Starts the next process of a replica.
+    pub(crate) fn start_replica(&mut self, ordinal: usize, begin: Begin<'_>) {
+        let revision = self.next_revision(ordinal, begin.spec);
+        let floor = self.floor;
+        let Some(replica) = self.replicas.get_mut(ordinal) else { return };
+        replica.settle_placement(begin, replica.revision != revision);
+        replica.incarnation = replica.incarnation.max(floor) + 1;
+        replica.epoch = begin.epoch;
+        replica.revision = revision;
+        replica.restarts = 0;
+        replica.restarted = Timestamp::ZERO;
+        replica.becomes(ReplicaPhase::Starting, begin.now);
+    }
+
     /// Whether as many of its replicas run as are wanted.
     pub(crate) fn fits(&self) -> bool {
-        let desired = self.desired as usize;
+        let wanted = self.wanted();
         let fits = |(ordinal, replica): (usize, &Replica)| match replica.phase {
-            ReplicaPhase::Down => ordinal >= desired || self.fault.is_some(),
+            ReplicaPhase::Down => ordinal >= wanted || self.fault.is_some(),
             ReplicaPhase::Done | ReplicaPhase::Stopping => true,
-            ReplicaPhase::Starting | ReplicaPhase::Up | ReplicaPhase::Failing { .. } => ordinal < desired,
+            ReplicaPhase::Starting | ReplicaPhase::Up | ReplicaPhase::Failing { .. } => ordinal < wanted,
         };
-        self.replicas.len() >= desired && self.replicas.iter().enumerate().all(fits)
+        self.replicas.len() >= wanted && self.replicas.iter().enumerate().all(fits)
     }
 
     /// Whether what is seen of its replicas is what is noted of them, so that there is nothing to take note of.
@@ -135,7 +177,11 @@ impl Widget {
             ReplicaPhase::Up => seen.next().is_some_and(|instance| {
                 instance.id.ordinal as usize == ordinal
                     && instance.incarnation == replica.incarnation
-                    && !matches!(instance.state, InstanceState::Hung | InstanceState::Ended(_))
+                    && instance.restarts == replica.restarts
+                    && !matches!(
+                        instance.state,
+                        InstanceState::Hung | InstanceState::Restarting(_) | InstanceState::Ended(_)
+                    )
                     && is_ready(spec, Some(instance.state)) == replica.ready
             }),
             ReplicaPhase::Starting | ReplicaPhase::Failing { .. } | ReplicaPhase::Stopping => false,
@@ -146,6 +192,7 @@ impl Widget {
     /// Stops all its replicas; an end that was not taken up is part of it.
     pub(crate) fn begin_stop(&mut self, now: Timestamp) {
         self.fault = None;
+        self.in_place = None;
         for replica in &mut self.replicas {
             replica.stop(now);
         }
@@ -180,6 +227,9 @@ impl Replica {
         phase: ReplicaPhase::Down,
         since: Timestamp::ZERO,
         ready: false,
+        restarts: 0,
+        restarted: Timestamp::ZERO,
+        placement: None,
     };
 
     /// Whether it runs or is about to.
@@ -187,17 +237,15 @@ impl Replica {
         !matches!(self.phase, ReplicaPhase::Down | ReplicaPhase::Done)
     }
 
-    fn becomes(&mut self, phase: ReplicaPhase, now: Timestamp) {
+    /// Whether a process of it runs, or is started, and is not about to end.
+    pub(crate) fn runs(&self) -> bool {
+        matches!(self.phase, ReplicaPhase::Starting | ReplicaPhase::Up)
+    }
+
+    pub(crate) fn becomes(&mut self, phase: ReplicaPhase, now: Timestamp) {
         self.phase = phase;
         self.since = now;
         self.ready = false;
-    }
-
-    fn start(&mut self, spec: &spec::Widget, floor: u64, epoch: u64, now: Timestamp) {
-        self.incarnation = self.incarnation.max(floor) + 1;
-        self.epoch = epoch;
-        self.revision = spec.revision;
-        self.becomes(ReplicaPhase::Starting, now);
     }
 
     fn fail(&mut self, end: End) {
@@ -205,7 +253,7 @@ impl Replica {
         self.ready = false;
     }
 
-    fn stop(&mut self, now: Timestamp) {
+    pub(crate) fn stop(&mut self, now: Timestamp) {
         if self.is_active() && self.phase != ReplicaPhase::Stopping {
             self.becomes(ReplicaPhase::Stopping, now);
         }
@@ -213,12 +261,14 @@ impl Replica {
 }
 
 /// The end of one replica, as observed.
-struct ReplicaEnded {
-    ordinal: usize,
-    at: Timestamp,
-    end: End,
-    message: Option<Arc<str>>,
-    started: bool,
+pub(crate) struct ReplicaEnded {
+    pub(crate) ordinal: usize,
+    pub(crate) at: Timestamp,
+    pub(crate) end: End,
+    pub(crate) message: Option<Arc<str>>,
+    pub(crate) started: bool,
+    /// The machine that it ran on.
+    pub(crate) node: Option<Arc<str>>,
 }
 
 impl Planner<'_> {
@@ -236,35 +286,49 @@ impl Planner<'_> {
         }
         let floor = widget.floor;
         for ordinal in 0..widget.replicas.len() {
-            let Some(replica) = widget.replicas.get_mut(ordinal).filter(|replica| replica.is_active()) else {
+            let Some(replica) = widget.replicas.get(ordinal).filter(|replica| replica.is_active()) else {
                 continue;
             };
             let instance = find(seen, ordinal, replica.incarnation);
-            match (spec, replica.phase, instance.map(|instance| (instance.state, instance.since))) {
-                (_, ReplicaPhase::Stopping, Some((InstanceState::Ended(_), at)))
-                | (None, _, Some((InstanceState::Ended(_), at))) => {
+            let seen = instance.map(|instance| self.see(widget, instance));
+            let seen = match (spec, instance) {
+                (Some(spec), Some(instance)) => {
+                    seen.map(|seen| self.see_restarts(widget, id, epoch, spec, ordinal, instance, seen))
+                }
+                _ => seen,
+            };
+            let Some(replica) = widget.replicas.get_mut(ordinal) else { continue };
+            match (spec, replica.phase, seen) {
+                (_, ReplicaPhase::Stopping, Some(Seen { state: InstanceState::Ended(_), at, .. }))
+                | (None, _, Some(Seen { state: InstanceState::Ended(_), at, .. })) => {
                     replica.becomes(ReplicaPhase::Down, at.min(self.now));
                 }
                 (_, ReplicaPhase::Stopping, _) | (None, _, _) => {}
-                (Some(spec), phase, Some((InstanceState::Ended(end), at))) => {
-                    let message = || instance.and_then(|instance| instance.message.clone());
-                    let (end, message, started) = match phase {
-                        ReplicaPhase::Failing { end, started } => (end, message(), started),
-                        ReplicaPhase::Up => (end, message(), true),
-                        _ => (end, message(), runs_suffices(spec) && has_run(end)),
+                (Some(spec), phase, Some(Seen { state: InstanceState::Ended(end), at, message })) => {
+                    let (end, started) = match phase {
+                        ReplicaPhase::Failing { end, started } => (end, started),
+                        ReplicaPhase::Up => (end, true),
+                        _ => (end, runs_suffices(spec) && has_run(end)),
                     };
-                    let ended = ReplicaEnded { ordinal, at: at.min(self.now), end, message, started };
+                    let node = instance.and_then(|instance| Some(instance.place.as_ref()?.node.clone()));
+                    let ended = ReplicaEnded { ordinal, at: at.min(self.now), end, message, started, node };
                     self.replica_ended(widget, id(), epoch, spec, ended);
                 }
-                (Some(spec), ReplicaPhase::Starting, state) => {
-                    let state = state.map(|(state, _)| state);
+                (Some(spec), ReplicaPhase::Starting, Some(seen))
+                    if seen.state == InstanceState::Unschedulable =>
+                {
+                    self.find_place(widget, id, epoch, spec, ordinal, seen);
+                }
+                (Some(spec), ReplicaPhase::Starting, seen) => {
+                    let state = seen.map(|seen| seen.state);
+                    replica.found_place(state, self.now);
                     let ready = is_ready(spec, state);
-                    let deadline = replica.since.plus(spec.start.timeout);
+                    let deadline = replica.begins().plus(spec.start.timeout);
                     if state == Some(InstanceState::Hung) {
                         replica.fail(End::Hung);
                     } else if ready || (runs_suffices(spec) && runs(state)) {
                         let again = replica.incarnation > floor + 1;
-                        let after = self.now.since(replica.since);
+                        let after = self.now.since(replica.begins());
                         replica.becomes(ReplicaPhase::Up, self.now);
                         replica.ready = ready;
                         let instance = InstanceId { widget: id(), ordinal: narrow(ordinal) };
@@ -275,11 +339,12 @@ impl Planner<'_> {
                         self.wake_at(deadline);
                     }
                 }
-                (Some(spec), ReplicaPhase::Up, Some((state, _))) => {
-                    if state == InstanceState::Hung {
+                (Some(spec), ReplicaPhase::Up, Some(seen)) => {
+                    if seen.state == InstanceState::Hung {
                         replica.fail(End::Hung);
                     } else {
-                        replica.ready = is_ready(spec, Some(state));
+                        replica.ready = is_ready(spec, Some(seen.state));
+                        self.wait_for_node(widget, id, ordinal, instance);
                     }
                 }
                 (Some(_), _, _) => {}
@@ -295,43 +360,76 @@ impl Planner<'_> {
         spec: &spec::Widget,
         ended: ReplicaEnded,
     ) {
-        let ReplicaEnded { ordinal, at, end, message, started } = ended;
+        let ReplicaEnded { ordinal, at, end, message, started, node } = ended;
+        let begin = Begin { spec, epoch, avoid: self.avoid, now: self.now };
+        let surplus = ordinal >= widget.desired as usize;
         let Some(replica) = widget.replicas.get_mut(ordinal) else { return };
         let normal = started && end.is_normal();
         let after = started.then(|| at.since(replica.since));
+        let external = end.is_external() && !spec.container.is_some_and(|container| container.count_external);
+        let on_trial = widget.rollout.is_some_and(|rollout| rollout.to == replica.revision);
         let instance = InstanceId { widget: id, ordinal: narrow(ordinal) };
         let incarnation = replica.incarnation;
         let event = Event::Ended { instance: instance.clone(), incarnation, end, message, after };
         let because = self.tell_because(event, None);
+        replica.note_end(node, external, after.is_some_and(|after| after >= LONG_AGO), self.now);
         replica.becomes(ReplicaPhase::Down, at);
         widget.last = Some(because.clone());
         if widget.fault.is_some() {
             return;
         }
-        let fault = match spec.replica_end {
-            ReplicaEnd::EndsWidget => Some(because),
-            ReplicaEnd::ReplacesReplica if restarts(spec.restart, normal) => {
-                let count = count(&mut widget.restarts, spec.intensity, self.now);
-                if count <= spec.intensity.max_restarts as usize {
-                    replica.start(spec, widget.floor, epoch, self.now);
-                    let event = Event::Replaces { instance, count, intensity: spec.intensity };
-                    widget.last = Some(self.tell_because(event, Some(because)));
-                    None
-                } else {
-                    let widget = instance.widget;
-                    let event = Event::ReplicasExhausted { widget, count, intensity: spec.intensity };
-                    Some(self.tell_because(event, Some(because)))
+        if external && !started {
+            widget.start_replica(ordinal, begin);
+            widget.last = Some(self.tell_because(Event::StartsAnew { instance }, Some(because)));
+            return;
+        }
+        let replaces = spec.replica_end == ReplicaEnd::ReplacesReplica || surplus;
+        let fault = if !replaces {
+            Some(because)
+        } else if restarts(spec.restart, normal) {
+            let intensity = spec.intensity;
+            let mut count = if external {
+                within(&mut widget.restarts, intensity, self.now)
+            } else {
+                count(&mut widget.restarts, intensity, self.now)
+            };
+            let mut because = because;
+            let mut too_many = !external && count > intensity.max_restarts as usize;
+            if too_many
+                && (on_trial || surplus)
+                && let Some(returns) = self.fail_trial(widget, spec, Failure::Intensity, &because)
+            {
+                because = returns;
+                widget.restarts.clear();
+                count = 0;
+                too_many = false;
+            }
+            if too_many && surplus {
+                if let Some(rollout) = &mut widget.rollout {
+                    rollout.surge = 0;
                 }
+                None
+            } else if too_many {
+                let widget = instance.widget;
+                let event = Event::ReplicasExhausted { widget, count, intensity };
+                Some(self.tell_because(event, Some(because)))
+            } else {
+                if ordinal < widget.wanted() {
+                    widget.start_replica(ordinal, begin);
+                    let event = Event::Replaces { instance, count, intensity, external };
+                    widget.last = Some(self.tell_because(event, Some(because)));
+                }
+                None
             }
-            ReplicaEnd::ReplacesReplica => {
-                replica.becomes(ReplicaPhase::Done, at);
-                widget.replica_failed |= !normal;
-                let wanted = widget.replicas.iter().take(widget.desired as usize);
-                let all = wanted.into_iter().all(|replica| replica.phase == ReplicaPhase::Done);
-                all.then_some(because)
-            }
+        } else {
+            let Some(replica) = widget.replicas.get_mut(ordinal) else { return };
+            replica.becomes(ReplicaPhase::Done, at);
+            widget.replica_failed |= !normal;
+            let wanted = widget.replicas.iter().take(widget.desired as usize);
+            let all = wanted.into_iter().all(|replica| replica.phase == ReplicaPhase::Done);
+            (all && !surplus).then_some(because)
         };
-        widget.fault = fault.map(|because| Fault { at, started, normal, because });
+        widget.fault = fault.map(|because| Fault { at, started, normal, external, because });
     }
 }
 
@@ -347,11 +445,16 @@ pub(crate) fn restarts(restart: Restart, normal: bool) -> bool {
 /// Adds a restart to a window and says how many lie in it. One that is exactly as old as the window still counts, as in OTP; one in the
 /// future, from a clock that was put back, counts as now.
 pub(crate) fn count(window: &mut Vec<Timestamp>, intensity: spec::Intensity, now: Timestamp) -> usize {
+    window.push(now);
+    within(window, intensity, now)
+}
+
+/// How many restarts lie in a window.
+pub(crate) fn within(window: &mut Vec<Timestamp>, intensity: spec::Intensity, now: Timestamp) -> usize {
     for at in &mut *window {
         *at = (*at).min(now);
     }
     window.retain(|at| now.since(*at) <= intensity.period);
-    window.push(now);
     window.len()
 }
 
@@ -362,6 +465,8 @@ fn catch_up(widget: &mut Widget, instance: &Instance) {
         replica.incarnation = instance.incarnation;
         replica.epoch = instance.epoch;
         replica.revision = instance.revision;
+        replica.restarts = instance.restarts;
+        replica.restarted = instance.last_end.as_ref().map_or(Timestamp::ZERO, |last| last.at);
         if replica.phase == ReplicaPhase::Up {
             replica.phase = ReplicaPhase::Starting;
         }
@@ -389,6 +494,6 @@ fn has_run(end: End) -> bool {
     matches!(end, End::Exited(_) | End::Signalled(_))
 }
 
-fn narrow(ordinal: usize) -> u32 {
+pub(crate) fn narrow(ordinal: usize) -> u32 {
     u32::try_from(ordinal).unwrap_or(u32::MAX)
 }

@@ -13,6 +13,9 @@ pub struct Conditions {
     pub reconciling: Condition,
     /// The node stands still though more is wanted.
     pub stalled: Condition,
+    /// The templates of the manifest run, or roll-outs bring them further.
+    #[serde(default = "Condition::unknown")]
+    pub progressing: Condition,
     /// The generation of the manifest that the conditions speak of.
     pub observed_generation: Option<u64>,
 }
@@ -60,6 +63,20 @@ pub enum Reason {
     Stopped,
     /// Its parent does not run it at the moment.
     Waiting,
+    /// No machine has room for a replica, or fits what it asks for.
+    Unschedulable,
+    /// A replica that has an identity of its own waits for a lost machine.
+    NodeLost,
+    /// A new template is rolled out.
+    RollingOut,
+    /// The template of the manifest runs.
+    RolledOut,
+    /// A roll-out stands still because the manifest says so.
+    Paused,
+    /// A roll-out made no progress for too long, or had too many ends, and is not returned from.
+    RolloutStalled,
+    /// The template of the manifest failed: the last good one runs instead.
+    Returned,
 }
 
 impl Reason {
@@ -80,11 +97,23 @@ impl Reason {
             Self::ShutDown => "ShutDown",
             Self::Stopped => "Stopped",
             Self::Waiting => "Waiting",
+            Self::Unschedulable => "Unschedulable",
+            Self::NodeLost => "NodeLost",
+            Self::RollingOut => "RollingOut",
+            Self::RolledOut => "RolledOut",
+            Self::Paused => "Paused",
+            Self::RolloutStalled => "RolloutStalled",
+            Self::Returned => "Returned",
         }
     }
 }
 
 impl Condition {
+    /// What nobody has told yet.
+    fn unknown() -> Self {
+        Self::new(true, Reason::Waiting, Timestamp::ZERO)
+    }
+
     pub(crate) const fn new(status: bool, reason: Reason, since: Timestamp) -> Self {
         Self { status, reason, since }
     }
@@ -101,6 +130,7 @@ impl Conditions {
             ready: Condition::new(false, Reason::Waiting, now),
             reconciling: Condition::new(false, Reason::Settled, now),
             stalled: Condition::new(false, Reason::Settled, now),
+            progressing: Condition::new(true, Reason::Waiting, now),
             observed_generation: None,
         }
     }
