@@ -321,6 +321,18 @@ codes! {
     5009 UnknownSubject NotFound 404
         "The operator does not know this instance."
         "Nothing has to be done where it was just removed; otherwise check the manifest.";
+    5010 TokenRefused Unauthenticated 401
+        "A service account token is forged, expired or not bound to a pod."
+        "Nothing has to be done in a pod that the operator made, whose kubelet renews its token; anything else gets no certificate.";
+    5011 ForeignAudience Unauthenticated 401
+        "A service account token was issued for another audience than `kontrol.dev`."
+        "Project the token with the audience `kontrol.dev`, as the pods that the operator makes have it.";
+    5012 ForeignSubject PermissionDenied 403
+        "A pod asked for a certificate of a name that is not its own."
+        "Nothing has to be done; look at the pod that the message names.";
+    5013 ReviewUnavailable Unavailable 503
+        "The API server could not be asked about a token."
+        "Nothing has to be done; the sidecar asks again.";
 
     6001 AlreadyRunning AlreadyExists 409
         "Another `kontrol up` runs in this place."

@@ -22,4 +22,6 @@ pub mod limits;
 pub mod route;
 pub mod spec;
 pub mod time;
+pub mod trust;
 pub mod window;
+pub mod wrapped;

@@ -1,48 +1,54 @@
-//! The certificate authority of one local world, and the join tokens that stand at the beginning of each identity.
+//! The certificate authority of a world, and what stands at the beginning of each identity.
 //!
 //! ```text
-//!   .kontrol/ca/{ca.pem, ca.key, join.secret}      all 0600
-//!        │ token(subject) = HMAC-SHA256(join secret, subject) ──► a file only that sidecar is told of
-//!        └ issue(subject, CSR) ──► 24 h certificate of spiffe://kontrol.local/<subject>
+//!   local     .kontrol/ca/{ca.pem, ca.key, join.secret}   all 0600     token(subject) = HMAC-SHA256(join secret, subject)
+//!   cluster   Secret kontrol-authority ──► Keys ──rotate (pure)──► Keys ──► Authority ──bundle──► ConfigMap kontrol-trust
+//!        └── issue(subject, CSR) ──► 24 h certificate of spiffe://<trust domain>/<subject>
 //! ```
 //!
-//! Invariants: of a signing request only the public key is taken, never a name; a key that others can read is refused, not repaired.
+//! Invariants: of a signing request only the public key is taken, never a name; a key that others can read is refused, not repaired;
+//! what signs is trusted by everybody long before it signs and for as long as anything that it signed is valid.
 
 use std::{
-    fs,
-    io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    io,
     path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
 use hmac::{Hmac, Mac};
-use kontrol_core::{code::Code, time::Timestamp};
+use kontrol_core::{code::Code, time::Timestamp, trust::TrustDomain};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose,
-    IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
+    CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair,
+    KeyUsagePurpose, PublicKeyData, SanType,
 };
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, pem::PemObject};
 use sha2::Sha256;
 
 use crate::clock;
 
+mod folder;
+mod keys;
+mod rotation;
 #[cfg(test)]
 mod tests;
 
-/// The trust domain, with the scheme.
-pub const SPIFFE_PREFIX: &str = "spiffe://kontrol.local/";
+pub(crate) use folder::write_secret;
+pub use keys::{Keys, Previous, Signer};
+pub use rotation::{Due, Policy, Step, due, take};
+
 /// The subject of the operator itself.
 pub const OPERATOR: &str = "operator";
-/// The subject of the hub.
+/// The subject of the hub of a local world.
 pub const HUB: &str = "hub";
 /// How long a certificate is valid. It is renewed two thirds through its life.
 pub const LEAF_LIFE: Duration = Duration::from_hours(24);
 
-const AUTHORITY_LIFE: Duration = Duration::from_hours(24 * 3650);
 /// Clocks of one machine agree; certificates begin a little earlier all the same, for those that were set back.
-const SKEW: Duration = Duration::from_mins(5);
+pub(crate) const SKEW: Duration = Duration::from_mins(5);
 const SECRET_BYTES: usize = 32;
+/// `serialNumber` of a name (RFC 4519): it carries the UID of the pod that a certificate was issued to.
+pub(crate) const POD_UID: [u64; 4] = [2, 5, 4, 5];
 
 /// What is wrong with the authority or with what is asked of it.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +72,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// Stored key material is no such thing.
+    #[error("{what} cannot be used: {reason}")]
+    Material {
+        /// Which part, as the Secret names it.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The signing request cannot be read.
     #[error("the signing request cannot be read: {0}")]
     Request(rcgen::Error),
@@ -86,7 +100,9 @@ impl Error {
     /// The stable code.
     pub fn code(&self) -> Code {
         match self {
-            Self::File { .. } | Self::Exposed(_) | Self::Unusable { .. } => Code::AuthorityUnusable,
+            Self::File { .. } | Self::Exposed(_) | Self::Unusable { .. } | Self::Material { .. } => {
+                Code::AuthorityUnusable
+            }
             Self::Request(_) | Self::Issue { .. } => Code::InvalidSigningRequest,
             Self::Token(_) => Code::JoinTokenRefused,
         }
@@ -102,53 +118,87 @@ pub struct Issued {
     pub not_after: Timestamp,
 }
 
-/// The authority.
+/// The authority. What it signs with can be replaced while it serves.
 pub struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    certificate: CertificateDer<'static>,
+    trust: TrustDomain,
+    policy: Policy,
+    inner: RwLock<Arc<Inner>>,
     secret: Vec<u8>,
     ca_file: PathBuf,
 }
 
+/// What one state of the keys amounts to.
+struct Inner {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: CertificateDer<'static>,
+    bundle: Vec<CertificateDer<'static>>,
+    generation: u64,
+}
+
 impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Authority").field("ca_file", &self.ca_file).finish_non_exhaustive()
+        f.debug_struct("Authority")
+            .field("trust", &self.trust)
+            .field("ca_file", &self.ca_file)
+            .finish_non_exhaustive()
     }
 }
 
 impl Authority {
-    /// Opens the authority of a folder; one that is not there yet is made.
+    /// Opens the authority of a local world's folder; one that is not there yet is made.
     pub fn open(folder: &Path, now: Timestamp) -> Result<Self, Error> {
-        let (ca_file, key_file, secret_file) =
-            (folder.join("ca.pem"), folder.join("ca.key"), folder.join("join.secret"));
-        if !ca_file.exists() {
-            create(folder, &ca_file, &key_file, &secret_file, now)?;
-        }
-        let unusable = |path: &Path| {
-            let path = path.to_owned();
-            move |error: &dyn std::fmt::Display| Error::Unusable { path, reason: error.to_string() }
-        };
-        let pem = String::from_utf8(read_secret(&ca_file)?).map_err(|error| unusable(&ca_file)(&error))?;
-        let key = String::from_utf8(read_secret(&key_file)?).map_err(|error| unusable(&key_file)(&error))?;
-        let key = KeyPair::from_pem(&key).map_err(|error| unusable(&key_file)(&error))?;
-        let issuer = Issuer::from_ca_cert_pem(&pem, key).map_err(|error| unusable(&ca_file)(&error))?;
-        let certificate =
-            CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| unusable(&ca_file)(&error))?;
-        let secret = read_secret(&secret_file)?;
-        if secret.len() < SECRET_BYTES {
-            return Err(unusable(&secret_file)(&"it is too short"));
-        }
-        Ok(Self { issuer, certificate, secret, ca_file })
+        let folder::Opened { keys, secret, ca_file } = folder::open(folder, now)?;
+        let inner = Inner::new(&keys, 0)
+            .map_err(|error| Error::Unusable { path: ca_file.clone(), reason: error.to_string() })?;
+        let trust = TrustDomain::default();
+        Ok(Self { trust, policy: Policy::default(), inner: RwLock::new(inner.into()), secret, ca_file })
     }
 
-    /// The file with the authority's certificate, for those that trust it.
+    /// The authority of a cluster, from key material. It knows no join tokens: its secret for them is made here and told to nobody.
+    pub fn from_keys(keys: &Keys, trust: TrustDomain, policy: Policy) -> Result<Self, Error> {
+        let inner = RwLock::new(Inner::new(keys, 0)?.into());
+        Ok(Self { trust, policy, inner, secret: folder::random()?, ca_file: PathBuf::new() })
+    }
+
+    /// Signs and trusts as `keys` say from now on. What was signed before stays what it is.
+    pub fn replace(&self, keys: &Keys) -> Result<(), Error> {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        *inner = Inner::new(keys, inner.generation + 1)?.into();
+        Ok(())
+    }
+
+    fn inner(&self) -> Arc<Inner> {
+        Arc::clone(&self.inner.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Counts the times that the keys were replaced.
+    pub fn generation(&self) -> u64 {
+        self.inner().generation
+    }
+
+    /// The file with the authority's certificate, for those that trust it; empty for the authority of a cluster.
     pub fn ca_file(&self) -> &Path {
         &self.ca_file
     }
 
-    /// The authority's certificate.
-    pub fn certificate(&self) -> &CertificateDer<'static> {
-        &self.certificate
+    /// The certificate that signs now.
+    pub fn certificate(&self) -> CertificateDer<'static> {
+        self.inner().certificate.clone()
+    }
+
+    /// Every certificate that is to be trusted now, the one that signs first.
+    pub fn bundle(&self) -> Vec<CertificateDer<'static>> {
+        self.inner().bundle.clone()
+    }
+
+    /// The trust domain of what it issues.
+    pub fn trust_domain(&self) -> &TrustDomain {
+        &self.trust
+    }
+
+    /// How long what it signs is valid.
+    pub fn leaf_life(&self) -> Duration {
+        self.policy.leaf
     }
 
     /// The token that proves a subject.
@@ -175,31 +225,52 @@ impl Authority {
 
     /// Issues a certificate for the key of a PKCS#10 request.
     pub fn issue(&self, subject: &str, request: &[u8], now: Timestamp) -> Result<Issued, Error> {
+        self.issue_to_pod(subject, None, request, now)
+    }
+
+    /// The same, for a pod, whose UID the certificate then names.
+    pub fn issue_to_pod(
+        &self,
+        subject: &str,
+        pod_uid: Option<&str>,
+        request: &[u8],
+        now: Timestamp,
+    ) -> Result<Issued, Error> {
         let request = CertificateSigningRequestDer::from(request);
         let request = CertificateSigningRequestParams::from_der(&request).map_err(Error::Request)?;
-        self.sign(subject, &request.public_key, now)
+        self.sign(subject, pod_uid, &request.public_key, now)
     }
 
     /// A new key with its certificate, for the operator itself.
     pub fn own(&self, now: Timestamp) -> Result<(Issued, PrivateKeyDer<'static>), Error> {
         let key = KeyPair::generate().map_err(issuing(OPERATOR))?;
-        let issued = self.sign(OPERATOR, &key, now)?;
+        let issued = self.sign(OPERATOR, None, &key, now)?;
         Ok((issued, PrivateKeyDer::Pkcs8(key.serialize_der().into())))
     }
 
-    fn sign(&self, subject: &str, key: &impl PublicKeyData, now: Timestamp) -> Result<Issued, Error> {
-        let not_after = now.plus(LEAF_LIFE);
+    fn sign(
+        &self,
+        subject: &str,
+        pod_uid: Option<&str>,
+        key: &impl PublicKeyData,
+        now: Timestamp,
+    ) -> Result<Issued, Error> {
+        let inner = self.inner();
+        let not_after = now.plus(self.policy.leaf);
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, subject);
-        let uri = format!("{SPIFFE_PREFIX}{subject}").try_into().map_err(issuing(subject))?;
+        if let Some(uid) = pod_uid {
+            params.distinguished_name.push(DnType::CustomDnType(POD_UID.to_vec()), uid);
+        }
+        let uri = self.trust.id(subject).try_into().map_err(issuing(subject))?;
         params.subject_alt_names = vec![SanType::URI(uri)];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.not_before = clock::system_time(now.minus(SKEW)).into();
         params.not_after = clock::system_time(not_after).into();
-        let leaf = params.signed_by(key, &self.issuer).map_err(issuing(subject))?;
-        Ok(Issued { chain: vec![leaf.der().clone(), self.certificate.clone()], not_after })
+        let leaf = params.signed_by(key, &inner.issuer).map_err(issuing(subject))?;
+        Ok(Issued { chain: vec![leaf.der().clone(), inner.certificate.clone()], not_after })
     }
 
     #[allow(clippy::expect_used, reason = "HMAC takes keys of any length")]
@@ -210,57 +281,24 @@ impl Authority {
     }
 }
 
+impl Inner {
+    fn new(keys: &Keys, generation: u64) -> Result<Self, Error> {
+        let key = KeyPair::from_pem(&keys.current.key).map_err(unusable("ca.key"))?;
+        let pem = &keys.current.certificate;
+        let issuer = Issuer::from_ca_cert_pem(pem, key).map_err(unusable("ca.crt"))?;
+        let bundle = CertificateDer::pem_slice_iter(keys.bundle().as_bytes())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(unusable("ca.crt"))?;
+        let certificate = bundle.first().cloned().ok_or_else(|| unusable("ca.crt")("there is none"))?;
+        Ok(Self { issuer, certificate, bundle, generation })
+    }
+}
+
+fn unusable<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> Error {
+    move |error| Error::Material { what, reason: error.to_string() }
+}
+
 fn issuing(subject: &str) -> impl Fn(rcgen::Error) -> Error {
     let subject = subject.to_owned();
     move |source| Error::Issue { subject: subject.clone(), source }
-}
-
-/// The certificate comes last: an authority that was half made when the machine went down is made again.
-fn create(
-    folder: &Path,
-    ca_file: &Path,
-    key_file: &Path,
-    secret_file: &Path,
-    now: Timestamp,
-) -> Result<(), Error> {
-    let file = |path: &Path| {
-        let path = path.to_owned();
-        move |source| Error::File { path, source }
-    };
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(file(folder))?;
-    let key = KeyPair::generate().map_err(issuing("the authority"))?;
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "Kontrol local authority");
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.not_before = clock::system_time(now.minus(SKEW)).into();
-    params.not_after = clock::system_time(now.plus(AUTHORITY_LIFE)).into();
-    let certificate = params.self_signed(&key).map_err(issuing("the authority"))?;
-    let mut secret = [0; SECRET_BYTES];
-    let random = Path::new("/dev/urandom");
-    fs::File::open(random).and_then(|mut source| source.read_exact(&mut secret)).map_err(file(random))?;
-    write_secret(key_file, key.serialize_pem().as_bytes()).map_err(file(key_file))?;
-    write_secret(secret_file, &secret).map_err(file(secret_file))?;
-    write_secret(ca_file, certificate.pem().as_bytes()).map_err(file(ca_file))
-}
-
-/// Writes a file that only the user can read, whole or not at all.
-pub(crate) fn write_secret(path: &Path, content: &[u8]) -> io::Result<()> {
-    let partial = path.with_extension("partial");
-    match fs::remove_file(&partial) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&partial, path)
-}
-
-fn read_secret(path: &Path) -> Result<Vec<u8>, Error> {
-    let file = |source| Error::File { path: path.to_owned(), source };
-    if fs::metadata(path).map_err(file)?.mode() & 0o077 != 0 {
-        return Err(Error::Exposed(path.to_owned()));
-    }
-    fs::read(path).map_err(file)
 }

@@ -1,17 +1,19 @@
 //! The operator's gRPC server: `Control` for sidecars and the hub, `Identity` for those that have no certificate yet.
 //!
 //! ```text
-//!   sidecar ── Identity.Issue, TLS of one side, join token ──► Authority
+//!   sidecar ── Identity.Issue, TLS of one side, token ──► Proof ──► Authority
 //!   sidecar ══ Control.Session, mTLS ══► Event ──► the world
 //!           ◄═ configuration, drain ═══ Session
 //! ```
 //!
-//! Invariants: one listener on loopback; `Control` is served only to a verified certificate, and only to the subject that it names; a
+//! Invariants: `Control` is served only to a verified certificate, and only to the subject that it names; a
 //! session ends when its certificate does. What a session is told is the newest configuration: one that cannot keep up is ended and
 //! gets it when it comes back.
 
+mod figures;
 mod identity;
 mod listener;
+mod proof;
 mod session;
 mod status;
 
@@ -25,26 +27,47 @@ use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::authority::Authority;
+pub use figures::Figures;
 pub use listener::Error;
+pub use proof::{AUDIENCE, Pod, Pods, Proof, Reason, Refusal, Review, judge};
 pub use session::{Event, Session, SessionId, Upward};
 pub(crate) use status::status;
 
 /// Decides whether a subject may have a certificate: the world knows its instances.
 pub type Known = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
+/// What a server serves with.
+pub struct Serving {
+    /// Signs, and says who is trusted.
+    pub authority: Arc<Authority>,
+    /// How a process proves who it is.
+    pub proof: Proof,
+    /// Which subjects may have a certificate now.
+    pub known: Known,
+    /// What sessions say goes here.
+    pub events: mpsc::Sender<Event>,
+}
+
+impl std::fmt::Debug for Serving {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Serving").field("proof", &self.proof).finish_non_exhaustive()
+    }
+}
+
 /// The server, listening.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    figures: Arc<Figures>,
 }
 
 impl Server {
-    /// Listens on a free port of the loopback.
-    pub async fn bind() -> Result<Self, Error> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(Error::Listen)?;
+    /// Listens on `address`, such as a free port of the loopback, `127.0.0.1:0`.
+    pub async fn bind(address: impl tokio::net::ToSocketAddrs) -> Result<Self, Error> {
+        let listener = TcpListener::bind(address).await.map_err(Error::Listen)?;
         let address = listener.local_addr().map_err(Error::Listen)?;
-        Ok(Self { listener, address })
+        Ok(Self { listener, address, figures: Arc::default() })
     }
 
     /// Where it listens.
@@ -52,23 +75,25 @@ impl Server {
         self.address
     }
 
-    /// Serves until `stop`; what sessions say goes to `events`.
-    pub async fn run(
-        self,
-        authority: Arc<Authority>,
-        known: Known,
-        events: mpsc::Sender<Event>,
-        stop: CancellationToken,
-    ) -> Result<(), Error> {
+    /// What it counts.
+    pub fn figures(&self) -> Arc<Figures> {
+        Arc::clone(&self.figures)
+    }
+
+    /// Serves until `stop`, which ends every session.
+    pub async fn run(self, serving: Serving, stop: CancellationToken) -> Result<(), Error> {
+        let Serving { authority, proof, known, events } = serving;
+        let Self { listener, figures, .. } = self;
         let (accepted, incoming) = mpsc::channel(16);
-        let handshakes = listener::accept(self.listener, Arc::clone(&authority), accepted, stop.clone());
-        let sessions = session::Sessions::new(events, stop.clone());
+        let door = listener::Door { authority: Arc::clone(&authority), figures: Arc::clone(&figures) };
+        let handshakes = listener::accept(listener, door, accepted, stop.clone());
+        let sessions = session::Sessions::new(events, Arc::clone(&figures), stop.clone());
         let server = tonic::transport::Server::builder()
             .initial_stream_window_size(1 << 20)
             .initial_connection_window_size(1 << 20)
             .http2_keepalive_interval(Some(std::time::Duration::from_secs(10)))
             .add_service(ControlServer::new(sessions))
-            .add_service(IdentityServer::new(identity::Issuing::new(authority, known)))
+            .add_service(IdentityServer::new(identity::Issuing { authority, known, proof, figures }))
             .serve_with_incoming_shutdown(
                 tokio_stream::wrappers::ReceiverStream::new(incoming),
                 stop.cancelled_owned(),

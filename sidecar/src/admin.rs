@@ -1,4 +1,9 @@
-//! The admin address: `/metrics`, `/healthz` and `/readyz`, for machines that watch. Loopback only, without secrets, and not for web pages.
+//! The admin address: `/metrics`, `/healthz` and `/readyz`, for machines that watch; nothing else, and no secrets. On loopback it is not for web
+//! pages. In a pod it listens on all addresses, for the kubelet and for Prometheus, who name the pod's address as the host.
+//!
+//! `/healthz` answers as soon as the doors are bound, and for as long as the thread that does all the work turns. `/readyz` answers 200 when what a
+//! widget asks at the doors can be done: there is a configuration (the operator's, or the one kept from before) and a certificate, and
+//! no drain.
 //!
 //! It is served by the thread that does all the work, so that an answer proves that this thread still turns.
 
@@ -67,14 +72,14 @@ fn named<const N: usize>(conditions: [(&'static str, bool); N]) -> Vec<&'static 
     conditions.into_iter().filter(|(_, holds)| *holds).map(|(name, _)| name).collect()
 }
 
-/// The admin pages as a tower service.
-pub fn router(watched: impl Watched) -> Router {
-    Router::new()
+/// The admin pages as a tower service, for programs of this machine where `local`.
+pub fn router(watched: impl Watched, local: bool) -> Router {
+    let pages = Router::new()
         .route("/metrics", get(page))
         .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .layer(middleware::from_fn(guard::programs_only))
-        .with_state(Arc::new(watched) as Arc<dyn Watched>)
+        .route("/readyz", get(ready));
+    let pages = if local { pages.layer(middleware::from_fn(guard::programs_only)) } else { pages };
+    pages.with_state(Arc::new(watched) as Arc<dyn Watched>)
 }
 
 /// Serves the pages until `drained`.
@@ -83,7 +88,8 @@ pub async fn serve(
     listener: TcpListener,
     drained: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    axum::serve(listener, router(watched)).with_graceful_shutdown(drained).await
+    let local = listener.local_addr()?.ip().is_loopback();
+    axum::serve(listener, router(watched, local)).with_graceful_shutdown(drained).await
 }
 
 async fn page(State(watched): State<Arc<dyn Watched>>) -> Response {
@@ -129,7 +135,7 @@ mod tests {
 
     async fn get(pending: &[&'static str], path: &str) -> (u16, String) {
         let request = axum::http::Request::get(path).body(Body::empty()).unwrap();
-        let response = router(Thing(pending.to_vec())).call(request).await.unwrap();
+        let response = router(Thing(pending.to_vec()), true).call(request).await.unwrap();
         let status = response.status().as_u16();
         let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
         (status, String::from_utf8(body.to_vec()).unwrap())
@@ -150,5 +156,16 @@ mod tests {
     async fn health_and_metrics_are_plain_pages() {
         assert_eq!(get(&["configuration"], "/healthz").await, (200, "ok\n".to_owned()));
         assert_eq!(get(&[], "/metrics").await, (200, "kontrol_thing 1\n".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn in_a_pod_the_host_is_the_pods_address() {
+        let status = async |local: bool| {
+            let request =
+                axum::http::Request::get("http://10.0.0.7:7413/healthz").header("host", "10.0.0.7:7413");
+            let response = router(Thing(Vec::new()), local).call(request.body(Body::empty()).unwrap()).await;
+            response.unwrap().status().as_u16()
+        };
+        assert_eq!((status(false).await, status(true).await), (200, 403));
     }
 }

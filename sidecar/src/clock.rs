@@ -24,6 +24,12 @@ pub fn since_boot() -> Duration {
     clock_gettime(ClockId::Boottime).try_into().unwrap_or_default()
 }
 
+/// Somewhere between two lengths of time, drawn anew each time, so that many that failed together do not come back together.
+pub fn jitter(least: Duration, most: Duration) -> Duration {
+    let drawn = u32::try_from(uuid::Uuid::new_v4().as_u128() & 0xffff_ffff).unwrap_or(u32::MAX);
+    least + most.saturating_sub(least).mul_f64(f64::from(drawn) / f64::from(u32::MAX))
+}
+
 /// Turns points of the monotonic clock into what the rules of `kontrol-core` compare and subtract.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin(Instant);

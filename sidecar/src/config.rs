@@ -36,12 +36,16 @@ pub struct Config {
     pub routes: Vec<v1::RouteConfig>,
     /// The hub's address.
     pub hub: Option<String>,
+    /// The subject of its certificate; none: `hub`.
+    pub hub_subject: Option<String>,
     /// How its health is known.
     pub health: Option<HealthPolicy>,
     /// The widget's own server, `host:port`.
     pub endpoint: Option<String>,
     /// Rules of its calls.
     pub resilience: Resilience,
+    /// What the shim may do by itself; none: nothing new.
+    pub grant: Option<v1::RestartGrant>,
 }
 
 /// One subscription of the widget.
@@ -130,6 +134,8 @@ impl From<v1::SidecarConfig> for Config {
             topics: wire.topics.into_iter().map(|topic| (topic.name.clone(), Topic::from(topic))).collect(),
             routes: wire.routes,
             hub: some(wire.hub),
+            hub_subject: some(wire.hub_subject),
+            grant: wire.grant,
             health: wire.health.map(HealthPolicy::from),
             endpoint: some(wire.endpoint),
             resilience: wire.resilience.map(resilience).unwrap_or_default(),

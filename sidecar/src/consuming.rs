@@ -55,15 +55,15 @@ impl Consuming {
     }
 
     /// Delivers for as long as it is polled, until the sidecar drains. What is consumed differently after a change starts over, and all of it
-    /// with each incarnation and address; the rest goes on.
+    /// with each process and address; the rest goes on.
     pub async fn run(self) {
-        let (mut changes, mut incarnations) = (self.shared.changes(), self.shared.incarnation());
+        let (mut changes, mut lives) = (self.shared.changes(), self.shared.lives());
         let mut draining = self.shared.draining();
         let mut kept: Vec<Kept> = Vec::new();
         let mut of = (None, 0);
         loop {
             let config = self.shared.config();
-            let now = (config.endpoint.clone(), config.incarnation);
+            let now = (config.endpoint.clone(), *lives.borrow_and_update());
             let same = std::mem::replace(&mut of, now.clone()) == now;
             let (going, stopped): (Vec<_>, Vec<_>) =
                 std::mem::take(&mut kept).into_iter().partition(|kept| {
@@ -82,7 +82,7 @@ impl Consuming {
                 }
             }
             tokio::select! {
-                changed = incarnations.changed() => if changed.is_err() { return },
+                changed = lives.changed() => if changed.is_err() { return },
                 changed = changes.changed() => if changed.is_err() { return },
                 () = async { drop(draining.wait_for(Option::is_some).await) } => return,
             }

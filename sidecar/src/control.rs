@@ -2,8 +2,9 @@
 
 mod signals;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
+use futures::{FutureExt, future::BoxFuture};
 use kontrol_core::code::Code;
 use kontrol_proto::v1::{self, control_client::ControlClient, session_request, session_response};
 use tokio::{
@@ -11,6 +12,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
 
 use crate::{
     clock,
@@ -20,13 +22,15 @@ use crate::{
     peers::Peers,
     service::Error,
     shared::{Count, Shared},
+    wrapped::Wrapped,
 };
 
 /// The least time between two signals, and the longest.
 const PACE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// The least time before a signal that the operator waits for: a start in order waits for each verdict on health.
 const URGENT: Duration = Duration::from_millis(2);
-/// The first and the longest pause between sessions.
+/// The first and the longest pause between sessions. Each is drawn anew below its bound (full jitter): where an operator ends, all its sidecars
+/// come back to the next one, and not at the same moment.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 /// One side of the control session: a sidecar, or the hub.
@@ -59,59 +63,98 @@ pub async fn run<R: Role>(role: Arc<R>, address: String, mut identity: Identity)
     loop {
         let Some(tls) = identity.ready().await else { return };
         let began = clock::now();
-        let ended = session(&*role, &address, &tls, &mut identity).await;
+        let Err(error) = keep(&*role, &address, &tls, &mut identity).await;
         if began.elapsed() > PAUSE.1 {
             pause = PAUSE.0;
         }
-        if let Err(error) = ended {
-            if pause == PAUSE.0 {
-                tracing::warn!(operator = address, code = %error.code, %error, "no session with the operator");
-            }
-            sleep(pause).await;
-            pause = (pause * 2).min(PAUSE.1);
+        if pause == PAUSE.0 {
+            tracing::warn!(operator = address, code = %error.code, %error, "no session with the operator");
         }
+        sleep(clock::jitter(Duration::ZERO, pause)).await;
+        pause = (pause * 2).min(PAUSE.1);
     }
 }
 
-async fn session<R: Role>(role: &R, address: &str, tls: &Tls, identity: &mut Identity) -> Result<(), Error> {
-    let lost = |status: &tonic::Status| {
-        Error::new(
-            Code::ControlUnavailable,
-            address,
-            format!("the session with {address} ended: {}", status.message()),
-        )
-    };
-    let channel = connect_control(address, tls.control()).await?;
+/// A session that is open.
+struct Open {
+    requests: mpsc::Sender<v1::SessionRequest>,
+    incoming: Streaming<v1::SessionResponse>,
+}
+
+const fn request(message: session_request::Message) -> v1::SessionRequest {
+    v1::SessionRequest { message: Some(message) }
+}
+
+fn lost(address: &str, why: &str) -> Error {
+    Error::new(Code::ControlUnavailable, address, format!("the session with {address} ended{why}"))
+}
+
+async fn open<R: Role>(role: &R, address: &str, tls: &Tls) -> Result<Open, Error> {
+    let channel = connect_control(address, tls.control(), tls.trust()).await?;
     let (requests, outgoing) = mpsc::channel(16);
-    let send = |message| v1::SessionRequest { message: Some(message) };
-    let gone = || Error::new(Code::ControlUnavailable, address, format!("the session with {address} ended"));
-    requests.send(send(session_request::Message::Hello(role.hello()))).await.map_err(|_| gone())?;
+    let hello = request(session_request::Message::Hello(role.hello()));
+    requests.send(hello).await.map_err(|_| lost(address, ""))?;
     let mut client = ControlClient::new(channel);
-    let mut incoming =
-        client.session(ReceiverStream::new(outgoing)).await.map_err(|status| lost(&status))?.into_inner();
+    let opened = client.session(ReceiverStream::new(outgoing)).await;
+    let incoming = opened.map_err(|status| lost(address, &format!(": {}", status.message())))?.into_inner();
+    Ok(Open { requests, incoming })
+}
+
+/// Keeps a session until it is lost. With a new certificate another one is opened beside it, which then takes its place: the operator
+/// is never without one.
+async fn keep<R: Role>(
+    role: &R,
+    address: &str,
+    tls: &Tls,
+    identity: &mut Identity,
+) -> Result<Infallible, Error> {
+    let mut session = open(role, address, tls).await?;
     role.connected(true);
     let _connected = Connected(role);
     tracing::info!(operator = address, "session with the operator");
     // What is seen at the start is worth telling at once.
     let (mut last, mut pace) = (None::<Instant>, PACE.0);
+    let mut successor: Option<BoxFuture<'_, Result<Open, Error>>> = None;
     loop {
         let due = last.map_or_else(clock::now, |last| last + pace);
+        let gone = |_| lost(address, "");
         tokio::select! {
-            message = incoming.message() => match message.map_err(|status| lost(&status))? {
-                None => return Err(gone()),
-                Some(message) => if let Some(message) = message.message
-                    && let Some(answer) = role.take(message).await
-                {
-                    requests.send(send(answer)).await.map_err(|_| gone())?;
-                },
-            },
+            message = session.incoming.message() => {
+                match message.map_err(|status| lost(address, &format!(": {}", status.message())))? {
+                    None => return Err(lost(address, "")),
+                    Some(message) => if let Some(message) = message.message
+                        && let Some(answer) = role.take(message).await
+                    {
+                        session.requests.send(request(answer)).await.map_err(gone)?;
+                    },
+                }
+            }
             () = role.alarmed(), if pace > URGENT => pace = URGENT,
             () = role.touched(), if pace > PACE.0 => pace = PACE.0,
             () = sleep_until(due) => {
                 (last, pace) = (Some(clock::now()), PACE.1);
-                requests.send(send(role.signals())).await.map_err(|_| gone())?;
+                session.requests.send(request(role.signals())).await.map_err(gone)?;
             }
-            () = identity.renewed() => return Ok(()),
+            () = identity.renewed() => {
+                let Some(tls) = identity.current() else { continue };
+                successor = Some(async move { open(role, address, &tls).await }.boxed());
+            }
+            opened = async {
+                match &mut successor {
+                    Some(opening) => opening.await,
+                    None => std::future::pending().await,
+                }
+            } => {
+                successor = None;
+                match opened {
+                    Ok(opened) => {
+                        (session, last, pace) = (opened, None, PACE.0);
+                        tracing::info!(operator = address, "session with the operator, with the new certificate");
+                    }
+                    // The old session goes on until its certificate ends; the next one is made with the new one then.
+                    Err(error) => tracing::warn!(operator = address, code = %error.code, %error, "no session with the new certificate yet"),
+                }
+            }
         }
     }
 }
@@ -137,6 +180,30 @@ pub struct SidecarRole {
     pub store: Store,
     /// Where it listens.
     pub addresses: Addresses,
+    /// Where it runs.
+    pub place: Place,
+    /// The shim of a wrapped container.
+    pub shim: Arc<Wrapped>,
+}
+
+/// The pod and the node that a process runs in; empty in a local world.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    /// The node.
+    pub node: String,
+    /// The pod's name.
+    pub pod: String,
+    /// The pod's UID.
+    pub pod_uid: String,
+}
+
+impl Place {
+    /// A first message with all that the place says.
+    pub fn hello(&self, subject: String) -> v1::Hello {
+        let Self { node, pod, pod_uid } = self.clone();
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        v1::Hello { subject, pid: std::process::id(), node, pod, pod_uid, version, ..v1::Hello::default() }
+    }
 }
 
 /// Where a sidecar listens.
@@ -178,8 +245,8 @@ impl Role for SidecarRole {
     fn hello(&self) -> v1::Hello {
         let Addresses { peer, grpc, http, admin, socket } = self.addresses.clone();
         let incarnation = *self.shared.incarnation().borrow();
-        let subject = self.shared.subject.clone();
-        v1::Hello { subject, pid: std::process::id(), incarnation, peer, grpc, http, admin, socket }
+        let hello = self.place.hello(self.shared.subject.clone());
+        v1::Hello { incarnation, peer, grpc, http, admin, socket, ..hello }
     }
 
     async fn take(&self, message: session_response::Message) -> Option<session_request::Message> {
@@ -193,7 +260,7 @@ impl Role for SidecarRole {
     }
 
     fn signals(&self) -> session_request::Message {
-        session_request::Message::Signals(signals::of(&self.shared, &self.health, &self.peers))
+        session_request::Message::Signals(signals::of(&self.shared, &self.health, &self.peers, &self.shim))
     }
 
     async fn touched(&self) {
@@ -228,6 +295,8 @@ mod tests {
             peers: Peers::new(Arc::clone(&shared)),
             store: Store::new(folder.path().to_owned()).unwrap(),
             addresses: Addresses::default(),
+            place: Place::default(),
+            shim: Wrapped::new(Arc::clone(&shared)),
             shared,
         };
         let config = |version, incarnation| {

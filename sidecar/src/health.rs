@@ -102,10 +102,10 @@ impl Health {
         Seen { health, hung, message: state.message.clone(), load: state.load.clone() }
     }
 
-    /// Follows incarnations, counts silence and probes, for as long as it is polled.
+    /// Follows the widget from process to process, counts silence and probes, for as long as it is polled.
     pub async fn run(self: Arc<Self>) {
         let mut changes = self.shared.changes();
-        let mut incarnations = self.shared.incarnation();
+        let mut lives = self.shared.lives();
         loop {
             let policy = self.shared.config().health.clone();
             let watch = async {
@@ -118,7 +118,7 @@ impl Health {
                 }
             };
             tokio::select! {
-                changed = incarnations.changed() => {
+                changed = lives.changed() => {
                     if changed.is_err() {
                         return;
                     }
@@ -138,7 +138,7 @@ impl Health {
         }
     }
 
-    /// A new incarnation, or a new rule: what was known is over.
+    /// A new process, or a new rule: what was known is over.
     fn restart(&self) {
         let timeout = self.shared.config().health.as_ref().map(|policy| policy.timeout);
         let mut state = self.lock();

@@ -69,6 +69,7 @@ impl Time {
 #[derive(Debug)]
 pub struct HubDoor {
     folder: PathBuf,
+    subject: String,
     open: OnceLock<(Hub, Time)>,
     fences: ArcSwap<HashMap<String, u64>>,
     changed: watch::Sender<u64>,
@@ -97,10 +98,12 @@ pub struct HubStats {
 }
 
 impl HubDoor {
-    /// A door over the log in `folder`, which is opened with the first configuration. What ends the process is sent to `fatal`.
-    pub fn new(folder: PathBuf, fatal: mpsc::Sender<Error>) -> Arc<Self> {
+    /// The door of the hub `subject` over the log in `folder`, which is opened with the first configuration. What ends the process is sent
+    /// to `fatal`.
+    pub fn new(folder: PathBuf, subject: String, fatal: mpsc::Sender<Error>) -> Arc<Self> {
         Arc::new(Self {
             folder,
+            subject,
             open: OnceLock::new(),
             fences: ArcSwap::default(),
             changed: watch::Sender::new(0),
@@ -110,6 +113,11 @@ impl HubDoor {
             tasks: TaskTracker::new(),
             stats: Arc::default(),
         })
+    }
+
+    /// The subject of its certificate.
+    pub fn subject(&self) -> &str {
+        &self.subject
     }
 
     /// The hub, once it is open.
@@ -278,7 +286,7 @@ impl Accept for HubDoor {
     type Inbound = FromSidecar;
 
     fn hello(&self) -> v1::LinkHello {
-        v1::LinkHello { subject: crate::identity::spiffe::HUB.to_owned(), incarnation: 0, version: 1 }
+        v1::LinkHello { subject: self.subject.clone(), incarnation: 0, version: 1 }
     }
 
     fn fence(&self, subject: &str) -> u64 {

@@ -1,7 +1,8 @@
 //! Who this process is: a key that never leaves it, a certificate of the operator's authority, and what TLS needs of both.
 //!
 //! ```text
-//!   join token ──Identity.Issue──► operator ──chain──► Tls (swapped whole, two thirds through each certificate's life)
+//!   token ──Identity.Issue──► operator ──chain, authorities──► Tls (swapped whole, two thirds through each certificate's life,
+//!   file of authorities, looked at each 10 s ───────────────────┘   and when the authorities change)
 //! ```
 //!
 //! Invariants: nothing of the key is written anywhere; a renewal changes nothing for connections that are open, which end when the
@@ -11,14 +12,20 @@ mod issue;
 pub mod spiffe;
 mod tls;
 
-pub use issue::{Issuer, connect_control};
+pub use issue::{Issuer, Token, connect_control};
 pub use tls::{Material, Tls, authorities};
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
-use crate::clock;
+use crate::{clock, service::Error};
+
+/// How often the file of authorities is looked at. The kubelet needs a minute to bring a change into a pod, and a rotation waits for hours.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// Pauses between attempts to get a certificate.
 const RETRY: [Duration; 5] = [
@@ -63,14 +70,12 @@ impl Identity {
 pub async fn run(issuer: Issuer, sender: watch::Sender<Option<Arc<Tls>>>) {
     let mut failures = 0_usize;
     loop {
-        match issuer.issue().await {
-            Ok(tls) => {
+        match issue(&issuer, &sender).await {
+            Ok((material, life)) => {
                 failures = 0;
-                let life = tls.not_after().saturating_sub(clock::unix_micros() / 1_000_000);
-                tracing::info!(subject = tls.subject(), expires_in_s = life, "certificate issued");
-                sender.send_replace(Some(Arc::new(tls)));
                 let renew = u64::try_from(life.max(3)).unwrap_or(3) * 2 / 3;
-                sleep(Duration::from_secs(renew)).await;
+                // It ends only by its time.
+                drop(timeout(Duration::from_secs(renew), follow(&issuer, &sender, material)).await);
             }
             Err(error) => {
                 let pause = RETRY[failures.min(RETRY.len() - 1)];
@@ -78,8 +83,43 @@ pub async fn run(issuer: Issuer, sender: watch::Sender<Option<Arc<Tls>>>) {
                     tracing::warn!(code = %error.code, %error, "no certificate yet");
                 }
                 failures += 1;
-                sleep(pause).await;
+                sleep(clock::jitter(pause / 2, pause)).await;
             }
         }
+    }
+}
+
+async fn issue(issuer: &Issuer, sender: &watch::Sender<Option<Arc<Tls>>>) -> Result<(Material, i64), Error> {
+    let material = issuer.issue().await?;
+    let tls = Tls::new(&material, issuer.trust.clone())?;
+    let life = tls.not_after().saturating_sub(clock::unix_micros() / 1_000_000);
+    tracing::info!(subject = tls.subject(), expires_in_s = life, "certificate issued");
+    sender.send_replace(Some(Arc::new(tls)));
+    Ok((material, life))
+}
+
+/// Trusts what the file of authorities names besides what came with the certificate, as it changes.
+async fn follow(issuer: &Issuer, sender: &watch::Sender<Option<Arc<Tls>>>, mut material: Material) {
+    let issued = material.authorities.clone();
+    loop {
+        let mut trusted = issued.clone();
+        match issuer.authorities() {
+            Ok(named) => trusted.extend(named.into_iter().filter(|named| !issued.contains(named))),
+            Err(error) => tracing::debug!(%error, "the authorities are those that came with the certificate"),
+        }
+        if trusted != material.authorities {
+            material.authorities = trusted;
+            match Tls::new(&material, issuer.trust.clone()) {
+                Ok(tls) => {
+                    tracing::info!(
+                        authorities = material.authorities.len(),
+                        "the trusted authorities have changed"
+                    );
+                    sender.send_replace(Some(Arc::new(tls)));
+                }
+                Err(error) => tracing::warn!(code = %error.code, %error, "the authorities cannot be used"),
+            }
+        }
+        sleep(LOOK).await;
     }
 }

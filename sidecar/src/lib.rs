@@ -32,3 +32,4 @@ pub mod service;
 pub mod serving;
 pub mod shared;
 pub mod sidecar;
+pub mod wrapped;

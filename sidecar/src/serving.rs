@@ -87,10 +87,10 @@ impl Serving {
 
     /// Ends every session when the widget is replaced, and tells sessions of a drain, for as long as it is polled.
     pub async fn run(self: Arc<Self>) {
-        let (mut incarnations, mut draining) = (self.shared.incarnation(), self.shared.draining());
+        let (mut lives, mut draining) = (self.shared.lives(), self.shared.draining());
         loop {
             tokio::select! {
-                changed = incarnations.changed() => match changed {
+                changed = lives.changed() => match changed {
                     Ok(()) => self.lock().clear(),
                     Err(_) => return,
                 },

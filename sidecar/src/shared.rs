@@ -38,6 +38,7 @@ pub struct Shared {
     config: ArcSwap<Config>,
     changed: watch::Sender<u64>,
     incarnation: watch::Sender<u64>,
+    lives: watch::Sender<u64>,
     draining: watch::Sender<Option<Duration>>,
     touched: Notify,
     alarmed: Notify,
@@ -59,6 +60,7 @@ impl Shared {
             config: ArcSwap::default(),
             changed: watch::Sender::new(0),
             incarnation: watch::Sender::new(0),
+            lives: watch::Sender::new(0),
             draining: watch::Sender::new(None),
             touched: Notify::new(),
             alarmed: Notify::new(),
@@ -85,8 +87,30 @@ impl Shared {
         }
         self.config.store(Arc::new(config));
         self.changed.send_replace(version);
-        self.incarnation.send_if_modified(|current| std::mem::replace(current, incarnation) != incarnation);
+        let another = |current: &mut u64| std::mem::replace(current, incarnation) != incarnation;
+        if self.incarnation.send_if_modified(another) {
+            self.replaced();
+        }
         true
+    }
+
+    /// Sets the incarnation that this sidecar begins with, where it was told one at its start.
+    pub fn begin(&self, incarnation: u64) {
+        self.incarnation.send_if_modified(|current| {
+            let higher = incarnation > *current;
+            *current = incarnation.max(*current);
+            higher
+        });
+    }
+
+    /// Says that the widget's process was replaced in place: what its doors hold open belongs to a process that is gone.
+    pub fn replaced(&self) {
+        self.lives.send_modify(|count| *count += 1);
+    }
+
+    /// Tells of each new process of the widget: of a new incarnation, or of the same one after a restart in place.
+    pub fn lives(&self) -> watch::Receiver<u64> {
+        self.lives.subscribe()
     }
 
     /// Tells of each new configuration, with its version.

@@ -3,7 +3,7 @@
 use std::{future::Future, io, path::PathBuf, sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use kontrol_core::id::InstanceId;
+use kontrol_core::{id::InstanceId, trust::TrustDomain};
 use tokio::{
     net::{TcpListener, UnixListener},
     time::{sleep, timeout},
@@ -16,16 +16,17 @@ use crate::{
     clock,
     config::Store,
     consuming::Consuming,
-    control::{self, Addresses, SidecarRole},
+    control::{self, Addresses, Place, SidecarRole},
     grpc,
     health::Health,
     http,
-    identity::{self, Identity, Issuer},
+    identity::{self, Identity, Issuer, Token},
     link,
     peers::{PeerDoor, Peers},
     service::{Service, WidgetEndpoint},
     serving::Serving,
     shared::Shared,
+    wrapped::Wrapped,
 };
 
 /// How often a drain looks whether everything has ended.
@@ -46,16 +47,58 @@ pub struct Options {
     pub peer: String,
     /// The address for metrics and health.
     pub admin: String,
-    /// The operator.
-    pub control: String,
-    /// The authority's certificate, PEM.
-    pub ca_file: PathBuf,
-    /// The join token.
-    pub join_token_file: PathBuf,
+    /// The incarnation that it begins with; a configuration never goes below it.
+    pub incarnation: u64,
+    /// How it comes to an identity and a configuration.
+    pub joining: Joining,
+    /// The socket of the shim, in a wrapped container.
+    pub shim: Option<PathBuf>,
     /// Where the last configuration is kept.
     pub state_dir: PathBuf,
     /// How long a drain may take.
     pub grace: Duration,
+}
+
+/// What a sidecar or a hub needs to find the operator and to be known to it.
+#[derive(Clone, Debug)]
+pub struct Joining {
+    /// The operator, `host:port`.
+    pub control: String,
+    /// The certificates of the authority, PEM.
+    pub ca_file: PathBuf,
+    /// What proves who this is.
+    pub token: Token,
+    /// The trust domain.
+    pub trust: TrustDomain,
+    /// The host that others reach this process at, where it is not the one that it listens on.
+    pub advertise: Option<String>,
+    /// Where it runs.
+    pub place: Place,
+}
+
+impl Joining {
+    /// What asks for the certificate of `subject`.
+    pub fn issuer(&self, subject: &str) -> Issuer {
+        Issuer {
+            control: self.control.clone(),
+            subject: subject.to_owned(),
+            trust: self.trust.clone(),
+            ca_file: self.ca_file.clone(),
+            token: self.token.clone(),
+        }
+    }
+
+    /// How others write the address of a listener.
+    pub fn address(&self, listener: &TcpListener) -> io::Result<String> {
+        let bound = listener.local_addr()?;
+        Ok(match &self.advertise {
+            None => bound.to_string(),
+            Some(host) if host.contains(':') && !host.starts_with('[') => {
+                format!("[{host}]:{}", bound.port())
+            }
+            Some(host) => format!("{host}:{}", bound.port()),
+        })
+    }
 }
 
 /// A sidecar whose listeners are bound. Run it.
@@ -95,6 +138,7 @@ impl Sidecar {
         let (sender, identity) = Identity::new();
         let store = Store::new(options.state_dir.clone())?;
         let shared = Arc::new(Shared::new(options.instance.clone(), identity));
+        shared.begin(options.incarnation);
         let bus = Bus::new(Arc::clone(&shared));
         let peers = Peers::new(Arc::clone(&shared));
         let serving = Serving::new(Arc::clone(&shared), Arc::clone(&endpoint));
@@ -115,10 +159,10 @@ impl Sidecar {
             admin: TcpListener::bind(&options.admin).await?,
         };
         let addresses = Addresses {
-            peer: listeners.peer.local_addr()?.to_string(),
+            peer: options.joining.address(&listeners.peer)?,
             grpc: listeners.grpc.local_addr()?.to_string(),
             http: listeners.http.local_addr()?.to_string(),
-            admin: listeners.admin.local_addr()?.to_string(),
+            admin: options.joining.address(&listeners.admin)?,
             socket: options.socket.display().to_string(),
         };
         if let Some(last) = store.load() {
@@ -145,18 +189,17 @@ impl Sidecar {
         let Self { service, addresses, parts, listeners, options, sender } = self;
         let Parts { shared, bus, peers, serving, health, consuming, store } = parts;
         let closing = CancellationToken::new();
-        let issuer = Issuer {
-            control: options.control.clone(),
-            subject: shared.subject.clone(),
-            ca_file: options.ca_file,
-            join_token_file: options.join_token_file,
-        };
+        let issuer = options.joining.issuer(&shared.subject);
+        let Joining { control, place, .. } = options.joining;
+        let shim = Wrapped::new(Arc::clone(&shared));
         let role = Arc::new(SidecarRole {
             shared: Arc::clone(&shared),
             health: Arc::clone(&health),
             peers: Arc::clone(&peers),
             store,
             addresses,
+            place,
+            shim: Arc::clone(&shim),
         });
         let tasks = shared.tasks.clone();
         let until = |future: futures::future::BoxFuture<'static, ()>| {
@@ -169,7 +212,10 @@ impl Sidecar {
             });
         };
         until(identity::run(issuer, sender).boxed());
-        until(control::run(role, options.control, shared.identity.clone()).boxed());
+        until(control::run(role, control, shared.identity.clone()).boxed());
+        if let Some(socket) = options.shim {
+            until(shim.run(socket).boxed());
+        }
         until(Arc::clone(&peers).run().boxed());
         until(Arc::clone(&serving).run().boxed());
         until(Arc::clone(&health).run().boxed());

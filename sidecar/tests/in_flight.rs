@@ -3,6 +3,7 @@
 
 mod support;
 
+use kontrol_core::trust::TrustDomain;
 use kontrol_proto::v1::{
     self, link_settle, session_response::Message, subscribe_request as ask, subscribe_response as tell,
     topics_client::TopicsClient, widget_client::WidgetClient,
@@ -283,7 +284,7 @@ async fn the_hub_says_that_a_lease_has_ended_and_refuses_what_comes_after_it() {
     }
     let (chain, key) = world.operator.authority.issue(INSTANCE);
     let authorities = vec![world.operator.authority.certificate.clone()];
-    let tls = Tls::new(Material { chain, key, authorities }).unwrap();
+    let tls = Tls::new(&Material { chain, key, authorities }, TrustDomain::default()).unwrap();
     let hello = v1::LinkHello { subject: INSTANCE.into(), incarnation: 1, version: 1 };
     let connected = link::connect(&hub.hello.peer, "hub", &tls, hello).await.unwrap();
     let (link, (sender, mut frames)) = (connected.link.clone(), mpsc::unbounded_channel());

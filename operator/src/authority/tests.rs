@@ -1,5 +1,7 @@
 use std::os::unix::fs::PermissionsExt;
 
+use std::fs;
+
 use super::*;
 
 const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
@@ -46,7 +48,8 @@ fn a_certificate_has_the_subjects_name_whatever_the_request_asks() {
     assert!(!names.contains("evil"), "{names}");
     assert!(!leaf.is_ca());
     assert_eq!(issued.not_after, NOW.plus(LEAF_LIFE));
-    let (_, root) = X509Certificate::from_der(authority.certificate()).unwrap();
+    let certificate = authority.certificate();
+    let (_, root) = X509Certificate::from_der(&certificate).unwrap();
     leaf.verify_signature(Some(root.public_key())).unwrap();
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use kontrol_core::{code::Code, time::Timestamp};
+use kontrol_core::{code::Code, time::Timestamp, trust::TrustDomain};
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::ring,
@@ -28,8 +28,9 @@ use tonic::transport::server::Connected;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::{
-    authority::{self, Authority, LEAF_LIFE, SPIFFE_PREFIX},
+    authority::{self, Authority, POD_UID},
     clock,
+    control::{Figures, Reason},
 };
 
 /// A handshake that takes longer is given up.
@@ -39,7 +40,7 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No port to listen on.
-    #[error("the control server cannot listen on the loopback: {0}")]
+    #[error("the control server cannot listen: {0}")]
     Listen(#[source] io::Error),
     /// The authority gave no usable certificate.
     #[error("the control server has no certificate: {0}")]
@@ -67,6 +68,8 @@ impl Error {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Peer {
     pub(super) subject: String,
+    /// The pod that the certificate was issued to.
+    pub(super) pod_uid: Option<String>,
     pub(super) not_after: Timestamp,
 }
 
@@ -105,14 +108,21 @@ impl AsyncWrite for Connection {
     }
 }
 
+/// Who may come in.
+pub(super) struct Door {
+    pub(super) authority: Arc<Authority>,
+    pub(super) figures: Arc<Figures>,
+}
+
 /// Accepts until `stop`. Each handshake is a task of its own, so that one that hangs holds up nobody.
 pub(super) async fn accept(
     listener: TcpListener,
-    authority: Arc<Authority>,
+    door: Door,
     accepted: mpsc::Sender<io::Result<Connection>>,
     stop: CancellationToken,
 ) -> Result<(), Error> {
-    let mut own = Own::new(authority)?;
+    let door = Arc::new(door);
+    let mut own = Own::new(Arc::clone(&door.authority))?;
     let mut handshakes = JoinSet::new();
     loop {
         tokio::select! {
@@ -121,7 +131,7 @@ pub(super) async fn accept(
             result = listener.accept() => match result {
                 Ok((stream, _)) => {
                     let acceptor = TlsAcceptor::from(own.config()?);
-                    handshakes.spawn(handshake(acceptor, stream, accepted.clone()));
+                    handshakes.spawn(handshake(Arc::clone(&door), acceptor, stream, accepted.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -132,23 +142,40 @@ pub(super) async fn accept(
     }
 }
 
-async fn handshake(acceptor: TlsAcceptor, stream: TcpStream, accepted: mpsc::Sender<io::Result<Connection>>) {
+async fn handshake(
+    door: Arc<Door>,
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    accepted: mpsc::Sender<io::Result<Connection>>,
+) {
+    let trust = door.authority.trust_domain();
     let shaken = async {
         stream.set_nodelay(true)?;
         let stream = acceptor.accept(stream).await?;
-        let peer = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(peer).transpose()?;
+        let peer = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let peer = peer.map(|certificate| self::peer(certificate, trust)).transpose()?;
         Ok::<_, io::Error>(Connection { stream, peer })
     };
     match timeout(HANDSHAKE, shaken).await {
         Ok(Ok(connection)) => drop(accepted.send(Ok(connection)).await),
-        Ok(Err(error)) => {
-            tracing::warn!(code = Code::ForeignCertificate.as_str(), %error, "a TLS handshake failed");
+        Ok(Err(error)) if foreign(&error) => {
+            door.figures.refused(Reason::ForeignCertificate);
+            tracing::warn!(code = Code::ForeignCertificate.as_str(), %error, "a certificate was refused");
         }
+        // A client that goes away in the middle, a health check, a port scan.
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => tracing::warn!("a TLS handshake took too long"),
     }
 }
 
-fn peer(certificate: &CertificateDer<'_>) -> io::Result<Peer> {
+/// Whether a handshake failed for the other side's certificate.
+fn foreign(error: &io::Error) -> bool {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    error.kind() == io::ErrorKind::PermissionDenied
+        || matches!(tls, Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented))
+}
+
+fn peer(certificate: &CertificateDer<'_>, trust: &TrustDomain) -> io::Result<Peer> {
     let foreign = |reason: &str| io::Error::new(io::ErrorKind::PermissionDenied, reason.to_owned());
     let (_, certificate) =
         X509Certificate::from_der(certificate).map_err(|_| foreign("the certificate cannot be read"))?;
@@ -157,36 +184,45 @@ fn peer(certificate: &CertificateDer<'_>) -> io::Result<Peer> {
         .iter()
         .flat_map(|names| &names.value.general_names)
         .find_map(|name| match name {
-            GeneralName::URI(uri) => uri.strip_prefix(SPIFFE_PREFIX),
+            GeneralName::URI(uri) => trust.subject(uri),
             _ => None,
         })
         .ok_or_else(|| foreign("the certificate names no SPIFFE ID of this trust domain"))?;
+    let pod_uid = certificate
+        .subject()
+        .iter_attributes()
+        .find(|attribute| attribute.attr_type().iter().is_some_and(|parts| parts.eq(POD_UID)))
+        .and_then(|attribute| attribute.as_str().ok());
     let seconds = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
     Ok(Peer {
         subject: subject.to_owned(),
+        pod_uid: pod_uid.map(str::to_owned),
         not_after: Timestamp::from_micros(seconds.saturating_mul(1_000_000)),
     })
 }
 
-/// The operator's own certificate, renewed two thirds through its life by whoever connects next.
+/// The operator's own certificate, renewed two thirds through its life, and when the authority's keys are others, by whoever connects next.
 struct Own {
     authority: Arc<Authority>,
     config: Arc<ServerConfig>,
     renew_at: Timestamp,
+    generation: u64,
 }
 
 impl Own {
     fn new(authority: Arc<Authority>) -> Result<Self, Error> {
-        let now = clock::now();
+        let (now, generation) = (clock::now(), authority.generation());
         let config = server_config(&authority, now)?;
-        Ok(Self { authority, config, renew_at: now.plus(LEAF_LIFE * 2 / 3) })
+        let renew_at = now.plus(authority.leaf_life() * 2 / 3);
+        Ok(Self { authority, config, renew_at, generation })
     }
 
     fn config(&mut self) -> Result<Arc<ServerConfig>, Error> {
-        let now = clock::now();
-        if now >= self.renew_at {
+        let (now, generation) = (clock::now(), self.authority.generation());
+        if now >= self.renew_at || generation != self.generation {
             self.config = server_config(&self.authority, now)?;
-            self.renew_at = now.plus(LEAF_LIFE * 2 / 3);
+            self.renew_at = now.plus(self.authority.leaf_life() * 2 / 3);
+            self.generation = generation;
         }
         Ok(Arc::clone(&self.config))
     }
@@ -197,7 +233,9 @@ fn server_config(authority: &Authority, now: Timestamp) -> Result<Arc<ServerConf
     let (issued, key) = authority.own(now)?;
     let provider = Arc::new(ring::default_provider());
     let mut roots = RootCertStore::empty();
-    roots.add(authority.certificate().clone()).map_err(|error| unusable(&error))?;
+    for certificate in authority.bundle() {
+        roots.add(certificate).map_err(|error| unusable(&error))?;
+    }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
         .allow_unauthenticated()
         .build()

@@ -17,7 +17,7 @@ use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{listener::Peer, status};
+use super::{Figures, Reason, listener::Peer, status};
 use crate::clock;
 
 /// Configurations that may wait for one session.
@@ -30,7 +30,7 @@ pub struct SessionId(u64);
 /// What sessions tell the world.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A sidecar, or the hub, has come.
+    /// A sidecar, or a hub, has come. Its subject is proven, and in a cluster the UID of its pod; all else is its own word.
     Opened {
         /// Which session.
         id: SessionId,
@@ -96,13 +96,20 @@ impl Session {
 pub(super) struct Sessions {
     events: mpsc::Sender<Event>,
     next: Arc<AtomicU64>,
+    figures: Arc<Figures>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Sessions {
-    pub(super) fn new(events: mpsc::Sender<Event>, stop: CancellationToken) -> Self {
-        Self { events, next: Arc::default(), stop, tasks: TaskTracker::new() }
+    pub(super) fn new(events: mpsc::Sender<Event>, figures: Arc<Figures>, stop: CancellationToken) -> Self {
+        Self { events, next: Arc::default(), figures, stop, tasks: TaskTracker::new() }
+    }
+
+    fn refused(&self, reason: Reason, refusal: Status) -> Status {
+        self.figures.refused(reason);
+        tracing::warn!(reason = reason.as_str(), refusal = refusal.message(), "session refused");
+        refusal
     }
 }
 
@@ -116,7 +123,7 @@ impl Control for Sessions {
     ) -> Result<Response<Self::SessionStream>, Status> {
         let peer = request.extensions().get::<Option<Peer>>().cloned().flatten().ok_or_else(|| {
             let message = "Control is served to certificates of this world's authority alone";
-            status(Code::ForeignCertificate, "", message.to_owned())
+            self.refused(Reason::ForeignCertificate, status(Code::ForeignCertificate, "", message.to_owned()))
         })?;
         let mut inbound = request.into_inner();
         let Some(Message::Hello(hello)) = inbound.message().await?.and_then(|first| first.message) else {
@@ -124,7 +131,15 @@ impl Control for Sessions {
         };
         if hello.subject != peer.subject {
             let message = format!("the certificate is that of {}, not of {}", peer.subject, hello.subject);
-            return Err(status(Code::SubjectMismatch, &peer.subject, message));
+            let refusal = status(Code::SubjectMismatch, &peer.subject, message);
+            return Err(self.refused(Reason::ForeignSubject, refusal));
+        }
+        if let Some(uid) = &peer.pod_uid
+            && *uid != hello.pod_uid
+        {
+            let message = format!("the certificate is that of the pod {uid}, not of {:?}", hello.pod_uid);
+            let refusal = status(Code::SubjectMismatch, &peer.subject, message);
+            return Err(self.refused(Reason::ForeignSubject, refusal));
         }
         let id = SessionId(self.next.fetch_add(1, Ordering::Relaxed));
         let (outbound, responses) = mpsc::channel(BACKLOG);
@@ -133,17 +148,19 @@ impl Control for Sessions {
         let subject = hello.subject.clone();
         let opened = Event::Opened { id, hello, session };
         self.events.send(opened).await.map_err(|_| Status::unavailable("the operator ends"))?;
-        let events = self.events.clone();
+        self.figures.opened();
+        let (events, figures) = (self.events.clone(), Arc::clone(&self.figures));
         let life = peer.not_after.since(clock::now());
         self.tasks.spawn(async move {
             tokio::select! {
-                () = listen(id, &subject, &mut inbound, &events) => {}
+                () = listen(id, &subject, &mut inbound, &events, &figures) => {}
                 () = ended.cancelled() => {}
                 () = sleep(life) => {
                     let message = format!("the certificate of {subject} has expired");
                     drop(outbound.try_send(Err(status(Code::CertificateExpired, &subject, message))));
                 }
             }
+            figures.closed();
             drop(events.send(Event::Closed { id, subject }).await);
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
@@ -155,6 +172,7 @@ async fn listen(
     subject: &str,
     inbound: &mut Streaming<SessionRequest>,
     events: &mpsc::Sender<Event>,
+    figures: &Figures,
 ) {
     while let Some(Ok(request)) = inbound.next().await {
         let message = match request.message {
@@ -163,6 +181,7 @@ async fn listen(
             Some(Message::HubSignals(signals)) => Upward::Hub(signals),
             Some(Message::Hello(_)) | None => continue,
         };
+        figures.heard();
         if events.send(Event::Said { id, subject: subject.to_owned(), message }).await.is_err() {
             return;
         }

@@ -31,12 +31,14 @@ struct House {
 async fn house() -> House {
     let folder = tempfile::tempdir().unwrap();
     let authority = Arc::new(Authority::open(&folder.path().join("ca"), clock::now()).unwrap());
-    let server = Server::bind().await.unwrap();
+    let server = Server::bind("127.0.0.1:0").await.unwrap();
     let address = server.address();
     let (sender, events) = mpsc::channel(16);
     let stop = CancellationToken::new();
     let known: Known = Arc::new(|subject| subject == SUBJECT);
-    let run = server.run(Arc::clone(&authority), known, sender, stop.clone());
+    let serving =
+        Serving { authority: Arc::clone(&authority), proof: Proof::JoinToken, known, events: sender };
+    let run = server.run(serving, stop.clone());
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { run.await.unwrap() });
     House { authority, address, events, stop, _tasks: tasks, _folder: folder }
@@ -81,7 +83,12 @@ impl House {
     async fn issue(&self, subject: &str, token: &str) -> Result<(IssueResponse, KeyPair), tonic::Status> {
         let key = KeyPair::generate().unwrap();
         let csr = CertificateParams::default().serialize_request(&key).unwrap().der().to_vec();
-        let request = IssueRequest { subject: subject.into(), join_token: token.into(), csr: csr.into() };
+        let request = IssueRequest {
+            subject: subject.into(),
+            join_token: token.into(),
+            csr: csr.into(),
+            ..IssueRequest::default()
+        };
         let issued = IdentityClient::new(self.connect(None).await).issue(request).await?;
         Ok((issued.into_inner(), key))
     }

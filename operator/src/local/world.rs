@@ -117,7 +117,7 @@ impl World {
             ));
         }
         let authority = Arc::new(Authority::open(&folder.ca(), now)?);
-        let server = control::Server::bind().await?;
+        let server = control::Server::bind("127.0.0.1:0").await?;
         let mut state = State::new(earlier.written, now, free_port);
         state.take(Input::Manifest(options.desired), now);
         let programs = Programs {
@@ -166,7 +166,9 @@ impl World {
         if let Some(server) = self.server.take() {
             let subjects = Arc::clone(&self.subjects);
             let known: control::Known = Arc::new(move |subject: &str| lock(&subjects).contains(subject));
-            let run = server.run(Arc::clone(&self.authority), known, events, stop.clone());
+            let authority = Arc::clone(&self.authority);
+            let serving = control::Serving { authority, proof: control::Proof::JoinToken, known, events };
+            let run = server.run(serving, stop.clone());
             servers.spawn(async move { run.await.map_err(Error::Control) });
         }
         let socket = self.folder.control_socket();

@@ -45,6 +45,8 @@ pub fn sidecar(view: &impl View, replica: &Replica<'_>) -> Option<v1::SidecarCon
         health: widget.health.as_ref().filter(|_| replica.run.is_some()).map(wire::health),
         endpoint: replica.port.map(|port| format!("127.0.0.1:{port}")).unwrap_or_default(),
         resilience: Some(wire::resilience(&widget.resilience)),
+        grant: None,
+        hub_subject: String::new(),
     })
 }
 

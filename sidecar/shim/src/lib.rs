@@ -13,7 +13,10 @@
 //!   group or out of it, and ends only when nothing is left.
 //! - A process id is signalled only while the shim holds it un-reaped, so no signal ever reaches a stranger.
 //!
-//! The shim decides nothing: whether a command is started again is the plan's decision.
+//! As the first process of a wrapped container there is no world on stdin: signals are its orders, and a sidecar may connect to its socket.
+//!
+//! The shim decides nothing: whether a command is started again is the plan's decision, given beforehand as a grant where a decision
+//! would come late.
 
 mod family;
 mod launch;
@@ -22,8 +25,10 @@ mod options;
 mod supervise;
 mod sys;
 mod wire;
+mod wrapped;
 
 pub use launch::{Launch, Launched};
 pub use options::{Error as OptionsError, Limits, Options, USAGE};
 pub use supervise::{Error as RunError, run};
 pub use wire::{Event, FailedKind, Order};
+pub use wrapped::run as run_wrapped;

@@ -7,7 +7,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::{net::UnixStream, process::CommandExt},
     },
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// How often orphans that ended are collected while the command runs.
-const REAP_EVERY: Duration = Duration::from_secs(5);
+pub(crate) const REAP_EVERY: Duration = Duration::from_secs(5);
 /// How long killed processes may take to be gone before the end is reported without them.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
 /// How often it is looked whether killed processes are gone.
@@ -46,6 +46,14 @@ pub enum Error {
     /// Watching the command.
     #[error("failed to watch the command: {0}")]
     Watch(#[source] io::Error),
+    /// Listening for the sidecar.
+    #[error("failed to listen at {}: {source}", path.display())]
+    Listen {
+        /// The socket.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
 }
 
 /// Runs the command to its end, which is the returned event; all events are written to `control` as well.
@@ -67,7 +75,7 @@ pub fn run(options: &Options, control: UnixStream) -> Result<Event, Error> {
     Ok(event)
 }
 
-fn start(options: &Options) -> Result<Child, Event> {
+pub(crate) fn start(options: &Options) -> Result<Child, Event> {
     let (program, arguments) = options.command.split_first().ok_or_else(|| Event::Failed {
         reason: "the command is empty".to_owned(),
         kind: FailedKind::NotFound,
@@ -193,25 +201,25 @@ impl World {
 }
 
 /// The command, not reaped before [`Running::finish`].
-struct Running {
+pub(crate) struct Running {
     pid: Pid,
-    pidfd: OwnedFd,
+    pub(crate) pidfd: OwnedFd,
 }
 
 impl Running {
-    fn new(child: &Child) -> io::Result<Self> {
+    pub(crate) fn new(child: &Child) -> io::Result<Self> {
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| io::Error::from(Errno::SRCH))?;
         Ok(Self { pid, pidfd: pidfd_open(pid, PidfdFlags::empty())? })
     }
 
     /// To the whole group.
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         ignore_gone(kill_process_group(self.pid, signal));
     }
 
     /// Collects orphans that ended; the command itself stays.
-    fn reap_orphans(&self) {
+    pub(crate) fn reap_orphans(&self) {
         for orphan in family::children() {
             if orphan != self.pid {
                 ignore_gone(waitid(WaitId::Pid(orphan), WaitIdOptions::EXITED | WaitIdOptions::NOHANG));
@@ -220,7 +228,7 @@ impl Running {
     }
 
     /// Ends all that the command left, in its group or out of it, and collects everything.
-    fn finish(&self) -> io::Result<Event> {
+    pub(crate) fn finish(&self) -> io::Result<Event> {
         let mut left: HashSet<Pid> = family::alive();
         self.signal(Signal::KILL);
         let status = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED)?
@@ -254,6 +262,6 @@ fn ignore_gone<T>(result: Result<T, Errno>) {
 }
 
 #[allow(clippy::disallowed_methods, reason = "the shim's only clock; the machine takes time as an argument")]
-fn clock() -> Instant {
+pub(crate) fn clock() -> Instant {
     Instant::now()
 }

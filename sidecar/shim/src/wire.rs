@@ -31,6 +31,23 @@ pub enum Event {
     },
 }
 
+/// The command could not be started.
+const NOT_STARTED: u8 = 127;
+
+impl Event {
+    /// The status that the shim itself exits with: the command's own, 128 and the number of the signal that ended it, or 127 where it could not
+    /// be started.
+    pub fn status(&self) -> u8 {
+        match self {
+            Self::Ended { code, signal, .. } => {
+                let status = code.or_else(|| signal.map(|signal| 128 + signal)).unwrap_or(1);
+                u8::try_from(status).unwrap_or(1)
+            }
+            Self::Started { .. } | Self::Failed { .. } => NOT_STARTED,
+        }
+    }
+}
+
 /// Why a command could not be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FailedKind {

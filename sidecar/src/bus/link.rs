@@ -34,12 +34,12 @@ impl Inbound for FromHub {
 }
 
 impl Bus {
-    /// Keeps the link for as long as it is polled, ends the widget's subscriptions when its incarnation changes, and asks for more messages when
+    /// Keeps the link for as long as it is polled, ends the widget's subscriptions when it is replaced, and asks for more messages when
     /// a new configuration lets it.
     pub async fn run(self: Arc<Self>) {
-        let (mut incarnations, mut changes) = (self.shared.incarnation(), self.shared.changes());
+        let (mut lives, mut changes) = (self.shared.lives(), self.shared.changes());
         let watch = async {
-            while incarnations.changed().await.is_ok() {
+            while lives.changed().await.is_ok() {
                 self.replace_widget();
             }
         };
@@ -102,12 +102,13 @@ impl Bus {
 
     async fn session(self: &Arc<Self>, address: &str, tls: &Tls) -> Result<Ended, Ended> {
         let incarnations = self.shared.incarnation();
-        let handshake =
-            link::connect(address, spiffe::HUB, tls, self.shared.hello()).await.inspect_err(|ended| {
-                if matches!(ended, Ended::Refused(error) if error.code == Code::ForeignCertificate) {
-                    self.shared.stats.foreign_certificates.inc();
-                }
-            })?;
+        let hub = self.shared.config().hub_subject.clone();
+        let hub = hub.as_deref().unwrap_or(spiffe::HUB);
+        let handshake = link::connect(address, hub, tls, self.shared.hello()).await.inspect_err(|ended| {
+            if matches!(ended, Ended::Refused(error) if error.code == Code::ForeignCertificate) {
+                self.shared.stats.foreign_certificates.inc();
+            }
+        })?;
         let link = handshake.link.clone();
         self.attach(&link);
         self.shared.stats.hub_connects.inc();

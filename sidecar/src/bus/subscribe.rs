@@ -148,7 +148,7 @@ impl Bus {
     pub(super) fn replace_widget(&self) {
         let ids: Vec<_> = self.lock().subscriptions.keys().copied().collect();
         for id in ids {
-            let message = "the widget has been replaced by a new incarnation";
+            let message = "the widget has been replaced by a new process";
             self.unsubscribe(id, Some(Error::new(Code::StaleIncarnation, "", message)));
         }
     }

@@ -83,7 +83,7 @@ impl Session {
                 },
                 event = session.next() => return Ok(match event {
                     None => {
-                        let message = "the widget has been replaced by a new incarnation";
+                        let message = "the widget has been replaced by a new process";
                         return Err(Error::new(Code::StaleIncarnation, "", message).into());
                     }
                     Some(ServeEvent::Draining) => Some(tell::Event::Draining(tell::Draining {})),

@@ -13,7 +13,11 @@ use super::{
     HubDoor,
     applying::{Applying, Outcome},
 };
-use crate::{clock, control::Role, identity::spiffe, shared::Count};
+use crate::{
+    clock,
+    control::{Place, Role},
+    shared::Count,
+};
 
 /// How often depths are looked at.
 const LOOK: Duration = Duration::from_millis(50);
@@ -24,6 +28,7 @@ pub struct HubRole {
     door: Arc<HubDoor>,
     peer: String,
     admin: String,
+    place: Place,
     applying: Arc<Applying>,
     told: Mutex<HashMap<(String, String, String), u64>>,
     connected: Count,
@@ -31,13 +36,21 @@ pub struct HubRole {
 
 impl HubRole {
     /// The role of a hub that listens at `peer` for sidecars and at `admin` for metrics.
-    pub fn new(door: Arc<HubDoor>, peer: String, admin: String) -> Arc<Self> {
+    pub fn new(door: Arc<HubDoor>, peer: String, admin: String, place: Place) -> Arc<Self> {
         let configuring = Arc::clone(&door);
         let applying = Applying::new(move |config| {
             let door = Arc::clone(&configuring);
             Box::pin(async move { door.configure(config).await })
         });
-        Arc::new(Self { door, peer, admin, applying, told: Mutex::default(), connected: Count::default() })
+        Arc::new(Self {
+            door,
+            peer,
+            admin,
+            place,
+            applying,
+            told: Mutex::default(),
+            connected: Count::default(),
+        })
     }
 
     fn seen(&self) -> Vec<v1::hub_signals::Subscription> {
@@ -78,13 +91,8 @@ impl HubRole {
 
 impl Role for HubRole {
     fn hello(&self) -> v1::Hello {
-        v1::Hello {
-            subject: spiffe::HUB.to_owned(),
-            pid: std::process::id(),
-            peer: self.peer.clone(),
-            admin: self.admin.clone(),
-            ..Default::default()
-        }
+        let hello = self.place.hello(self.door.subject().to_owned());
+        v1::Hello { peer: self.peer.clone(), admin: self.admin.clone(), ..hello }
     }
 
     async fn take(&self, message: session_response::Message) -> Option<session_request::Message> {

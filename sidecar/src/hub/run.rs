@@ -9,9 +9,10 @@ use tokio_util::sync::CancellationToken;
 use super::{HubDoor, HubRole};
 use crate::{
     admin, control,
-    identity::{self, Identity, Issuer, spiffe},
+    identity::{self, Identity},
     link,
     service::Error,
+    sidecar::Joining,
 };
 
 /// How long sidecars wait for a hub that has no configuration yet.
@@ -26,12 +27,10 @@ pub struct HubOptions {
     pub peer: String,
     /// The address for metrics and health.
     pub admin: String,
-    /// The operator.
-    pub control: String,
-    /// The authority's certificate, PEM.
-    pub ca_file: PathBuf,
-    /// The join token.
-    pub join_token_file: PathBuf,
+    /// The subject of its certificate, such as `hub`.
+    pub subject: String,
+    /// How it comes to an identity and a configuration.
+    pub joining: Joining,
 }
 
 /// A hub whose listeners are bound. Run it.
@@ -49,7 +48,7 @@ impl HubProcess {
     pub async fn bind(options: HubOptions) -> io::Result<Self> {
         std::fs::create_dir_all(&options.folder)?;
         let (sender, fatal) = mpsc::channel(1);
-        let door = HubDoor::new(options.folder.clone(), sender);
+        let door = HubDoor::new(options.folder.clone(), options.subject.clone(), sender);
         let (peer, admin) =
             (TcpListener::bind(&options.peer).await?, TcpListener::bind(&options.admin).await?);
         Ok(Self { options, door, fatal, peer, admin })
@@ -71,16 +70,11 @@ impl HubProcess {
         let Self { options, door, mut fatal, peer, admin } = self;
         let (sender, identity) = Identity::new();
         let closing = CancellationToken::new();
-        let address = |listener: &TcpListener| {
-            listener.local_addr().map(|address| address.to_string()).unwrap_or_default()
-        };
-        let issuer = Issuer {
-            control: options.control.clone(),
-            subject: spiffe::HUB.to_owned(),
-            ca_file: options.ca_file,
-            join_token_file: options.join_token_file,
-        };
-        let role = HubRole::new(Arc::clone(&door), address(&peer), address(&admin));
+        let joining = options.joining;
+        let address = |listener: &TcpListener| joining.address(listener).unwrap_or_default();
+        let issuer = joining.issuer(&options.subject);
+        let place = joining.place.clone();
+        let role = HubRole::new(Arc::clone(&door), address(&peer), address(&admin), place);
         door.resume().await?;
         let tasks = door.tasks.clone();
         let until = |future: BoxFuture<'static, ()>| {
@@ -99,7 +93,7 @@ impl HubProcess {
                 .boxed(),
         );
         until(identity::run(issuer, sender).boxed());
-        until(control::run(role, options.control, identity.clone()).boxed());
+        until(control::run(role, joining.control, identity.clone()).boxed());
         let (serving, configured) = (tasks.clone(), Arc::clone(&door));
         let sidecars = async move {
             // Who comes before waits to be accepted; after this time the refusal says what is missing.

@@ -22,12 +22,12 @@ async fn close(door: Arc<HubDoor>) {
 async fn a_configuration_that_was_refused_is_not_what_the_next_run_starts_with() {
     let folder = tempfile::tempdir().unwrap();
     let (fatal, _fatal) = mpsc::channel(1);
-    let door = HubDoor::new(folder.path().to_owned(), fatal.clone());
+    let door = HubDoor::new(folder.path().to_owned(), "hub".to_owned(), fatal.clone());
     door.configure(config(1, "orders")).await.unwrap();
     let refused = door.configure(config(2, "No Such Name")).await.unwrap_err();
     assert_eq!((refused.code, door.version()), (Code::ConfigurationRefused, 1));
     close(door).await;
-    let door = HubDoor::new(folder.path().to_owned(), fatal);
+    let door = HubDoor::new(folder.path().to_owned(), "hub".to_owned(), fatal);
     door.resume().await.unwrap();
     assert_eq!(door.version(), 1);
     close(door).await;
@@ -38,7 +38,7 @@ async fn a_last_configuration_that_cannot_be_applied_does_not_keep_the_log_close
     let folder = tempfile::tempdir().unwrap();
     let (fatal, _fatal) = mpsc::channel(1);
     replace(folder.path(), "config.bin", &config(2, "No Such Name").encode_to_vec()).unwrap();
-    let door = HubDoor::new(folder.path().to_owned(), fatal);
+    let door = HubDoor::new(folder.path().to_owned(), "hub".to_owned(), fatal);
     door.resume().await.unwrap();
     assert_eq!(door.version(), 0);
     door.configure(config(3, "orders")).await.unwrap();

@@ -1,34 +1,56 @@
-//! Getting a certificate from the operator, with a join token.
+//! Getting a certificate from the operator, with a join token or the token of a pod's service account.
 
 use std::{path::PathBuf, sync::Arc};
 
 use hyper_util::rt::TokioIo;
-use kontrol_core::code::Code;
+use kontrol_core::{code::Code, trust::TrustDomain};
 use kontrol_proto::v1::{self, identity_client::IdentityClient};
 use rcgen::{CertificateParams, DnType, KeyPair, SanType};
 use rustls::ClientConfig;
-use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
 use super::{
     spiffe::{self, Leaf},
-    tls::{self, Material, Tls},
+    tls::{self, Material},
 };
 use crate::service::{Error, causes};
+
+/// Something is sent each second: an operator that acknowledges nothing for this long (ms) is gone, and another one may be there.
+const UNHEARD: u32 = 4_000;
 
 /// What it takes to ask for a certificate.
 #[derive(Clone, Debug)]
 pub struct Issuer {
     /// The operator, `host:port`.
     pub control: String,
-    /// `<namespace>/<group>/<widget>/<ordinal>` or `hub`.
+    /// `<namespace>/<group>/<widget>/<ordinal>`, or that of a hub.
     pub subject: String,
-    /// The authority's certificate, PEM.
+    /// The trust domain.
+    pub trust: TrustDomain,
+    /// The certificates of the authority, PEM. Read again for each request, and looked at in between: they are rotated.
     pub ca_file: PathBuf,
-    /// The token, alone in a file that only the user can read.
-    pub join_token_file: PathBuf,
+    /// What proves the subject.
+    pub token: Token,
+}
+
+/// A token, alone in a file. It is read again for each request: the kubelet renews a service account's.
+#[derive(Clone, Debug)]
+pub enum Token {
+    /// The join token of a local world.
+    Join(PathBuf),
+    /// The token of the pod's service account, with the audience `kontrol.dev`.
+    ServiceAccount(PathBuf),
+}
+
+impl Token {
+    fn read(&self) -> Result<String, Error> {
+        let (Self::Join(path) | Self::ServiceAccount(path)) = self;
+        let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+        Ok(text.trim().to_owned())
+    }
 }
 
 fn unreadable(path: &std::path::Path, error: &std::io::Error) -> Error {
@@ -38,16 +60,25 @@ fn unreadable(path: &std::path::Path, error: &std::io::Error) -> Error {
 }
 
 impl Issuer {
-    /// Asks once. The key is new each time.
-    pub async fn issue(&self) -> Result<Tls, Error> {
+    /// The authorities that the file names.
+    pub fn authorities(&self) -> Result<Vec<CertificateDer<'static>>, Error> {
         let pem = std::fs::read(&self.ca_file).map_err(|error| unreadable(&self.ca_file, &error))?;
-        let token = std::fs::read_to_string(&self.join_token_file)
-            .map_err(|error| unreadable(&self.join_token_file, &error))?;
-        let (key, csr) = request(&self.subject)?;
-        let channel = connect_control(&self.control, tls::anonymous(tls::authorities(&pem)?)?).await?;
+        tls::authorities(&pem)
+    }
+
+    /// Asks once. The key is new each time.
+    pub async fn issue(&self) -> Result<Material, Error> {
+        let (authorities, token) = (self.authorities()?, self.token.read()?);
+        let (key, csr) = request(&self.trust, &self.subject)?;
+        let channel = connect_control(&self.control, tls::anonymous(&authorities)?, &self.trust).await?;
+        let (join_token, service_account_token) = match &self.token {
+            Token::Join(_) => (token, String::new()),
+            Token::ServiceAccount(_) => (String::new(), token),
+        };
         let request = v1::IssueRequest {
             subject: self.subject.clone(),
-            join_token: token.trim().to_owned(),
+            join_token,
+            service_account_token,
             csr: csr.into(),
         };
         let response =
@@ -56,36 +87,40 @@ impl Issuer {
         let owned = |certificates: Vec<bytes::Bytes>| {
             certificates.into_iter().map(|der| der.to_vec().into()).collect()
         };
-        let tls = Tls::new(Material { chain: owned(chain), key, authorities: owned(authorities) })?;
-        let leaf = Leaf { subject: tls.subject().to_owned(), not_after: tls.not_after() };
-        leaf.expect(&self.subject)?;
-        Ok(tls)
+        let material = Material { chain: owned(chain), key, authorities: owned(authorities) };
+        Leaf::of(Some(&material.chain), &self.trust)?.expect(&self.subject)?;
+        Ok(material)
     }
 }
 
 fn refused(status: &tonic::Status) -> Error {
-    let code = match status.code() {
+    let told = kontrol_proto::status::problem_of(status).and_then(|problem| problem.code.parse().ok());
+    let code = told.unwrap_or_else(|| match status.code() {
         tonic::Code::Unauthenticated | tonic::Code::PermissionDenied => Code::JoinTokenRefused,
         tonic::Code::InvalidArgument => Code::InvalidSigningRequest,
         tonic::Code::NotFound => Code::UnknownSubject,
         _ => Code::ControlUnavailable,
-    };
+    });
     Error::new(code, "", format!("the operator gave no certificate: {}", status.message()))
 }
 
-fn request(subject: &str) -> Result<(PrivateKeyDer<'static>, Vec<u8>), Error> {
+fn request(trust: &TrustDomain, subject: &str) -> Result<(PrivateKeyDer<'static>, Vec<u8>), Error> {
     let invalid = |error: rcgen::Error| Error::new(Code::InvalidSigningRequest, subject, error.to_string());
     let key = KeyPair::generate().map_err(invalid)?;
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, subject);
-    let uri = format!("{}{subject}", spiffe::PREFIX).try_into().map_err(invalid)?;
+    let uri = trust.id(subject).try_into().map_err(invalid)?;
     params.subject_alt_names.push(SanType::URI(uri));
     let csr = params.serialize_request(&key).map_err(invalid)?;
     Ok((PrivateKeyDer::Pkcs8(key.serialize_der().into()), csr.der().to_vec()))
 }
 
 /// Opens an HTTP/2 channel to the operator, whose certificate must say that it is the operator.
-pub async fn connect_control(address: &str, tls: Arc<ClientConfig>) -> Result<Channel, Error> {
+pub async fn connect_control(
+    address: &str,
+    tls: Arc<ClientConfig>,
+    trust: &TrustDomain,
+) -> Result<Channel, Error> {
     let away = |error: String| {
         Error::new(
             Code::ControlUnavailable,
@@ -93,14 +128,16 @@ pub async fn connect_control(address: &str, tls: Arc<ClientConfig>) -> Result<Ch
             format!("the operator at {address} cannot be reached: {error}"),
         )
     };
-    let target = address.to_owned();
+    let (target, trust) = (address.to_owned(), trust.clone());
     let connector = tower::service_fn(move |_: http::Uri| {
         let (target, tls) = (target.clone(), TlsConnector::from(Arc::clone(&tls)));
+        let trust = trust.clone();
         async move {
             let tcp = TcpStream::connect(&target).await?;
             tcp.set_nodelay(true)?;
+            rustix::net::sockopt::set_tcp_user_timeout(&tcp, UNHEARD)?;
             let stream = tls.connect(spiffe::server_name(), tcp).await?;
-            Leaf::of(stream.get_ref().1.peer_certificates())
+            Leaf::of(stream.get_ref().1.peer_certificates(), &trust)
                 .and_then(|leaf| leaf.expect(spiffe::OPERATOR))
                 .map_err(std::io::Error::other)?;
             Ok::<_, std::io::Error>(TokioIo::new(stream))

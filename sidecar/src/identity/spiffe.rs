@@ -1,14 +1,12 @@
-//! SPIFFE IDs: the subject of a certificate is the URI in its subject alternative names, `spiffe://kontrol.local/<subject>`.
+//! SPIFFE IDs: the subject of a certificate is the URI in its subject alternative names, `spiffe://<trust domain>/<subject>`.
 
-use kontrol_core::code::Code;
+use kontrol_core::{code::Code, trust::TrustDomain};
 use rustls_pki_types::{CertificateDer, ServerName};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::service::Error;
 
-/// The trust domain, with the scheme.
-pub const PREFIX: &str = "spiffe://kontrol.local/";
-/// The subject of the hub.
+/// The subject of the hub of a local world.
 pub const HUB: &str = "hub";
 /// The subject of the operator.
 pub const OPERATOR: &str = "operator";
@@ -28,8 +26,8 @@ pub struct Leaf {
 }
 
 impl Leaf {
-    /// Reads the first certificate of a chain that TLS has already verified.
-    pub fn of(chain: Option<&[CertificateDer<'_>]>) -> Result<Self, Error> {
+    /// Reads the first certificate of a chain that TLS has already verified. A SPIFFE ID of another trust domain is none.
+    pub fn of(chain: Option<&[CertificateDer<'_>]>, trust: &TrustDomain) -> Result<Self, Error> {
         let foreign = |message: &str| Error::new(Code::ForeignCertificate, "", message);
         let leaf =
             chain.and_then(<[_]>::first).ok_or_else(|| foreign("the other side gave no certificate"))?;
@@ -42,7 +40,7 @@ impl Leaf {
             .iter()
             .flat_map(|names| &names.value.general_names)
             .find_map(|name| match name {
-                GeneralName::URI(uri) => uri.strip_prefix(PREFIX),
+                GeneralName::URI(uri) => trust.subject(uri),
                 _ => None,
             })
             .ok_or_else(|| foreign("its certificate names no SPIFFE ID of this trust domain"))?;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kontrol_core::code::Code;
+use kontrol_core::{code::Code, trust::TrustDomain};
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
     client::{
@@ -29,10 +29,11 @@ pub struct Material {
     pub authorities: Vec<CertificateDer<'static>>,
 }
 
-/// Everything that TLS needs, made once per certificate.
+/// Everything that TLS needs, made once per certificate and set of authorities.
 #[derive(Debug)]
 pub struct Tls {
     leaf: Leaf,
+    trust: TrustDomain,
     client: Arc<ClientConfig>,
     control: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
@@ -44,9 +45,9 @@ fn unusable(error: impl std::fmt::Display) -> Error {
 
 impl Tls {
     /// Prepares the configurations of both directions.
-    pub fn new(material: Material) -> Result<Self, Error> {
+    pub fn new(material: &Material, trust: TrustDomain) -> Result<Self, Error> {
         let Material { chain, key, authorities } = material;
-        let leaf = Leaf::of(Some(&chain))?;
+        let leaf = Leaf::of(Some(chain), &trust)?;
         let roots = Arc::new(roots(authorities)?);
         let provider = Arc::new(ring::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
@@ -60,11 +61,17 @@ impl Tls {
             .map_err(unusable)?;
         server.send_tls13_tickets = 0;
         server.session_storage = Arc::new(NoServerSessionStorage {});
-        let mut client = builder(roots, provider)?.with_client_auth_cert(chain, key).map_err(unusable)?;
+        let client = builder(roots, provider)?.with_client_auth_cert(chain.clone(), key.clone_key());
+        let mut client = client.map_err(unusable)?;
         client.resumption = Resumption::disabled();
         let mut control = client.clone();
         control.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(Self { leaf, client: client.into(), control: control.into(), server: server.into() })
+        Ok(Self { leaf, trust, client: client.into(), control: control.into(), server: server.into() })
+    }
+
+    /// The trust domain: certificates of another are refused, whoever signed them.
+    pub fn trust(&self) -> &TrustDomain {
+        &self.trust
     }
 
     /// Whose certificate it is.
@@ -100,7 +107,7 @@ impl Tls {
 }
 
 /// For asking for the first certificate: the operator shows its own, this side has none yet.
-pub(super) fn anonymous(authorities: Vec<CertificateDer<'static>>) -> Result<Arc<ClientConfig>, Error> {
+pub(super) fn anonymous(authorities: &[CertificateDer<'static>]) -> Result<Arc<ClientConfig>, Error> {
     let mut config =
         builder(Arc::new(roots(authorities)?), Arc::new(ring::default_provider()))?.with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
@@ -114,10 +121,10 @@ pub fn authorities(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
     if found.is_empty() { Err(unusable("the file holds no certificate")) } else { Ok(found) }
 }
 
-fn roots(authorities: Vec<CertificateDer<'static>>) -> Result<RootCertStore, Error> {
+fn roots(authorities: &[CertificateDer<'static>]) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     for authority in authorities {
-        roots.add(authority).map_err(unusable)?;
+        roots.add(authority.clone()).map_err(unusable)?;
     }
     Ok(roots)
 }

@@ -90,7 +90,8 @@ pub async fn connect(
         let tcp = TcpStream::connect(address).await?;
         tcp.set_nodelay(true)?;
         let stream = TlsConnector::from(tls.client()).connect(spiffe::server_name(), tcp).await?;
-        let leaf = spiffe::Leaf::of(stream.get_ref().1.peer_certificates()).map_err(Ended::Refused)?;
+        let leaf =
+            spiffe::Leaf::of(stream.get_ref().1.peer_certificates(), tls.trust()).map_err(Ended::Refused)?;
         leaf.expect(subject).map_err(Ended::Refused)?;
         greet(stream, leaf, tls, hello).await
     };
@@ -106,7 +107,8 @@ pub async fn accept(
     let handshake = async {
         tcp.set_nodelay(true)?;
         let stream = TlsAcceptor::from(tls.server()).accept(tcp).await?;
-        let leaf = spiffe::Leaf::of(stream.get_ref().1.peer_certificates()).map_err(Ended::Refused)?;
+        let leaf =
+            spiffe::Leaf::of(stream.get_ref().1.peer_certificates(), tls.trust()).map_err(Ended::Refused)?;
         greet(stream, leaf, tls, hello).await
     };
     timeout(HANDSHAKE, handshake).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?

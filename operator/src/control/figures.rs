@@ -1,0 +1,129 @@
+//! What the control server counts.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus::{
+    core::{Collector, Desc},
+    proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType},
+};
+
+use super::Reason;
+
+/// Counters of the control server. A prometheus collector, so that a world can put them on its page.
+#[derive(Debug, Default)]
+pub struct Figures {
+    refused: [AtomicU64; Reason::ALL.len()],
+    issued: AtomicU64,
+    sessions: AtomicU64,
+    opened: AtomicU64,
+    messages: AtomicU64,
+}
+
+impl Figures {
+    pub(super) fn refused(&self, reason: Reason) {
+        if let Some(at) = Reason::ALL.iter().position(|one| *one == reason)
+            && let Some(count) = self.refused.get(at)
+        {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn issued(&self) {
+        self.issued.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn opened(&self) {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn closed(&self) {
+        self.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn heard(&self) {
+        self.messages.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often something was refused for this reason.
+    pub fn refusals(&self, reason: Reason) -> u64 {
+        let at = Reason::ALL.iter().position(|one| *one == reason);
+        at.and_then(|at| self.refused.get(at)).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// Sessions that are open.
+    pub fn sessions(&self) -> u64 {
+        self.sessions.load(Ordering::Relaxed)
+    }
+}
+
+impl Collector for Figures {
+    fn desc(&self) -> Vec<&Desc> {
+        Vec::new()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed) as f64;
+        let refused = Reason::ALL.iter().zip(&self.refused);
+        vec![
+            family(
+                "kontrol_operator_identity_refused_total",
+                "Certificates and sessions that were refused, by reason.",
+                MetricType::COUNTER,
+                refused.map(|(reason, count)| (Some(reason.as_str()), read(count))).collect(),
+            ),
+            family(
+                "kontrol_operator_identity_issued_total",
+                "Certificates that were issued.",
+                MetricType::COUNTER,
+                vec![(None, read(&self.issued))],
+            ),
+            family(
+                "kontrol_operator_control_sessions",
+                "Sessions of sidecars and hubs that are open.",
+                MetricType::GAUGE,
+                vec![(None, read(&self.sessions))],
+            ),
+            family(
+                "kontrol_operator_control_sessions_opened_total",
+                "Sessions that were opened.",
+                MetricType::COUNTER,
+                vec![(None, read(&self.opened))],
+            ),
+            family(
+                "kontrol_operator_control_messages_total",
+                "Messages that sessions sent after their first.",
+                MetricType::COUNTER,
+                vec![(None, read(&self.messages))],
+            ),
+        ]
+    }
+}
+
+fn family(name: &str, help: &str, kind: MetricType, series: Vec<(Option<&str>, f64)>) -> MetricFamily {
+    let metrics = series.into_iter().map(|(reason, value)| {
+        let labels = reason.map(|reason| {
+            let mut pair = LabelPair::default();
+            pair.set_name("reason".to_owned());
+            pair.set_value(reason.to_owned());
+            pair
+        });
+        let mut metric = Metric::from_label(labels.into_iter().collect());
+        if kind == MetricType::COUNTER {
+            let mut counter = Counter::default();
+            counter.set_value(value);
+            metric.set_counter(counter);
+        } else {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            metric.set_gauge(gauge);
+        }
+        metric
+    });
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(kind);
+    family.set_metric(metrics.collect());
+    family
+}
