@@ -51,8 +51,31 @@ bench: ## Measure, into target/bench/results.json (BENCH=prefix runs a part)
 	@cargo build --locked --release --bins -p kontrol-cli -p kontrol-sidecar -p kontrol-shim -p kontrol-e2e
 	@KONTROL_BIN_DIR=$(abspath $(TARGET)/release) $(TARGET)/release/kontrol-bench --out target/bench/results.json $(if $(BENCH),--only $(BENCH))
 
+##@ A real Kubernetes on this machine (as root; docs/cluster.md)
+
+# The newest Kubernetes that is built here, or the oldest supported one: K8S=1.33.
+export K8S ?= 1.36
+CLUSTER_PROGRAM := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/kontrol-cluster
+
+cluster-program:
+	@cargo build --locked --quiet --profile $(PROFILE) -p kontrol-e2e-cluster --bins
+
+cluster: cluster-program ## Start a cluster of two nodes (CLUSTER_FLAGS='--gpus node1=2 --kwok 100')
+	@hack/setup cluster
+	@$(CLUSTER_PROGRAM) up $(CLUSTER_FLAGS)
+
+cluster-down: cluster-program ## End the cluster and remove all that it has made
+	@$(CLUSTER_PROGRAM) down
+
+images: cluster-program ## Make the images into target/images (IMAGES='kontrol-sidecar'; RELEASE=1 for the small ones)
+	@$(CLUSTER_PROGRAM) images $(if $(RELEASE),--release) $(IMAGES)
+
+e2e: cluster-program ## Run the tests on a cluster of its own (E2E='name' runs a part; KEEP=1 leaves the cluster up)
+	@hack/setup cluster
+	@KONTROL_CLUSTER_PROGRAM=$(abspath $(CLUSTER_PROGRAM)) PROFILE=$(PROFILE) hack/run-e2e $(E2E)
+
 clean: ## Remove what was built and what the examples left
 	cargo clean
 	rm -rf examples/*/.kontrol
 
-.PHONY: help demo build test lint crds crds-check bench clean
+.PHONY: help demo build test lint crds crds-check bench cluster-program cluster cluster-down images e2e clean

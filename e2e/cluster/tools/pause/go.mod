@@ -1,0 +1,3 @@
+module kontrol.dev/tools/pause
+
+go 1.26.0
