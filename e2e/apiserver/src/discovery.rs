@@ -22,7 +22,9 @@ impl State {
                 "buildDate": "2026-01-01T00:00:00Z", "goVersion": "go1.26", "compiler": "gc", "platform": "linux/amd64",
             })),
             ["healthz" | "livez" | "readyz"] => Ok(Answer::Text(StatusCode::OK, "ok".to_owned())),
-            ["api"] => ok(json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})),
+            ["api"] => {
+                ok(json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}))
+            }
             ["api", "v1"] => ok(self.resource_list("", "v1")),
             ["apis"] => ok(json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": self.groups()})),
             ["apis", group] => self
@@ -52,7 +54,8 @@ impl State {
 
     fn resource_list(&self, group: &str, version: &str) -> Value {
         let mut list = Vec::new();
-        let here = |resource: &&std::sync::Arc<Resource>| resource.group == group && resource.version == version;
+        let here =
+            |resource: &&std::sync::Arc<Resource>| resource.group == group && resource.version == version;
         for resource in self.resources().filter(here) {
             let mut entry = json!({
                 "name": resource.plural, "singularName": resource.kind.to_lowercase(), "kind": resource.kind,

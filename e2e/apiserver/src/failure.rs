@@ -54,7 +54,8 @@ impl Failure {
 
     /// 409 for a write that rests on an old version.
     pub(crate) fn modified(resource: &str, name: &str) -> Self {
-        let why = "the object has been modified; please apply your changes to the latest version and try again";
+        let why =
+            "the object has been modified; please apply your changes to the latest version and try again";
         Self::conflict(resource, name, why)
     }
 

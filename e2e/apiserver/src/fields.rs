@@ -127,7 +127,8 @@ impl Fields {
             }
             (Form::ListMap(keys), Value::Array(before), Value::Array(after)) => {
                 let schema = items(schema);
-                let steps: BTreeMap<_, _> = before.iter().map(|item| (step(item, &keys, schema), item)).collect();
+                let steps: BTreeMap<_, _> =
+                    before.iter().map(|item| (step(item, &keys, schema), item)).collect();
                 for item in after {
                     let step = step(item, &keys, schema);
                     let under = if let Some(before) = steps.get(&step) {

@@ -58,9 +58,7 @@ impl Managers {
 
     fn entry(&mut self, resource: &Resource, writer: Writer<'_>, apply: bool) -> &mut Manager {
         let found = self.0.iter().position(|manager| {
-            manager.name == writer.name
-                && manager.apply == apply
-                && manager.subresource == writer.subresource
+            manager.name == writer.name && manager.apply == apply && manager.subresource == writer.subresource
         });
         let at = found.unwrap_or_else(|| {
             self.0.push(Manager {
@@ -94,9 +92,8 @@ impl Managers {
             mine.time = crate::clock::seconds(writer.now);
         }
         for manager in &mut self.0 {
-            let same = manager.name == writer.name
-                && !manager.apply
-                && manager.subresource == writer.subresource;
+            let same =
+                manager.name == writer.name && !manager.apply && manager.subresource == writer.subresource;
             if !same {
                 manager.fields.subtract(&changed);
             }
@@ -132,8 +129,10 @@ impl Managers {
         }
         if !conflicts.is_empty() {
             let count = conflicts.len();
-            let said: Vec<_> =
-                conflicts.iter().map(|(manager, path)| format!("conflict with \"{manager}\": {path}")).collect();
+            let said: Vec<_> = conflicts
+                .iter()
+                .map(|(manager, path)| format!("conflict with \"{manager}\": {path}"))
+                .collect();
             let causes: Vec<_> = conflicts
                 .iter()
                 .map(|(manager, path)| {
@@ -142,8 +141,9 @@ impl Managers {
                 .collect();
             let plural = if count == 1 { "conflict" } else { "conflicts" };
             let message = format!("Apply failed with {count} {plural}: {}", said.join(", "));
-            return Err(Failure::new(http::StatusCode::CONFLICT, "Conflict", message)
-                .with(json!({"causes": causes})));
+            return Err(
+                Failure::new(http::StatusCode::CONFLICT, "Conflict", message).with(json!({"causes": causes}))
+            );
         }
         let entry = self.entry(resource, writer, true);
         let had = std::mem::replace(&mut entry.fields, wanted.clone());

@@ -30,7 +30,8 @@ impl Request {
         let header = |name: http::HeaderName| {
             head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
         };
-        let decode = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+        let decode =
+            |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
         let agent = header(http::header::USER_AGENT);
         Self {
             method: head.method.clone(),
@@ -130,7 +131,9 @@ pub(crate) fn places(path: &[String]) -> Option<(&str, &str, Option<&str>, Optio
     let parts: Vec<&str> = path.iter().map(String::as_str).collect();
     match parts.as_slice() {
         // A namespace's own subresources, and what lies in it.
-        ["namespaces", name, sub @ ("status" | "finalize")] => Some(("", "namespaces", Some(name), Some(sub))),
+        ["namespaces", name, sub @ ("status" | "finalize")] => {
+            Some(("", "namespaces", Some(name), Some(sub)))
+        }
         ["namespaces", namespace, plural, rest @ ..] => match rest {
             [] => Some((namespace, plural, None, None)),
             [name] => Some((namespace, plural, Some(name), None)),

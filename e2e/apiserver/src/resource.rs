@@ -81,12 +81,17 @@ impl Resource {
             version: text(&version["name"])?,
             kind: text(&spec["names"]["kind"])?,
             plural: text(&spec["names"]["plural"])?,
-            short_names: spec["names"]["shortNames"].as_array().into_iter().flatten().filter_map(text).collect(),
+            short_names: spec["names"]["shortNames"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(text)
+                .collect(),
             namespaced: spec["scope"] == "Namespaced",
             status: version["subresources"]["status"].is_object(),
-            scale: path(&scale["specReplicasPath"]).zip(path(&scale["statusReplicasPath"])).map(
-                |(spec, status)| Scale { spec, status, selector: path(&scale["labelSelectorPath"]) },
-            ),
+            scale: path(&scale["specReplicasPath"])
+                .zip(path(&scale["statusReplicasPath"]))
+                .map(|(spec, status)| Scale { spec, status, selector: path(&scale["labelSelectorPath"]) }),
             custom: Some(Custom { rules: compile_schema(&schema), schema: Arc::clone(&schema) }),
             typed: None,
             shape: schema,
@@ -102,19 +107,20 @@ fn typed<T: Serialize + DeserializeOwned>(value: &Value) -> Result<Value, String
 /// The kinds that every cluster has, as far as Kontrol and its tests meet them.
 pub(crate) fn built_in() -> Vec<Resource> {
     let shape = Arc::new(shape());
-    let one = |group: &str, version: &str, kind: &str, plural: &str, namespaced, status, typed: Typed| Resource {
-        group: group.to_owned(),
-        version: version.to_owned(),
-        kind: kind.to_owned(),
-        plural: plural.to_owned(),
-        short_names: Vec::new(),
-        namespaced,
-        status,
-        scale: None,
-        custom: None,
-        typed: Some(typed),
-        shape: Arc::clone(&shape),
-    };
+    let one =
+        |group: &str, version: &str, kind: &str, plural: &str, namespaced, status, typed: Typed| Resource {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            kind: kind.to_owned(),
+            plural: plural.to_owned(),
+            short_names: Vec::new(),
+            namespaced,
+            status,
+            scale: None,
+            custom: None,
+            typed: Some(typed),
+            shape: Arc::clone(&shape),
+        };
     let scaled = |mut resource: Resource| {
         let path = |text: &str| text.split('.').map(str::to_owned).collect();
         resource.scale =
@@ -125,7 +131,15 @@ pub(crate) fn built_in() -> Vec<Resource> {
     let admission = "admissionregistration.k8s.io";
     let definition = Resource {
         typed: None,
-        ..one("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", false, true, |value| Ok(value.clone()))
+        ..one(
+            "apiextensions.k8s.io",
+            "v1",
+            "CustomResourceDefinition",
+            "customresourcedefinitions",
+            false,
+            true,
+            |value| Ok(value.clone()),
+        )
     };
     vec![
         definition,
@@ -137,28 +151,100 @@ pub(crate) fn built_in() -> Vec<Resource> {
         one("", "v1", "ConfigMap", "configmaps", true, false, typed::<v1::ConfigMap>),
         one("", "v1", "Secret", "secrets", true, false, typed::<v1::Secret>),
         one("", "v1", "ServiceAccount", "serviceaccounts", true, false, typed::<v1::ServiceAccount>),
-        one("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", true, true, typed::<v1::PersistentVolumeClaim>),
+        one(
+            "",
+            "v1",
+            "PersistentVolumeClaim",
+            "persistentvolumeclaims",
+            true,
+            true,
+            typed::<v1::PersistentVolumeClaim>,
+        ),
         one("", "v1", "PersistentVolume", "persistentvolumes", false, true, typed::<v1::PersistentVolume>),
         one("", "v1", "ResourceQuota", "resourcequotas", true, true, typed::<v1::ResourceQuota>),
         one("", "v1", "Event", "events", true, false, typed::<v1::Event>),
         one("events.k8s.io", "v1", "Event", "events", true, false, typed::<Event>),
-        one(apps, "v1", "ControllerRevision", "controllerrevisions", true, false, typed::<ControllerRevision>),
+        one(
+            apps,
+            "v1",
+            "ControllerRevision",
+            "controllerrevisions",
+            true,
+            false,
+            typed::<ControllerRevision>,
+        ),
         scaled(one(apps, "v1", "Deployment", "deployments", true, true, typed::<Deployment>)),
         scaled(one(apps, "v1", "ReplicaSet", "replicasets", true, true, typed::<ReplicaSet>)),
         scaled(one(apps, "v1", "StatefulSet", "statefulsets", true, true, typed::<StatefulSet>)),
         one(apps, "v1", "DaemonSet", "daemonsets", true, true, typed::<DaemonSet>),
-        one("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", true, true, typed::<HorizontalPodAutoscaler>),
+        one(
+            "autoscaling",
+            "v2",
+            "HorizontalPodAutoscaler",
+            "horizontalpodautoscalers",
+            true,
+            true,
+            typed::<HorizontalPodAutoscaler>,
+        ),
         one("coordination.k8s.io", "v1", "Lease", "leases", true, false, typed::<Lease>),
-        one("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", true, true, typed::<PodDisruptionBudget>),
-        one("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", true, false, typed::<NetworkPolicy>),
-        one("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", false, false, typed::<PriorityClass>),
+        one(
+            "policy",
+            "v1",
+            "PodDisruptionBudget",
+            "poddisruptionbudgets",
+            true,
+            true,
+            typed::<PodDisruptionBudget>,
+        ),
+        one(
+            "networking.k8s.io",
+            "v1",
+            "NetworkPolicy",
+            "networkpolicies",
+            true,
+            false,
+            typed::<NetworkPolicy>,
+        ),
+        one(
+            "scheduling.k8s.io",
+            "v1",
+            "PriorityClass",
+            "priorityclasses",
+            false,
+            false,
+            typed::<PriorityClass>,
+        ),
         one("storage.k8s.io", "v1", "StorageClass", "storageclasses", false, false, typed::<StorageClass>),
         one(rbac, "v1", "ClusterRole", "clusterroles", false, false, typed::<ClusterRole>),
-        one(rbac, "v1", "ClusterRoleBinding", "clusterrolebindings", false, false, typed::<ClusterRoleBinding>),
+        one(
+            rbac,
+            "v1",
+            "ClusterRoleBinding",
+            "clusterrolebindings",
+            false,
+            false,
+            typed::<ClusterRoleBinding>,
+        ),
         one(rbac, "v1", "Role", "roles", true, false, typed::<Role>),
         one(rbac, "v1", "RoleBinding", "rolebindings", true, false, typed::<RoleBinding>),
-        one(admission, "v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies", false, true, typed::<ValidatingAdmissionPolicy>),
-        one(admission, "v1", "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", false, false, typed::<ValidatingAdmissionPolicyBinding>),
+        one(
+            admission,
+            "v1",
+            "ValidatingAdmissionPolicy",
+            "validatingadmissionpolicies",
+            false,
+            true,
+            typed::<ValidatingAdmissionPolicy>,
+        ),
+        one(
+            admission,
+            "v1",
+            "ValidatingAdmissionPolicyBinding",
+            "validatingadmissionpolicybindings",
+            false,
+            false,
+            typed::<ValidatingAdmissionPolicyBinding>,
+        ),
     ]
 }
 

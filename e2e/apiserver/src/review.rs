@@ -45,7 +45,12 @@ impl Rules {
     #[must_use]
     pub fn with(mut self, role: &Value, namespace: Option<&str>) -> Self {
         let texts = |value: &Value| -> Vec<String> {
-            value.as_array().into_iter().flatten().filter_map(|text| text.as_str().map(str::to_owned)).collect()
+            value
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|text| text.as_str().map(str::to_owned))
+                .collect()
         };
         for rule in role["rules"].as_array().into_iter().flatten() {
             self.0.push(Rule {
@@ -157,7 +162,11 @@ impl State {
             if self.allowed(&request.user, group, &resource, verb, place) {
                 continue;
             }
-            let id = if group.is_empty() { resource.clone() } else { format!("{}.{group}", target.resource.plural) };
+            let id = if group.is_empty() {
+                resource.clone()
+            } else {
+                format!("{}.{group}", target.resource.plural)
+            };
             let id = if name.is_empty() { id } else { format!("{id} \"{name}\"") };
             let scope = if target.namespace.is_empty() {
                 "at the cluster scope".to_owned()
@@ -168,16 +177,20 @@ impl State {
                 "{id} is forbidden: User \"{}\" cannot {verb} resource \"{resource}\" in API group \"{group}\" {scope}",
                 request.user
             );
-            return Err(Failure::forbidden(message).with(json!({"name": name, "group": group, "kind": resource})));
+            return Err(
+                Failure::forbidden(message).with(json!({"name": name, "group": group, "kind": resource}))
+            );
         }
         Ok(())
     }
 
     /// Whose a bearer token is.
     pub(crate) fn user_of(&self, token: &str, now: Timestamp) -> Result<String, Failure> {
-        self.tokens.get(token).filter(|token| token.expires > now).map(|token| token.user.clone()).ok_or_else(|| {
-            Failure::new(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized")
-        })
+        self.tokens
+            .get(token)
+            .filter(|token| token.expires > now)
+            .map(|token| token.user.clone())
+            .ok_or_else(|| Failure::new(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized"))
     }
 
     /// Answers a review.
@@ -223,7 +236,8 @@ impl State {
         if token.expires <= now {
             return refuse("[invalid bearer token, service account token has expired]");
         }
-        let asked: Vec<&str> = spec["audiences"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let asked: Vec<&str> =
+            spec["audiences"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let mut audiences = token.audiences.clone();
         if audiences.is_empty() {
             audiences.push("https://kubernetes.default.svc.cluster.local".to_owned());
@@ -234,7 +248,8 @@ impl State {
         if audiences.is_empty() {
             return refuse("[invalid bearer token, token audiences is invalid for the target audiences]");
         }
-        let mut user = json!({"username": token.user, "groups": ["system:serviceaccounts", "system:authenticated"]});
+        let mut user =
+            json!({"username": token.user, "groups": ["system:serviceaccounts", "system:authenticated"]});
         if let Some((pod, uid, node)) = &token.pod {
             // A token that is bound to a pod is good while that pod is there.
             let there = self.of("pods", "").any(|(_, object)| object["metadata"]["uid"] == **uid);

@@ -92,7 +92,10 @@ fn check(schema: &Value, value: &Value, path: &str, found: &mut Vec<(String, Str
             lengths(schema, ("minProperties", "maxProperties"), fields.len(), "properties", &mut say);
             for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
                 if !fields.contains_key(name) {
-                    found.push((format!("{path}.{name}").trim_start_matches('.').to_owned(), "Required value".into()));
+                    found.push((
+                        format!("{path}.{name}").trim_start_matches('.').to_owned(),
+                        "Required value".into(),
+                    ));
                 }
             }
             let more = Some(&schema["additionalProperties"]).filter(|more| more.is_object());
@@ -145,9 +148,12 @@ fn lengths(
 
 fn unique(schema: &Value, items: &[Value], say: &mut impl FnMut(String)) {
     let keys: Vec<&str> = match schema["x-kubernetes-list-type"].as_str() {
-        Some("map") => {
-            schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
-        }
+        Some("map") => schema["x-kubernetes-list-map-keys"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect(),
         Some("set") => Vec::new(),
         _ => return,
     };

@@ -122,7 +122,9 @@ mod tests {
     #[test]
     fn each_form_of_a_label_selector_selects() {
         let object = json!({"metadata": {"labels": {"a": "1", "b": "2"}}});
-        for selector in ["a", "a=1", "a==1", "a!=2", "a in (1,2)", "a notin (3)", "!c", "c!=1", "a=1,b in (2)"] {
+        for selector in
+            ["a", "a=1", "a==1", "a!=2", "a in (1,2)", "a notin (3)", "!c", "c!=1", "a=1,b in (2)"]
+        {
             assert!(holds(selector, &object), "{selector}");
         }
         for selector in ["c", "a=2", "a!=1", "a in (2,3)", "a notin (1)", "!a", "a=1,b=3"] {

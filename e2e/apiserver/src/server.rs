@@ -69,6 +69,14 @@ impl ApiServer {
         Self { state: Arc::new(Mutex::new(state)), clock, pulse: watch::Sender::new(0) }
     }
 
+    /// A cluster of its own that begins as this one is, with its own clock. Far cheaper than a new one: what was compiled of the kinds'
+    /// schemas is shared.
+    #[must_use]
+    pub fn fork(&self, clock: Clock) -> Self {
+        let state = self.lock().fork();
+        Self { state: Arc::new(Mutex::new(state)), clock, pulse: watch::Sender::new(0) }
+    }
+
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -153,8 +161,12 @@ impl ApiServer {
         let (plural, group) = resource.split_once('.').unwrap_or((resource, ""));
         let mut state = self.lock();
         let resource = state.resource(group, plural).ok_or_else(Failure::no_such_path)?;
-        let target =
-            Target { resource, namespace: namespace.to_owned(), name: Some(name.to_owned()), subresource: None };
+        let target = Target {
+            resource,
+            namespace: namespace.to_owned(),
+            name: Some(name.to_owned()),
+            subresource: None,
+        };
         let removed = state.remove(&target, name, options, now).map(drop);
         if state.collecting {
             state.collect(now);

@@ -157,56 +157,123 @@ impl Session {
     ) -> io::Result<Response<Body>> {
         let (head, body) = request.into_parts();
         let body = body.collect().await.map_err(|error| io::Error::other(error.to_string()))?.to_bytes();
+        let outcome = match self.enter(&head, body) {
+            Ok((request, fault)) => {
+                if let Some(Fault::Slow(time)) = fault {
+                    tokio::time::sleep(time).await;
+                }
+                self.carry_out(&request, fault.as_ref())
+            }
+            Err(outcome) => *outcome,
+        };
+        match outcome {
+            Outcome::Done(Answer::Json(code, value)) => {
+                Ok(plain(code, "application/json", value.to_string()))
+            }
+            Outcome::Done(Answer::Text(code, text)) => Ok(plain(code, "text/plain", text)),
+            Outcome::Done(Answer::Watch(watch)) => Ok(self.stream(*watch)),
+            Outcome::Refused(failure, after) => Ok(refused(&failure, after)),
+            Outcome::Lost => Err(lost()),
+        }
+    }
+
+    /// Answers one request at once, without a runtime: the code, the seconds of `Retry-After`, and the body. `None`: the connection broke.
+    /// A call that is slow is not, here.
+    pub fn ask(&self, request: HttpRequest<Vec<u8>>) -> Option<(u16, Option<u64>, Vec<u8>)> {
+        match self.outcome(request) {
+            Outcome::Done(Answer::Json(code, value)) => {
+                Some((code.as_u16(), None, value.to_string().into_bytes()))
+            }
+            Outcome::Done(Answer::Text(code, text)) => Some((code.as_u16(), None, text.into_bytes())),
+            Outcome::Refused(failure, after) => {
+                Some((failure.code, after, failure.status().to_string().into_bytes()))
+            }
+            Outcome::Done(Answer::Watch(_)) | Outcome::Lost => None,
+        }
+    }
+
+    /// Opens a watch without a runtime. The error is as [`Self::ask`] answers.
+    pub fn follow(
+        &self,
+        request: HttpRequest<Vec<u8>>,
+    ) -> Result<Following, Option<(u16, Option<u64>, Vec<u8>)>> {
+        match self.outcome(request) {
+            Outcome::Done(Answer::Watch(watch)) => Ok(Following { open: self.open(*watch) }),
+            Outcome::Refused(failure, after) => {
+                Err(Some((failure.code, after, failure.status().to_string().into_bytes())))
+            }
+            Outcome::Done(_) | Outcome::Lost => Err(None),
+        }
+    }
+
+    fn outcome(&self, request: HttpRequest<Vec<u8>>) -> Outcome {
+        let (head, body) = request.into_parts();
+        match self.enter(&head, body.into()) {
+            Ok((request, fault)) => self.carry_out(&request, fault.as_ref()),
+            Err(outcome) => *outcome,
+        }
+    }
+
+    /// Reads and counts a call, and says what becomes of it.
+    fn enter(
+        &self,
+        head: &http::request::Parts,
+        body: Bytes,
+    ) -> Result<(Request, Option<Fault>), Box<Outcome>> {
         let token = head.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = token.and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned);
-        let user = match token {
-            Some(token) => match self.server.lock().user_of(&token, self.server.now()) {
-                Ok(user) => user,
-                Err(failure) => return Ok(refused(&failure, None)),
-            },
+        let user = match token.and_then(|value| value.strip_prefix("Bearer ")) {
+            Some(token) => {
+                let now = self.server.now();
+                let user = self.server.lock().user_of(token, now);
+                user.map_err(|failure| Box::new(Outcome::Refused(failure, None)))?
+            }
             None => self.user.to_string(),
         };
-        let mut request = Request::read(&head, &user, body);
-        let fault = self.note(&mut request)?;
-        let injected = || Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "Internal error occurred: injected");
-        match &fault {
+        let mut request = Request::read(head, &user, body);
+        let fault = self.note(&mut request).map_err(|_| Box::new(Outcome::Lost))?;
+        Ok((request, fault))
+    }
+
+    fn carry_out(&self, request: &Request, fault: Option<&Fault>) -> Outcome {
+        let injected = || {
+            let why = "Internal error occurred: injected";
+            Outcome::Refused(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", why), None)
+        };
+        match fault {
             Some(Fault::Conflict) => {
                 let name = request.path.last().cloned().unwrap_or_default();
-                return Ok(refused(&Failure::modified("object", &name), None));
+                return Outcome::Refused(Failure::modified("object", &name), None);
             }
             Some(Fault::TooMany(seconds)) => {
                 let why = "the server has received too many requests and has asked us to try again later";
                 let failure = Failure::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", why)
                     .with(json!({"retryAfterSeconds": seconds}));
-                return Ok(refused(&failure, Some(*seconds)));
+                return Outcome::Refused(failure, Some(*seconds));
             }
-            Some(Fault::ErrorBefore) => return Ok(refused(&injected(), None)),
-            Some(Fault::LostBefore) => return Err(lost()),
-            Some(Fault::Slow(time)) => tokio::time::sleep(*time).await,
+            Some(Fault::ErrorBefore) => return injected(),
+            Some(Fault::LostBefore) => return Outcome::Lost,
             _ => {}
         }
         if self.is_cut() {
-            return Err(lost());
+            return Outcome::Lost;
         }
         let answer = {
             let now = self.server.now();
-            self.server.lock().handle(&request, now)
+            self.server.lock().handle(request, now)
         };
         self.server.wake();
         match fault {
-            Some(Fault::ErrorAfter) => return Ok(refused(&injected(), None)),
-            Some(Fault::LostAfter) => return Err(lost()),
+            Some(Fault::ErrorAfter) => return injected(),
+            Some(Fault::LostAfter) => return Outcome::Lost,
             Some(Fault::Crash) => {
                 self.cut();
-                return Err(lost());
+                return Outcome::Lost;
             }
             _ => {}
         }
         match answer {
-            Ok(Answer::Json(code, value)) => Ok(plain(code, "application/json", value.to_string())),
-            Ok(Answer::Text(code, text)) => Ok(plain(code, "text/plain", text)),
-            Ok(Answer::Watch(watch)) => Ok(self.stream(*watch)),
-            Err(failure) => Ok(refused(&failure, None)),
+            Ok(answer) => Outcome::Done(answer),
+            Err(failure) => Outcome::Refused(failure, None),
         }
     }
 
@@ -244,24 +311,35 @@ impl Session {
         Ok(fault)
     }
 
+    fn open(&self, watch: Watch) -> Open {
+        let mut inner = self.lock();
+        inner.watching += 1;
+        Open { session: self.clone(), watch, drops: inner.drops, over: false }
+    }
+
     fn stream(&self, watch: Watch) -> Response<Body> {
-        let drops = {
-            let mut inner = self.lock();
-            inner.watching += 1;
-            inner.drops
-        };
         #[allow(clippy::disallowed_methods, reason = "tokio's time, which a test may pause")]
         let end = Instant::now() + Duration::from_secs(watch.timeout);
-        let open = Open { session: self.clone(), watch, drops, end, over: false, bookmark: None };
+        let open = Live { open: self.open(watch), end, bookmark: None };
         let frames = stream::unfold(open, |mut open| async move {
             let next = open.next().await?;
             Some((next.map(Frame::data), open))
         });
         let body = BodyExt::boxed_unsync(StreamBody::new(frames));
         let mut response = Response::new(body);
-        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
         response
     }
+}
+
+/// What becomes of a call.
+enum Outcome {
+    Done(Answer),
+    Refused(Failure, Option<u64>),
+    /// The connection broke.
+    Lost,
 }
 
 /// A watch on its way to a client.
@@ -269,44 +347,82 @@ struct Open {
     session: Session,
     watch: Watch,
     drops: u64,
-    end: Instant,
     over: bool,
+}
+
+/// What a watch says at a moment.
+enum Says {
+    Lines(String),
+    Nothing,
+    /// It has ended, between two lines or in the middle of one.
+    Ended {
+        broken: bool,
+    },
+}
+
+impl Open {
+    fn says(&mut self) -> Says {
+        if self.over {
+            return Says::Ended { broken: false };
+        }
+        if let Some(failure) = self.watch.expired.take() {
+            self.over = true;
+            return Says::Lines(Watch::error(&failure));
+        }
+        let (holds, broken, dropped) = {
+            let inner = self.session.lock();
+            let dropped = inner.drops != self.drops;
+            (inner.holds.clone(), inner.cut || (dropped && inner.broken), dropped)
+        };
+        if broken || dropped {
+            self.over = true;
+            return Says::Ended { broken };
+        }
+        let state = self.session.server.lock();
+        let seen = bound(&holds, &self.watch.resource.id(), state.version);
+        let lines = self.watch.due(&state, seen);
+        if lines.is_empty() { Says::Nothing } else { Says::Lines(lines.concat()) }
+    }
+}
+
+/// A watch that is asked for what it has to say.
+pub struct Following {
+    open: Open,
+}
+
+impl Following {
+    /// The lines that came since. `None`: it has ended.
+    pub fn lines(&mut self) -> Option<Vec<String>> {
+        match self.open.says() {
+            Says::Lines(text) => Some(text.lines().map(str::to_owned).collect()),
+            Says::Nothing => Some(Vec::new()),
+            Says::Ended { .. } => None,
+        }
+    }
+}
+
+/// A watch that goes on by itself.
+struct Live {
+    open: Open,
+    end: Instant,
     bookmark: Option<Instant>,
 }
 
 /// How often a quiet watch says where it stands.
 const BOOKMARK: Duration = Duration::from_secs(60);
 
-impl Open {
+impl Live {
     async fn next(&mut self) -> Option<io::Result<Bytes>> {
-        let mut pulse = self.session.server.pulse();
+        let mut pulse = self.open.session.server.pulse();
         loop {
-            if self.over {
-                return None;
-            }
-            if let Some(failure) = self.watch.expired.take() {
-                self.over = true;
-                return Some(Ok(Watch::error(&failure).into()));
-            }
             pulse.mark_unchanged();
-            let (holds, cut, dropped, broken) = {
-                let inner = self.session.lock();
-                (inner.holds.clone(), inner.cut, inner.drops != self.drops, inner.broken)
-            };
-            if cut || (dropped && broken) {
-                self.over = true;
-                return Some(Err(io::Error::from(io::ErrorKind::ConnectionReset)));
-            }
-            if dropped {
-                return None;
-            }
-            let lines = {
-                let state = self.session.server.lock();
-                let seen = bound(&holds, &self.watch.resource.id(), state.version);
-                self.watch.due(&state, seen)
-            };
-            if !lines.is_empty() {
-                return Some(Ok(lines.concat().into()));
+            match self.open.says() {
+                Says::Lines(text) => return Some(Ok(text.into())),
+                Says::Ended { broken: true } => {
+                    return Some(Err(io::Error::from(io::ErrorKind::ConnectionReset)));
+                }
+                Says::Ended { broken: false } => return None,
+                Says::Nothing => {}
             }
             #[allow(clippy::disallowed_methods, reason = "tokio's time, which a test may pause")]
             let told = *self.bookmark.get_or_insert_with(|| Instant::now() + BOOKMARK);
@@ -314,10 +430,10 @@ impl Open {
                 biased;
                 changed = pulse.changed() => if changed.is_err() { return None },
                 () = tokio::time::sleep_until(self.end) => return None,
-                () = tokio::time::sleep_until(told), if self.watch.bookmarks => {
+                () = tokio::time::sleep_until(told), if self.open.watch.bookmarks => {
                     self.bookmark = None;
-                    if !self.watch.snapshot {
-                        return Some(Ok(self.watch.bookmark(&json!({})).into()));
+                    if !self.open.watch.snapshot {
+                        return Some(Ok(self.open.watch.bookmark(&json!({})).into()));
                     }
                 }
             }

@@ -61,15 +61,16 @@ pub(crate) struct State {
     pub(crate) rules: BTreeMap<String, Rules>,
     /// What was taken from a user.
     pub(crate) denied: BTreeMap<String, Vec<Denied>>,
+    pub(crate) validator: kube_cel::Validator,
     /// Whether what lost its owner, or its namespace, is removed with each write.
     pub(crate) collecting: bool,
 }
 
 impl State {
     pub(crate) fn new(now: Timestamp) -> Self {
-        let resources = built_in().into_iter().map(|resource| {
-            ((resource.group.clone(), resource.plural.clone()), Arc::new(resource))
-        });
+        let resources = built_in()
+            .into_iter()
+            .map(|resource| ((resource.group.clone(), resource.plural.clone()), Arc::new(resource)));
         let mut state = Self {
             resources: resources.collect(),
             objects: BTreeMap::new(),
@@ -82,6 +83,7 @@ impl State {
             tokens: BTreeMap::new(),
             rules: BTreeMap::new(),
             denied: BTreeMap::new(),
+            validator: kube_cel::Validator::new(),
             collecting: true,
         };
         for name in ["default", "kube-system", "kube-node-lease", "kontrol-system"] {
@@ -89,6 +91,25 @@ impl State {
             drop(state.put(made, now));
         }
         state
+    }
+
+    /// The same, to go on by itself.
+    pub(crate) fn fork(&self) -> Self {
+        Self {
+            resources: self.resources.clone(),
+            objects: self.objects.clone(),
+            log: self.log.clone(),
+            version: self.version,
+            compacted: self.compacted,
+            pages: self.pages.clone(),
+            ids: self.ids,
+            logs: self.logs.clone(),
+            tokens: self.tokens.clone(),
+            rules: self.rules.clone(),
+            denied: self.denied.clone(),
+            validator: kube_cel::Validator::new(),
+            collecting: self.collecting,
+        }
     }
 
     /// Creates an object as an administrator.
@@ -218,9 +239,7 @@ impl State {
     pub(crate) fn of(&self, id: &str, namespace: &str) -> impl Iterator<Item = (&Key, &Arc<Value>)> {
         let from: Key = (id.into(), namespace.to_owned(), String::new());
         let (id, all, namespace) = (id.to_owned(), namespace.is_empty(), namespace.to_owned());
-        self.objects
-            .range(from..)
-            .take_while(move |(key, _)| *key.0 == *id && (all || key.1 == namespace))
+        self.objects.range(from..).take_while(move |(key, _)| *key.0 == *id && (all || key.1 == namespace))
     }
 
     /// A new id, the same in each run of the same calls.
@@ -231,9 +250,11 @@ impl State {
 
     pub(crate) fn uid(&mut self) -> String {
         let count = u128::from(self.id());
-        uuid::Builder::from_custom_bytes((0x6b6f_6e74_0000_8000_8000_0000_0000_0000_u128 + count).to_be_bytes())
-            .into_uuid()
-            .to_string()
+        uuid::Builder::from_custom_bytes(
+            (0x6b6f_6e74_0000_8000_8000_0000_0000_0000_u128 + count).to_be_bytes(),
+        )
+        .into_uuid()
+        .to_string()
     }
 
     /// Writes an object's next state, or its removal.

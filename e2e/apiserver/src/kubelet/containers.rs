@@ -20,7 +20,8 @@ impl Kubelet {
         };
         self.server.edit("pods", &namespace, &name, |pod| {
             let images = pod["spec"]["containers"].as_array().into_iter().flatten();
-            let missing = images.into_iter().any(|one| one["image"].as_str().unwrap_or_default().starts_with(MISSING));
+            let missing =
+                images.into_iter().any(|one| one["image"].as_str().unwrap_or_default().starts_with(MISSING));
             let spec = pod["spec"].clone();
             let statuses = |list: &str| -> Vec<Value> {
                 let containers = spec[list].as_array().into_iter().flatten();
@@ -66,8 +67,10 @@ impl Kubelet {
                         status["restartCount"] = 1.into();
                         status["state"] = json!({"running": {"startedAt": seconds(now)}});
                     } else {
-                        let message = format!("back-off {}s restarting failed container={container}", wait(restarts));
-                        status["state"] = json!({"waiting": {"reason": "CrashLoopBackOff", "message": message}});
+                        let message =
+                            format!("back-off {}s restarting failed container={container}", wait(restarts));
+                        status["state"] =
+                            json!({"waiting": {"reason": "CrashLoopBackOff", "message": message}});
                     }
                 } else {
                     status["state"] = json!({"terminated": ended});
@@ -101,7 +104,8 @@ impl Kubelet {
             status["state"]["waiting"]["reason"] == "CrashLoopBackOff"
                 && ended.parse::<Timestamp>().is_ok_and(|ended| now.duration_since(ended) >= waits)
         };
-        let statuses = |pod: &Value| pod["status"]["containerStatuses"].as_array().cloned().unwrap_or_default();
+        let statuses =
+            |pod: &Value| pod["status"]["containerStatuses"].as_array().cloned().unwrap_or_default();
         if !statuses(pod).iter().any(due) {
             return;
         }

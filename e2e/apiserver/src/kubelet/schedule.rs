@@ -71,7 +71,8 @@ fn refusal(pod: &Value, node: &Value, pods: &[Value]) -> Option<String> {
             return Some("node(s) had untolerated taint(s)".to_owned());
         }
     }
-    let selected = spec["nodeSelector"].as_object().into_iter().flatten().all(|(key, value)| labels[key] == *value);
+    let selected =
+        spec["nodeSelector"].as_object().into_iter().flatten().all(|(key, value)| labels[key] == *value);
     let affinity = &spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
     let terms = affinity["nodeSelectorTerms"].as_array();
     let wanted = terms.is_none_or(|terms| terms.iter().any(|term| takes(term, node)));

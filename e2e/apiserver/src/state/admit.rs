@@ -3,7 +3,6 @@
 use std::net::Ipv4Addr;
 
 use jiff::Timestamp;
-use kube_cel::Validator;
 use serde_json::{Value, json};
 
 use super::State;
@@ -26,7 +25,7 @@ impl State {
             let name = object["metadata"]["name"].as_str().unwrap_or_default();
             let mut wrong = schema::validate(&custom.schema, &object);
             if wrong.is_empty()
-                && let Err(errors) = Validator::new().validate_compiled(&custom.rules, &object, old)
+                && let Err(errors) = self.validator.validate_compiled(&custom.rules, &object, old)
             {
                 wrong = errors
                     .iter()
@@ -120,11 +119,16 @@ impl State {
             let hard = &quota["spec"]["hard"];
             let counted = format!("count/{id}");
             for key in [id.as_str(), counted.as_str()] {
-                let Some(limit) = hard[key].as_str().and_then(|limit| limit.parse::<usize>().ok()) else { continue };
+                let Some(limit) = hard[key].as_str().and_then(|limit| limit.parse::<usize>().ok()) else {
+                    continue;
+                };
                 let live = |object: &Value| {
                     !matches!(object["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
                 };
-                let used = self.of(&id, &target.namespace).filter(|(_, object)| id != "pods" || live(object)).count();
+                let used = self
+                    .of(&id, &target.namespace)
+                    .filter(|(_, object)| id != "pods" || live(object))
+                    .count();
                 if used >= limit {
                     let message = format!(
                         "{id} \"{name}\" is forbidden: exceeded quota: {}, requested: {key}=1, used: {key}={used}, limited: {key}={limit}",
@@ -176,23 +180,34 @@ fn names(resource: &Resource, object: &Value) -> Result<(), Failure> {
     let longest = if matches!(resource.plural.as_str(), "services" | "namespaces") { 63 } else { 253 };
     let free = resource.group == "rbac.authorization.k8s.io";
     if !free && (!label(name, "-.") || name.len() > longest || name.chars().any(|c| c.is_ascii_uppercase())) {
-        let why = format!("Invalid value: \"{name}\": a lowercase RFC 1123 name of at most {longest} characters is needed");
+        let why = format!(
+            "Invalid value: \"{name}\": a lowercase RFC 1123 name of at most {longest} characters is needed"
+        );
         wrong.push(("metadata.name".to_owned(), why));
     }
     for (key, value) in object["metadata"]["labels"].as_object().into_iter().flatten() {
         let short = key.rsplit_once('/').map_or(key.as_str(), |(_, short)| short);
         let value = value.as_str().unwrap_or_default();
         if !label(short, "-_.") || short.len() > 63 {
-            wrong.push(("metadata.labels".to_owned(), format!("Invalid value: \"{key}\": not a label's name")));
+            wrong.push((
+                "metadata.labels".to_owned(),
+                format!("Invalid value: \"{key}\": not a label's name"),
+            ));
         }
         if !value.is_empty() && (!label(value, "-_.") || value.len() > 63) {
-            wrong.push(("metadata.labels".to_owned(), format!("Invalid value: \"{value}\": not a label's value")));
+            wrong.push((
+                "metadata.labels".to_owned(),
+                format!("Invalid value: \"{value}\": not a label's value"),
+            ));
         }
     }
     for owner in object["metadata"]["ownerReferences"].as_array().into_iter().flatten() {
         for field in ["apiVersion", "kind", "name", "uid"] {
             if owner[field].as_str().unwrap_or_default().is_empty() {
-                wrong.push((format!("metadata.ownerReferences.{field}"), "Invalid value: \"\": must not be empty".into()));
+                wrong.push((
+                    format!("metadata.ownerReferences.{field}"),
+                    "Invalid value: \"\": must not be empty".into(),
+                ));
             }
         }
     }
@@ -245,7 +260,10 @@ fn pod(object: &mut Value, old: Option<&Value>, _now: Timestamp) -> Result<(), F
     }
     for field in ["hostname", "subdomain"] {
         if spec[field].as_str().is_some_and(|text| text.len() > 63) {
-            wrong.push((format!("spec.{field}"), "Invalid value: must be no more than 63 characters".to_owned()));
+            wrong.push((
+                format!("spec.{field}"),
+                "Invalid value: must be no more than 63 characters".to_owned(),
+            ));
         }
     }
     match old {
@@ -269,7 +287,13 @@ fn fixed(spec: &Value) -> Value {
         }
     }
     if let Some(fields) = spec.as_object_mut() {
-        for free in ["activeDeadlineSeconds", "tolerations", "nodeName", "schedulingGates", "terminationGracePeriodSeconds"] {
+        for free in [
+            "activeDeadlineSeconds",
+            "tolerations",
+            "nodeName",
+            "schedulingGates",
+            "terminationGracePeriodSeconds",
+        ] {
             fields.remove(free);
         }
         fields.retain(|_, value| !value.is_null());
@@ -278,13 +302,13 @@ fn fixed(spec: &Value) -> Value {
 }
 
 fn established(object: &mut Value, now: Timestamp) {
-    let condition = |kind: &str| {
-        json!({"type": kind, "status": "True", "reason": kind, "message": "", "lastTransitionTime": seconds(now)})
-    };
+    let condition = |kind: &str| json!({"type": kind, "status": "True", "reason": kind, "message": "", "lastTransitionTime": seconds(now)});
     let names = object["spec"]["names"].clone();
     let versions = object["spec"]["versions"].as_array().into_iter().flatten();
-    let stored: Vec<_> =
-        versions.filter(|version| version["storage"] == true).map(|version| version["name"].clone()).collect();
+    let stored: Vec<_> = versions
+        .filter(|version| version["storage"] == true)
+        .map(|version| version["name"].clone())
+        .collect();
     object["status"] = json!({
         "conditions": [condition("NamesAccepted"), condition("Established")],
         "acceptedNames": names, "storedVersions": stored,

@@ -34,8 +34,7 @@ impl State {
             .map(|(key, object)| (key.clone(), Arc::clone(object)))
             .collect();
         for (key, namespace) in ending {
-            let content: Vec<Key> =
-                self.objects.keys().filter(|object| object.1 == key.2).cloned().collect();
+            let content: Vec<Key> = self.objects.keys().filter(|object| object.1 == key.2).cloned().collect();
             if content.is_empty() {
                 if namespace["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty) {
                     self.record(&key, (*namespace).clone(), true);
@@ -43,9 +42,10 @@ impl State {
                 continue;
             }
             for one in content {
-                let marked = self.objects.get(&one).is_some_and(|object| {
-                    object["metadata"]["deletionTimestamp"].is_string()
-                });
+                let marked = self
+                    .objects
+                    .get(&one)
+                    .is_some_and(|object| object["metadata"]["deletionTimestamp"].is_string());
                 if let Some(target) = self.path_of(&one).filter(|_| !marked) {
                     drop(self.remove(&target, &one.2, &json!({}), now));
                 }
@@ -82,11 +82,13 @@ impl State {
                     blocked.push(owner["uid"].as_str().unwrap_or_default().to_owned());
                 }
             }
-            if !solid && object["metadata"]["deletionTimestamp"].is_null()
+            if !solid
+                && object["metadata"]["deletionTimestamp"].is_null()
                 && let Some(target) = self.path_of(&key)
             {
                 let policy = if waiting.is_empty() { "Background" } else { "Foreground" };
-                let options = json!({"propagationPolicy": policy, "preconditions": {"uid": object["metadata"]["uid"]}});
+                let options =
+                    json!({"propagationPolicy": policy, "preconditions": {"uid": object["metadata"]["uid"]}});
                 drop(self.remove(&target, &key.2, &options, now));
             }
         }
@@ -101,10 +103,8 @@ impl State {
             } else if !finalizers.contains(&"foregroundDeletion".into()) || blocked.contains(&uid) {
                 continue;
             }
-            let left: Vec<_> = finalizers
-                .into_iter()
-                .filter(|one| one != "foregroundDeletion" && one != "orphan")
-                .collect();
+            let left: Vec<_> =
+                finalizers.into_iter().filter(|one| one != "foregroundDeletion" && one != "orphan").collect();
             let gone = left.is_empty()
                 && object["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or_default() == 0;
             let mut object = (*object).clone();

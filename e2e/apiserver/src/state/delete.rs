@@ -56,7 +56,10 @@ impl State {
             );
             return Err(Failure::conflict(&resource.id(), name, &why));
         }
-        if wanted["resourceVersion"].as_str().is_some_and(|version| old["metadata"]["resourceVersion"] != version) {
+        if wanted["resourceVersion"]
+            .as_str()
+            .is_some_and(|version| old["metadata"]["resourceVersion"] != version)
+        {
             let why = "the ResourceVersion in the precondition does not match the ResourceVersion in record. The object might have been modified";
             return Err(Failure::conflict(&resource.id(), name, why));
         }
@@ -73,7 +76,8 @@ impl State {
             finalizers.push(policy.into());
             object["metadata"]["finalizers"] = finalizers.clone().into();
         }
-        let held = !finalizers.is_empty() || object["spec"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
+        let held = !finalizers.is_empty()
+            || object["spec"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
         let key = Self::key(&resource, &target.namespace, name);
         if grace == 0 && !held {
             let gone = self.record(&key, object, true);
@@ -86,7 +90,8 @@ impl State {
             }));
         }
         let marked = object["metadata"]["deletionTimestamp"].is_string();
-        let shorter = object["metadata"]["deletionGracePeriodSeconds"].as_i64().is_some_and(|had| grace < had);
+        let shorter =
+            object["metadata"]["deletionGracePeriodSeconds"].as_i64().is_some_and(|had| grace < had);
         if !marked || shorter {
             let end = now.checked_add(SignedDuration::from_secs(grace)).unwrap_or(now);
             object["metadata"]["deletionTimestamp"] = seconds(end).into();
@@ -136,7 +141,8 @@ impl State {
     ) -> Result<Value, Failure> {
         let pod = self.find(target, name)?;
         for (_, budget) in self.of("poddisruptionbudgets.policy", &target.namespace) {
-            let matches = super::collect::label_selector(&budget["spec"]["selector"], &pod["metadata"]["labels"]);
+            let matches =
+                super::collect::label_selector(&budget["spec"]["selector"], &pod["metadata"]["labels"]);
             let allowed = self.disruptions_allowed(budget);
             if matches && allowed <= 0 && pod["status"]["phase"] == "Running" {
                 let message = "Cannot evict pod as it would violate the pod's disruption budget.";
@@ -167,7 +173,9 @@ impl State {
         let mine: Vec<_> = self
             .of("pods", namespace)
             .map(|(_, pod)| pod)
-            .filter(|pod| super::collect::label_selector(&budget["spec"]["selector"], &pod["metadata"]["labels"]))
+            .filter(|pod| {
+                super::collect::label_selector(&budget["spec"]["selector"], &pod["metadata"]["labels"])
+            })
             .collect();
         let count = i64::try_from(mine.len()).unwrap_or_default();
         let ready = |pod: &&&Arc<Value>| {

@@ -89,7 +89,11 @@ impl State {
         let initial = request.flag("sendInitialEvents");
         if initial && request.text("resourceVersionMatch") != Some("NotOlderThan") {
             let message = "sendInitialEvents: Forbidden: resourceVersionMatch=NotOlderThan is required";
-            return Err(Failure::invalid("ListOptions", "", &[("resourceVersionMatch".into(), message.into())]));
+            return Err(Failure::invalid(
+                "ListOptions",
+                "",
+                &[("resourceVersionMatch".into(), message.into())],
+            ));
         }
         let mut watch = Watch {
             resource: Arc::clone(&target.resource),

@@ -120,7 +120,8 @@ impl State {
                 let patch: json_patch::Patch = serde_json::from_slice(&request.body)
                     .map_err(|error| Failure::bad_request(format!("error decoding patch: {error}")))?;
                 json_patch::patch(&mut new, &patch).map_err(|error| {
-                    let message = format!("the server rejected our request due to an error in our request: {error}");
+                    let message =
+                        format!("the server rejected our request due to an error in our request: {error}");
                     Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
                 })?;
             }
@@ -132,7 +133,11 @@ impl State {
             }
             other => {
                 let message = format!("the body of the request was in an unknown format: {other}");
-                return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message));
+                return Err(Failure::new(
+                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                    "UnsupportedMediaType",
+                    message,
+                ));
             }
         }
         if scaled {
@@ -167,8 +172,11 @@ impl State {
             let why = "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch";
             return Err(Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", why));
         }
-        if applied["apiVersion"] != *target.resource.api_version() || applied["kind"] != *target.resource.kind {
-            return Err(Failure::bad_request("apiVersion and kind must be set, and be those of the resource"));
+        if applied["apiVersion"] != *target.resource.api_version() || applied["kind"] != *target.resource.kind
+        {
+            return Err(Failure::bad_request(
+                "apiVersion and kind must be set, and be those of the resource",
+            ));
         }
         if applied["metadata"]["managedFields"].is_array() {
             return Err(Failure::bad_request("metadata.managedFields must be nil"));
@@ -301,7 +309,8 @@ impl State {
         let said = object["metadata"]["namespace"].as_str().unwrap_or_default();
         if target.resource.namespaced {
             if !said.is_empty() && said != target.namespace {
-                let why = "the namespace of the provided object does not match the namespace sent on the request";
+                let why =
+                    "the namespace of the provided object does not match the namespace sent on the request";
                 return Err(Failure::bad_request(why));
             }
             object["metadata"]["namespace"] = target.namespace.clone().into();
@@ -347,8 +356,16 @@ fn preconditions(resource: &Resource, name: &str, old: &Value, body: &Value) -> 
 /// What a client cannot change.
 fn keep_metadata(old: &Value, new: &mut Value) {
     let fields = [
-        "name", "namespace", "uid", "creationTimestamp", "generation", "deletionTimestamp",
-        "deletionGracePeriodSeconds", "resourceVersion", "managedFields", "generateName",
+        "name",
+        "namespace",
+        "uid",
+        "creationTimestamp",
+        "generation",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "resourceVersion",
+        "managedFields",
+        "generateName",
     ];
     for field in fields {
         let kept = old["metadata"].get(field).cloned();

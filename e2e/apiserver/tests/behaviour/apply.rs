@@ -1,0 +1,87 @@
+use kontrol_e2e_apiserver::ApiServer;
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use super::{map, maps, refusal};
+
+fn entries(data: &Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": data})
+}
+
+async fn apply(server: &ApiServer, manager: &str, data: &Value) -> Result<Value, kube::Error> {
+    let patch = Patch::Apply(entries(data));
+    let applied = maps(server).patch("a", &PatchParams::apply(manager), &patch).await?;
+    Ok(serde_json::to_value(applied.data).unwrap())
+}
+
+#[tokio::test]
+async fn each_manager_has_its_own_fields() {
+    let server = ApiServer::new();
+    apply(&server, "one", &json!({"x": "1"})).await.unwrap();
+    let both = apply(&server, "two", &json!({"y": "2"})).await.unwrap();
+    assert_eq!(both, json!({"x": "1", "y": "2"}));
+}
+
+#[tokio::test]
+async fn what_a_manager_no_longer_names_goes_unless_another_holds_it() {
+    let server = ApiServer::new();
+    apply(&server, "one", &json!({"x": "1", "y": "2"})).await.unwrap();
+    apply(&server, "two", &json!({"y": "2"})).await.unwrap();
+    let left = apply(&server, "one", &json!({"z": "3"})).await.unwrap();
+    assert_eq!(left, json!({"y": "2", "z": "3"}));
+}
+
+#[tokio::test]
+async fn a_field_of_another_manager_is_changed_by_force_alone() {
+    let server = ApiServer::new();
+    apply(&server, "one", &json!({"x": "1"})).await.unwrap();
+    let said = refusal(apply(&server, "two", &json!({"x": "2"})).await);
+    assert_eq!(said.code, 409);
+    assert!(said.message.contains("conflict with \"one\": .data.x"), "{}", said.message);
+    let patch = Patch::Apply(entries(&json!({"x": "2"})));
+    let forced = maps(&server).patch("a", &PatchParams::apply("two").force(), &patch).await.unwrap();
+    assert_eq!(forced.data.unwrap()["x"], "2");
+    // It is no longer the first one's: leaving it out removes nothing.
+    assert_eq!(apply(&server, "one", &json!({"w": "0"})).await.unwrap(), json!({"w": "0", "x": "2"}));
+}
+
+#[tokio::test]
+async fn applying_the_same_again_makes_no_version() {
+    let server = ApiServer::new();
+    apply(&server, "one", &json!({"x": "1"})).await.unwrap();
+    let version = server.version();
+    apply(&server, "one", &json!({"x": "1"})).await.unwrap();
+    assert_eq!(server.version(), version);
+}
+
+#[tokio::test]
+async fn an_update_takes_the_fields_that_it_changes() {
+    let server = ApiServer::new();
+    apply(&server, "one", &json!({"x": "1"})).await.unwrap();
+    let mut object = maps(&server).get("a").await.unwrap();
+    object.data.as_mut().unwrap().insert("x".into(), "2".into());
+    maps(&server).replace("a", &PostParams::default(), &object).await.unwrap();
+    assert_eq!(refusal(apply(&server, "one", &json!({"x": "1"})).await).code, 409);
+    maps(&server).create(&PostParams::default(), &map("b", "1")).await.unwrap();
+}
+
+#[tokio::test]
+async fn lists_with_keys_merge_item_by_item() {
+    let server = ApiServer::new();
+    let services: kube::Api<k8s_openapi::api::core::v1::Service> =
+        kube::Api::namespaced(server.client(), "default");
+    let service = |port: u16, name: &str| {
+        Patch::Apply(json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"},
+            "spec": {"ports": [{"port": port, "name": name, "protocol": "TCP"}]},
+        }))
+    };
+    services.patch("s", &PatchParams::apply("one"), &service(80, "http")).await.unwrap();
+    let both = services.patch("s", &PatchParams::apply("two"), &service(81, "more")).await.unwrap();
+    let ports = |service: k8s_openapi::api::core::v1::Service| -> Vec<i32> {
+        service.spec.unwrap().ports.unwrap().into_iter().map(|port| port.port).collect()
+    };
+    assert_eq!(ports(both), [80, 81]);
+    let left = services.patch("s", &PatchParams::apply("one"), &service(82, "other")).await.unwrap();
+    assert_eq!(ports(left), [81, 82]);
+}
