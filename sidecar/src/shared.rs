@@ -225,6 +225,10 @@ stats! {
     control_connects,
     /// Route expressions that failed on a message.
     route_errors,
+    /// Restarts of the widget in place, by the shim of its container.
+    restarts,
+    /// Whether the shim is connected.
+    shim_connected,
 }
 
 /// A counter or a gauge.

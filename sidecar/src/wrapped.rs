@@ -86,7 +86,9 @@ impl Wrapped {
             match UnixStream::connect(&socket).await {
                 Ok(stream) => {
                     pause = PAUSE.0;
+                    self.shared.stats.shim_connected.set(1);
                     let ended = self.talk(stream).await;
+                    self.shared.stats.shim_connected.set(0);
                     tracing::info!(shim = %socket.display(), error = ended.err().map(tracing::field::display), "the shim is gone");
                 }
                 Err(error) if refuses(&error) => {
@@ -136,6 +138,7 @@ impl Wrapped {
             heard.before += heard.state.as_ref().map_or(0, |last| last.restarts);
         }
         let changed = heard.state.as_ref() != Some(&state);
+        self.shared.stats.restarts.set(heard.before + state.restarts);
         heard.state = Some(state.clone());
         drop(heard);
         if gone || other {

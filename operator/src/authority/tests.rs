@@ -1,8 +1,8 @@
-use std::os::unix::fs::PermissionsExt;
-
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt};
 
 use super::*;
+
+mod rotation;
 
 const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 

@@ -16,6 +16,8 @@ use tonic::transport::{Channel, Endpoint};
 use super::*;
 use crate::clock;
 
+mod pods;
+
 const SUBJECT: &str = "default/rag/llm/0";
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -24,24 +26,27 @@ struct House {
     address: SocketAddr,
     events: mpsc::Receiver<Event>,
     stop: CancellationToken,
+    figures: Arc<Figures>,
     _tasks: JoinSet<()>,
-    _folder: tempfile::TempDir,
 }
 
 async fn house() -> House {
     let folder = tempfile::tempdir().unwrap();
-    let authority = Arc::new(Authority::open(&folder.path().join("ca"), clock::now()).unwrap());
+    let authority = Authority::open(&folder.path().join("ca"), clock::now()).unwrap();
+    house_with(authority, Proof::JoinToken, Arc::new(|subject| subject == SUBJECT)).await
+}
+
+async fn house_with(authority: Authority, proof: Proof, known: Known) -> House {
+    let authority = Arc::new(authority);
     let server = Server::bind("127.0.0.1:0").await.unwrap();
-    let address = server.address();
+    let (address, figures) = (server.address(), server.figures());
     let (sender, events) = mpsc::channel(16);
     let stop = CancellationToken::new();
-    let known: Known = Arc::new(|subject| subject == SUBJECT);
-    let serving =
-        Serving { authority: Arc::clone(&authority), proof: Proof::JoinToken, known, events: sender };
-    let run = server.run(serving, stop.clone());
+    let run =
+        server.run(Serving { authority: Arc::clone(&authority), proof, known, events: sender }, stop.clone());
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { run.await.unwrap() });
-    House { authority, address, events, stop, _tasks: tasks, _folder: folder }
+    House { authority, address, figures, events, stop, _tasks: tasks }
 }
 
 impl House {

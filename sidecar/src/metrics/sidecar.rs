@@ -18,7 +18,7 @@ pub fn of_sidecar(service: &Service) -> String {
     service.timings().write(&mut page);
     targets(&mut page, &state.targets);
     connections(&mut page, service, &state);
-    widget(&mut page, &state);
+    widget(&mut page, service, &state);
     page.process();
     page.text()
 }
@@ -148,7 +148,7 @@ fn connections(page: &mut Page, service: &Service, state: &v1::StateResponse) {
     );
 }
 
-fn widget(page: &mut Page, state: &v1::StateResponse) {
+fn widget(page: &mut Page, service: &Service, state: &v1::StateResponse) {
     let states = [
         ("unknown", v1::Health::Unspecified),
         ("ready", v1::Health::Ready),
@@ -164,6 +164,17 @@ fn widget(page: &mut Page, state: &v1::StateResponse) {
         "kontrol_widget_incarnation",
         "The incarnation of the widget; it grows with each replacement.",
         state.incarnation as f64,
+    );
+    let stats = service.stats();
+    page.counter(
+        "kontrol_widget_restarts_total",
+        "Restarts of the widget in place, by the shim of its container.",
+        stats.restarts.get(),
+    );
+    page.gauge(
+        "kontrol_shim_connected",
+        "Whether the shim of a wrapped container is connected.",
+        flag(stats.shim_connected.get() > 0),
     );
     page.config(state.config_version);
     page.gauge("kontrol_sidecar_draining", "Whether the sidecar drains.", flag(state.draining));

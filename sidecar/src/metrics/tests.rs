@@ -1,8 +1,18 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use kontrol_core::code::Code;
+use kontrol_proto::v1;
 
-use super::{page::Page, timings::Timings};
+use super::{of_sidecar, page::Page, timings::Timings};
+use crate::{
+    bus::Bus,
+    health::Health,
+    identity::Identity,
+    peers::Peers,
+    service::{NoEndpoint, Service, WidgetEndpoint},
+    serving::Serving,
+    shared::Shared,
+};
 
 #[test]
 fn the_page_is_in_the_text_format() {
@@ -44,6 +54,54 @@ fn durations_and_failures_have_closed_labels() {
         "kontrol_call_failures_total{code=\"KTL4005\",target=\"default/rag/llm\"} 1",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is missing from\n{text}");
+    }
+}
+
+/// What a page has beside its timings: one line for each series.
+fn series(text: &str) -> usize {
+    text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).count()
+}
+
+#[test]
+fn a_sidecar_of_four_topics_and_four_targets_stays_below_200_series() {
+    let (_certificates, identity) = Identity::new();
+    let shared = Arc::new(Shared::new("default/shop/shop/0".parse().unwrap(), identity));
+    let names = ["a", "b", "c", "d"];
+    let config = v1::SidecarConfig {
+        produces: names.map(str::to_owned).into(),
+        consumes: names
+            .map(|topic| v1::Consume {
+                topic: topic.into(),
+                subscription: "shop".into(),
+                ..Default::default()
+            })
+            .into(),
+        targets: names
+            .map(|name| v1::Target { widget: format!("default/{name}/{name}"), ..Default::default() })
+            .into(),
+        ..Default::default()
+    };
+    shared.apply(config.into());
+    let endpoint: Arc<dyn WidgetEndpoint> = Arc::new(NoEndpoint);
+    let (bus, peers) = (Bus::new(Arc::clone(&shared)), Peers::new(Arc::clone(&shared)));
+    let serving = Serving::new(Arc::clone(&shared), Arc::clone(&endpoint));
+    let health = Health::new(Arc::clone(&shared), endpoint);
+    for name in names {
+        shared.timings.publish(Some(name), Duration::ZERO, None);
+        shared.timings.publish(Some(name), Duration::ZERO, Some(Code::HubUnavailable));
+        shared.timings.call(Some(name), Duration::ZERO, None);
+        shared.timings.call(Some(name), Duration::ZERO, Some(Code::BreakerOpen));
+    }
+    let text = of_sidecar(&Service::new(shared, bus, peers, serving, health));
+    assert!(text.contains("kontrol_target_ready_replicas{target="), "{text}");
+    assert!(series(&text) <= 200, "{} series", series(&text));
+    for line in text.lines() {
+        if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|line| line.split_once(' ')) {
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+        }
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            assert!(help.split_once(' ').is_some_and(|(_, help)| !help.is_empty()), "{line}");
+        }
     }
 }
 

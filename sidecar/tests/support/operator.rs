@@ -23,6 +23,8 @@ use tonic::{Request, Response, Status, Streaming, transport::server::Connected};
 use super::{authority::Authority, eventually};
 
 pub const TOKEN: &str = "the token of this test";
+/// What the tokens of service accounts begin with that are accepted.
+pub const POD_TOKEN: &str = "token of a pod, ";
 
 /// What the operator knows of one subject.
 #[derive(Default)]
@@ -33,18 +35,23 @@ struct Seen {
     signals: Option<v1::Signals>,
     hub_signals: Option<v1::HubSignals>,
     session: Option<mpsc::UnboundedSender<Result<v1::SessionResponse, Status>>>,
+    sessions: u32,
+    open: u32,
+    without: bool,
 }
 
 #[derive(Clone)]
 struct Handler {
     authority: Arc<Authority>,
     seen: Arc<Mutex<HashMap<String, Seen>>>,
+    tokens: Arc<Mutex<Vec<String>>>,
 }
 
 /// An operator that is listening.
 pub struct Operator {
     pub authority: Arc<Authority>,
     pub address: String,
+    tokens: Arc<Mutex<Vec<String>>>,
     seen: Arc<Mutex<HashMap<String, Seen>>>,
     stop: CancellationToken,
     /// It has a runtime of its own, so that its connections end with it.
@@ -88,14 +95,33 @@ impl Operator {
             let acceptor = acceptor.clone();
             async move { acceptor.accept(tcp?).await.map(Tls) }
         });
-        let seen = Arc::default();
-        let handler = Handler { authority: Arc::clone(&authority), seen: Arc::clone(&seen) };
+        let (seen, tokens) = (Arc::default(), Arc::default());
+        let handler = Handler {
+            authority: Arc::clone(&authority),
+            seen: Arc::clone(&seen),
+            tokens: Arc::clone(&tokens),
+        };
         let server = tonic::transport::Server::builder()
             .add_service(identity_server::IdentityServer::new(handler.clone()))
             .add_service(control_server::ControlServer::new(handler));
         let serving = async move { server.serve_with_incoming(incoming).await.unwrap() };
         assert!(work.send(serving.boxed()).is_ok());
-        Self { authority, address, seen, stop, thread: Some(thread) }
+        Self { authority, address, tokens, seen, stop, thread: Some(thread) }
+    }
+
+    /// The tokens of service accounts that were shown.
+    pub fn tokens(&self) -> Vec<String> {
+        self.tokens.lock().unwrap().clone()
+    }
+
+    /// How many sessions a subject has opened.
+    pub fn sessions(&self, subject: &str) -> u32 {
+        self.seen.lock().unwrap().get(subject).map_or(0, |seen| seen.sessions)
+    }
+
+    /// Whether a subject was ever without a session since its first.
+    pub fn was_without(&self, subject: &str) -> bool {
+        self.seen.lock().unwrap().get(subject).is_some_and(|seen| seen.without)
     }
 
     /// Goes away, with every connection.
@@ -161,7 +187,9 @@ impl Operator {
 impl identity_server::Identity for Handler {
     async fn issue(&self, request: Request<v1::IssueRequest>) -> Result<Response<v1::IssueResponse>, Status> {
         let request = request.into_inner();
-        if request.join_token != TOKEN {
+        let pod = request.service_account_token.strip_prefix(POD_TOKEN);
+        self.tokens.lock().unwrap().extend(pod.map(str::to_owned));
+        if request.join_token != TOKEN && pod.is_none() {
             return Err(Status::unauthenticated("the token proves nothing"));
         }
         let leaf = self.authority.sign(&request.csr, &request.subject);
@@ -194,6 +222,8 @@ impl control_server::Control for Handler {
                             drop(sender.send(Ok(v1::SessionResponse { message: Some(config.clone()) })));
                         }
                         seen.hello = Some(hello);
+                        seen.sessions += 1;
+                        seen.open += 1;
                         seen.session = Some(sender.clone());
                     }
                     session_request::Message::Applied(applied) => {
@@ -206,6 +236,10 @@ impl control_server::Control for Handler {
                         seen.get_mut(&subject).unwrap().hub_signals = Some(signals);
                     }
                 }
+            }
+            if let Some(seen) = seen.lock().unwrap().get_mut(&subject) {
+                seen.open -= 1;
+                seen.without |= seen.open == 0;
             }
         });
         Ok(Response::new(Box::pin(UnboundedReceiverStream::new(responses))))

@@ -186,6 +186,24 @@ impl World {
         Process { child, hello }
     }
 
+    /// Starts a sidecar as a pod does it, with the token in `token` and these options besides.
+    pub async fn pod(&self, instance: &str, token: &Path, options: &[(&str, &str)]) -> Process {
+        let folder: PathBuf = self.path().join(instance.replace('/', "."));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kontrol-sidecar"));
+        command
+            .arg("run")
+            .env("KONTROL_INSTANCE", instance)
+            .env("KONTROL_SOCKET", folder.join("door.sock"))
+            .env("KONTROL_STATE_DIR", &folder)
+            .env("KONTROL_CONTROL", &self.operator.address)
+            .env("KONTROL_CA_FILE", self.path().join("ca.pem"))
+            .env("KONTROL_TOKEN_FILE", token)
+            .env("KONTROL_LOG", "warn")
+            .envs(options.iter().copied())
+            .stdin(Stdio::null());
+        self.spawn(command, instance).await
+    }
+
     fn sidecar_command(&self, instance: &str) -> Command {
         let folder: PathBuf = self.path().join(instance.replace('/', "."));
         let mut command = self.command("run", &self.path().join("ca.pem"));
