@@ -11,16 +11,23 @@
 //! cannot be seen is unknown, never absent; only the leader acts.
 
 pub mod client;
+pub mod forest;
 pub mod kind;
 pub mod lease;
 pub mod metrics;
+pub mod object;
+pub mod observe;
+pub mod pod;
 pub mod request;
+pub mod state;
+pub mod store;
 pub mod time;
 
 mod admin;
 mod elect;
 mod options;
+mod watch;
 mod world;
 
 pub use options::Options;
-pub use world::{Error, World};
+pub use world::{Error, World, sources};

@@ -43,6 +43,8 @@ pub struct Meta {
     pub deleting: Option<Timestamp>,
     /// Whether our finalizer is on it.
     pub finalizer: bool,
+    /// All its finalizers.
+    pub finalizers: Box<[Box<str>]>,
     /// The object that controls it: kind, name and uid.
     pub controller: Option<Box<Owner>>,
     /// Its annotations of `kontrol.dev/`.
@@ -113,6 +115,7 @@ impl RawMeta {
             version: self.resource_version.parse().unwrap_or(0),
             generation: self.generation,
             deleting: self.deletion_timestamp.as_deref().and_then(time::parse),
+            finalizers: self.finalizers.iter().map(|finalizer| finalizer.as_str().into()).collect(),
             finalizer: self.finalizers.iter().any(|finalizer| finalizer == FINALIZER),
             controller: owner.map(|owner| {
                 Box::new(Owner {
@@ -156,7 +159,10 @@ impl Own {
         let raw: Raw<'_> = serde_json::from_str(text)?;
         let mut status = raw.status.unwrap_or_default();
         let supervision = match status.remove("supervision") {
-            Some(Value::String(text)) => text.into_boxed_str(),
+            Some(Value::Object(mut supervision)) => match supervision.remove("plan") {
+                Some(Value::String(text)) => text.into_boxed_str(),
+                _ => Box::default(),
+            },
             _ => Box::default(),
         };
         let status = if status.is_empty() { Box::default() } else { Value::Object(status).to_string().into() };
@@ -194,7 +200,7 @@ mod tests {
 
     #[test]
     fn an_object_keeps_its_spec_as_text_and_its_plan_apart() {
-        let text = r#"{"status":{"supervision":"{}","restarts":2},"metadata":{"name":"rag","namespace":"default","uid":"u",
+        let text = r#"{"status":{"supervision":{"plan":"{}"},"restarts":2},"metadata":{"name":"rag","namespace":"default","uid":"u",
             "resourceVersion":"42","generation":3,"annotations":{"kontrol.dev/restart-requested-at":"x","other":"y"},
             "ownerReferences":[{"kind":"WidgetGroup","name":"g","uid":"o","controller":true}]},"spec":{"b":1,"a":"2"}}"#;
         let (key, own) = Own::read(text).unwrap();

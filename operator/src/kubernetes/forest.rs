@@ -1,0 +1,310 @@
+//! Trees from objects: dereference and validate, one tree at a time, so that a bad object stops nobody else.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use kontrol_core::{
+    id::{Name, ObjectId},
+    spec,
+};
+use kontrol_crds::{
+    self as api,
+    convert::{self, DeclaredSupervisor, Runtime},
+};
+use kube::core::ObjectMeta;
+
+use super::{
+    kind::Kind,
+    object::{Key, Own},
+    store::Store,
+};
+
+/// Levels of supervisors.
+const DEPTH: usize = 32;
+
+/// The root of a tree.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Root {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name.
+    pub key: Key,
+}
+
+impl std::fmt::Display for Root {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = if self.kind == Kind::Supervisor { "supervisor" } else { "group" };
+        write!(f, "{kind}/{}", self.key)
+    }
+}
+
+/// Why an object is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// In one word, for the condition.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+    /// Whether what was there before goes on as it is: the object is left out, or its last good spec is used.
+    pub goes_on: bool,
+}
+
+/// A tree as it is declared.
+#[derive(Clone, Debug, Default)]
+pub struct Assembled {
+    /// The tree; none: it cannot be told, and what runs of it stays as it is.
+    pub node: Option<spec::Node>,
+    /// Its objects: supervisors, groups and widgets outside of groups.
+    pub members: Vec<(Kind, Key)>,
+    /// What is wrong, by object.
+    pub problems: BTreeMap<(Kind, Key), Problem>,
+}
+
+/// Who names whom as a child.
+#[derive(Debug, Default)]
+pub struct Forest {
+    /// The supervisors that name a supervisor (true) or a group (false).
+    parents: HashMap<(bool, Key), BTreeSet<Key>>,
+    /// The children that each supervisor names.
+    children: HashMap<Key, Vec<(bool, Key)>>,
+}
+
+impl Forest {
+    /// Takes note of a supervisor, or of its removal; gives the children that it named before or names now.
+    pub fn note(&mut self, key: &Key, own: Option<&Own>) -> Vec<(bool, Key)> {
+        let mut concerned = self.children.remove(key).unwrap_or_default();
+        for child in &concerned {
+            if let Some(parents) = self.parents.get_mut(child) {
+                parents.remove(key);
+                if parents.is_empty() {
+                    self.parents.remove(child);
+                }
+            }
+        }
+        let Some(own) = own.filter(|own| own.meta.deleting.is_none()) else { return concerned };
+        let Ok(spec) = serde_json::from_str::<api::SupervisorSpec>(&own.spec) else { return concerned };
+        let named = |child: &api::SupervisorChild| match (&child.group, &child.supervisor) {
+            (Some(group), None) => Some((false, Key::new(&key.namespace, group))),
+            (None, Some(supervisor)) => Some((true, Key::new(&key.namespace, supervisor))),
+            _ => None,
+        };
+        let children: Vec<_> = spec.children.iter().filter_map(named).collect();
+        for child in &children {
+            self.parents.entry(child.clone()).or_default().insert(key.clone());
+        }
+        concerned.extend(children.iter().cloned());
+        self.children.insert(key.clone(), children);
+        concerned
+    }
+
+    /// The root of the tree that an object is in; none: it goes round in a circle, or is owned by something else.
+    pub fn root_of(&self, store: &Store, kind: Kind, key: &Key) -> Option<Root> {
+        let mut at = Root { kind, key: key.clone() };
+        if kind == Kind::Widget
+            && let Some(owner) = store.own(kind, key).and_then(|own| own.meta.controller.as_deref())
+        {
+            if &*owner.kind != Kind::WidgetGroup.as_str() {
+                return None;
+            }
+            at = Root { kind: Kind::WidgetGroup, key: Key::new(&key.namespace, &owner.name) };
+        }
+        for _ in 0..=DEPTH {
+            let child = (at.kind == Kind::Supervisor, at.key.clone());
+            let Some(parent) = self.parents.get(&child).and_then(|parents| parents.first()) else {
+                return Some(at);
+            };
+            at = Root { kind: Kind::Supervisor, key: parent.clone() };
+        }
+        None
+    }
+
+    fn parents_of(&self, kind: Kind, key: &Key) -> impl Iterator<Item = &Key> {
+        self.parents.get(&(kind == Kind::Supervisor, key.clone())).into_iter().flatten()
+    }
+
+    /// Puts a tree together. `begun` says whether it has a status: a tree that has not begun waits for all of its children.
+    pub fn assemble(&self, store: &Store, root: &Root, begun: bool) -> Assembled {
+        let mut assembled = Assembled::default();
+        let node = self.build(store, root.kind, &root.key, 0, &mut assembled);
+        let waits = !begun && !assembled.problems.is_empty();
+        let unknown = assembled.problems.values().any(|problem| !problem.goes_on);
+        assembled.node = node.filter(|_| !waits && !unknown);
+        assembled
+    }
+
+    fn build(
+        &self,
+        store: &Store,
+        kind: Kind,
+        key: &Key,
+        depth: usize,
+        into: &mut Assembled,
+    ) -> Option<spec::Node> {
+        into.members.push((kind, key.clone()));
+        let own = store.own(kind, key)?;
+        let mut wrong = |reason, message: String, goes_on| {
+            into.problems.insert((kind, key.clone()), Problem { reason, message, goes_on });
+        };
+        let mut parents = self.parents_of(kind, key);
+        if let (Some(one), Some(other)) = (parents.next(), parents.next()) {
+            let message = format!(
+                "it has two parents, the supervisors {} and {}; remove it from one of them",
+                one.name, other.name
+            );
+            wrong("TwoParents", message, true);
+        }
+        let read = read(kind, key, &own.spec);
+        let (read, problem) = match (read, own.good.as_deref()) {
+            (Ok(read), _) => (Some(read), None),
+            (Err(message), Some(good)) => {
+                let before = self::read(kind, key, good).ok();
+                let goes_on = before.is_some();
+                (before, Some((message, goes_on)))
+            }
+            (Err(message), None) => (None, Some((message, false))),
+        };
+        if let Some((message, goes_on)) = problem {
+            wrong("Invalid", message, goes_on);
+        }
+        match read? {
+            Read::Group(mut group) => {
+                if kind == Kind::WidgetGroup {
+                    self::stamped(store, key, own, &mut group, into);
+                }
+                Some(spec::Node::Group(group))
+            }
+            Read::Supervisor(declared) => {
+                if depth >= DEPTH {
+                    wrong("TooDeep", format!("it is more than {DEPTH} levels below its root"), true);
+                    return None;
+                }
+                let mut children = Vec::new();
+                let mut missing = Vec::new();
+                for child in &declared.children {
+                    let (kind, key) = match &child.child {
+                        spec::ChildRef::Supervisor(id) => (Kind::Supervisor, key_of(id)),
+                        spec::ChildRef::Group(id) => group_kind(store, &key_of(id)),
+                    };
+                    let there = store.own(kind, &key).filter(|own| own.meta.deleting.is_none());
+                    // One with two parents is where the first of them, by name, has it.
+                    let mine = self.parents_of(kind, &key).next().is_none_or(|first| *first == key_of(&declared.supervisor.id));
+                    if there.is_none() {
+                        missing.push(format!("{} {}", kind.as_str(), key.name));
+                        continue;
+                    }
+                    if !mine {
+                        continue;
+                    }
+                    if let Some(node) = self.build(store, kind, &key, depth + 1, into) {
+                        children.push(spec::Child { restart: child.restart, significant: child.significant, node });
+                    }
+                }
+                if !missing.is_empty() {
+                    let message = format!("there is no {}", missing.join(", no "));
+                    into.problems
+                        .entry((kind, key.clone()))
+                        .or_insert(Problem { reason: "ChildNotFound", message, goes_on: true });
+                }
+                Some(spec::Node::Supervisor(spec::Supervisor { children, ..declared.supervisor }))
+            }
+        }
+    }
+}
+
+/// A group is a `WidgetGroup`, or a `Widget` outside any.
+fn group_kind(store: &Store, key: &Key) -> (Kind, Key) {
+    let alone = |own: &Own| own.meta.controller.is_none();
+    if store.own(Kind::WidgetGroup, key).is_none() && store.own(Kind::Widget, key).is_some_and(alone) {
+        return (Kind::Widget, key.clone());
+    }
+    (Kind::WidgetGroup, key.clone())
+}
+
+/// The widgets that a group stamps out: their own number of replicas rules, as far as the group has not given another one since.
+fn stamped(store: &Store, key: &Key, own: &Own, group: &mut spec::Group, into: &mut Assembled) {
+    for widget in &mut group.widgets {
+        let name = format!("{}-{}", group.id.name, widget.id.widget);
+        let child = Key::new(&key.namespace, &name);
+        let Some(object) = store.own(Kind::Widget, &child) else { continue };
+        let mine = object.meta.controller.as_ref().is_some_and(|owner| owner.uid == own.meta.uid);
+        if !mine {
+            let message = match &object.meta.controller {
+                Some(owner) => format!("the Widget {name} belongs to the {} {}", owner.kind, owner.name),
+                None => format!("there is a Widget {name} of its own; rename it, or the widget of the group"),
+            };
+            let problem = Problem { reason: "NameCollision", message, goes_on: false };
+            into.problems.insert((Kind::WidgetGroup, key.clone()), problem);
+            continue;
+        }
+        let template = object.meta.annotation("template-replicas").and_then(|text| text.parse().ok());
+        if template == Some(widget.replicas)
+            && let Some(replicas) = replicas_of(&object.spec)
+        {
+            widget.replicas = replicas;
+        }
+    }
+}
+
+/// `replicas` of the spec of a Widget.
+pub fn replicas_of(spec: &str) -> Option<u32> {
+    #[derive(serde::Deserialize)]
+    struct Replicas {
+        replicas: Option<u32>,
+    }
+    serde_json::from_str::<Replicas>(spec).ok()?.replicas
+}
+
+/// A valid object.
+enum Read {
+    Group(spec::Group),
+    Supervisor(DeclaredSupervisor),
+}
+
+/// Reads a spec; what is wrong with it, in one text.
+fn read(kind: Kind, key: &Key, text: &str) -> Result<Read, String> {
+    let metadata = ObjectMeta {
+        namespace: Some(key.namespace.to_string()),
+        name: Some(key.name.to_string()),
+        ..ObjectMeta::default()
+    };
+    let unreadable = |error: serde_json::Error| format!("spec cannot be read: {error}");
+    match kind {
+        Kind::Supervisor => {
+            let spec = serde_json::from_str(text).map_err(unreadable)?;
+            let object = api::Supervisor { metadata, spec, status: None };
+            Ok(Read::Supervisor(DeclaredSupervisor::try_from(&object).map_err(said)?))
+        }
+        Kind::WidgetGroup => {
+            let spec = serde_json::from_str(text).map_err(unreadable)?;
+            let object = api::WidgetGroup { metadata, spec, status: None };
+            Ok(Read::Group(convert::group(&object, Runtime::Cluster).map_err(said)?))
+        }
+        _ => {
+            let spec = serde_json::from_str(text).map_err(unreadable)?;
+            let object = api::Widget { metadata, spec, status: None };
+            Ok(Read::Group(convert::lone_widget(&object, Runtime::Cluster).map_err(said)?))
+        }
+    }
+}
+
+/// All that is wrong with an object, in one text.
+pub fn said(faults: api::Faults) -> String {
+    let texts: Vec<String> = faults
+        .0
+        .iter()
+        .map(|fault| {
+            let place = if fault.path.is_empty() { String::new() } else { format!("{}: ", fault.path) };
+            format!("{} {place}{}", fault.code, fault.message)
+        })
+        .collect();
+    texts.join("; ")
+}
+
+/// The key of an object of ours.
+pub fn key_of(id: &ObjectId) -> Key {
+    Key::new(id.namespace.as_str(), id.name.as_str())
+}
+
+/// The id of an object of ours; none: its name is none for us.
+pub fn id_of(key: &Key) -> Option<ObjectId> {
+    Some(ObjectId { namespace: Name::new(&key.namespace).ok()?, name: Name::new(&key.name).ok()? })
+}

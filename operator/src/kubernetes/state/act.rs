@@ -1,0 +1,200 @@
+//! What actions of the plan become: pods that are made, and pods that are removed.
+
+use kontrol_core::{
+    id::{InstanceId, WidgetId},
+    spec::{Revision, Shutdown},
+};
+use kontrol_crds as api;
+use kontrol_plan::Action;
+use serde_json::{Value, json};
+
+use super::{Purpose, State, Tree, object_name, reconcile::Requests};
+use crate::kubernetes::{
+    kind::Kind,
+    object::{Key, Own},
+    pod::Pod,
+    request::{Request, Verb},
+};
+
+impl State {
+    /// The requests that carry out actions. Those that are done, or cannot be done yet, are left out: the next plan asks again.
+    pub(super) fn act(&self, tree: &mut Tree, actions: Vec<Action>) -> Requests {
+        let mut requests = Requests::new();
+        for action in actions {
+            match action {
+                Action::Start { ref instance, incarnation, revision, .. } => {
+                    let refused = tree.refused.contains_key(&(instance.clone(), incarnation));
+                    if refused || self.pod_of(instance, incarnation).is_some() {
+                        continue;
+                    }
+                    match self.template(tree, &instance.widget, revision) {
+                        Template::There(template) => {
+                            let made = self.make(tree, &action, &template);
+                            requests.extend(
+                                made.map(|request| (Purpose::Start(instance.clone(), incarnation), request)),
+                            );
+                        }
+                        Template::Elsewhere(request) => {
+                            if !requests.iter().any(|(_, known)| known.name == request.name) {
+                                requests.push((Purpose::Template(instance.widget.clone(), revision), request));
+                            }
+                        }
+                        Template::Lost => {
+                            let message = format!("the template of revision {revision} is not kept any more");
+                            tree.failed = Some(message);
+                        }
+                    }
+                }
+                Action::Stop { instance, incarnation, shutdown } => {
+                    requests.extend(self.stop(&instance, incarnation, Some(grace_seconds(shutdown))));
+                }
+                Action::Remove { instance, incarnation } => {
+                    tree.refused.remove(&(instance.clone(), incarnation));
+                    requests.extend(self.stop(&instance, incarnation, None));
+                }
+                Action::Abandon { instance, incarnation } => {
+                    if let Some((key, pod)) = self.pod_of(&instance, incarnation) {
+                        requests.push((Purpose::Stop, remove(Kind::Pod, key, &pod.meta.uid, Some(0))));
+                    }
+                }
+            }
+        }
+        requests
+    }
+
+    fn stop(&self, instance: &InstanceId, incarnation: u64, grace: Option<u64>) -> Option<(Purpose, Request)> {
+        let (key, pod) = self.pod_of(instance, incarnation)?;
+        let asked = pod.meta.deleting.is_some();
+        (!asked).then(|| (Purpose::Stop, remove(Kind::Pod, key, &pod.meta.uid, grace)))
+    }
+
+    /// The pod of an incarnation.
+    pub(super) fn pod_of(&self, instance: &InstanceId, incarnation: u64) -> Option<(&Key, &Pod)> {
+        let WidgetId { namespace, group, .. } = &instance.widget;
+        self.store
+            .pods_of(namespace, group)
+            .find(|(_, pod)| pod.incarnation == incarnation && pod.instance() == Some(instance))
+    }
+
+    /// The object of a widget, and whether it is outside of groups.
+    pub(super) fn object_of(&self, tree: &Tree, id: &WidgetId) -> (Key, bool) {
+        let group = Key::new(id.namespace.as_str(), id.group.as_str());
+        let lone = tree.members.contains(&(Kind::Widget, group));
+        (Key::new(id.namespace.as_str(), &object_name(id, lone)), lone)
+    }
+
+    /// What a widget is to be started from.
+    fn template(&self, tree: &Tree, id: &WidgetId, revision: Revision) -> Template {
+        if let Some(spec) = tree.templates.get(&(id.clone(), revision)) {
+            return Template::There(spec.clone());
+        }
+        let declared = tree.node.as_deref().into_iter().flat_map(super::widgets).find(|known| known.id == *id);
+        if declared.is_some_and(|declared| declared.revision == revision)
+            && let Some(spec) = self.declared_spec(tree, id)
+        {
+            return Template::There(Box::new(spec));
+        }
+        let (object, _) = self.object_of(tree, id);
+        let name = Key::new(&object.namespace, &revision_name(&object, revision));
+        match self.store.owned(Kind::ControllerRevision, &name) {
+            Some(_) => {
+                Template::Elsewhere(Request::new(Verb::Get, Kind::ControllerRevision, &name.namespace, &name.name))
+            }
+            None => Template::Lost,
+        }
+    }
+
+    /// The spec of a widget as its object, or its group, declares it now.
+    pub(super) fn declared_spec(&self, tree: &Tree, id: &WidgetId) -> Option<api::WidgetSpec> {
+        let (object, lone) = self.object_of(tree, id);
+        let text = |own: &Own| own.good.clone().unwrap_or_else(|| own.spec.clone());
+        if lone {
+            return serde_json::from_str(&text(self.store.own(Kind::Widget, &object)?)).ok();
+        }
+        let group = Key::new(id.namespace.as_str(), id.group.as_str());
+        let group = self.store.own(Kind::WidgetGroup, &group)?;
+        let group: api::WidgetGroupSpec = serde_json::from_str(&text(group)).ok()?;
+        let template = group.widgets.into_iter().find(|template| template.name == id.widget.as_str());
+        template.map(|template| template.spec)
+    }
+
+    /// The request that makes a pod; none: what it belongs to is not there yet.
+    fn make(&self, tree: &Tree, action: &Action, template: &api::WidgetSpec) -> Option<Request> {
+        let Action::Start { instance, incarnation, epoch, revision, alternative, .. } = action else {
+            return None;
+        };
+        let (object, _) = self.object_of(tree, &instance.widget);
+        let own = self.store.own(Kind::Widget, &object).filter(|own| own.meta.deleting.is_none())?;
+        let name = format!("{}-{}-{incarnation}", object.name, instance.ordinal);
+        let container = template.container.as_ref()?;
+        let labels = json!({
+            "kontrol.dev/group": instance.widget.group, "kontrol.dev/widget": instance.widget.widget,
+            "kontrol.dev/ordinal": instance.ordinal.to_string(), "kontrol.dev/incarnation": incarnation.to_string(),
+            "kontrol.dev/epoch": epoch.to_string(), "kontrol.dev/revision": revision.to_string(),
+        });
+        let body = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "name": name, "namespace": object.namespace, "labels": labels,
+                "annotations": {"kontrol.dev/alternative": alternative.to_string()},
+                "ownerReferences": [owner(Kind::Widget, &object, &own.meta.uid)],
+            },
+            "spec": {
+                "restartPolicy": "Never",
+                "containers": [{"name": "widget", "image": container.image, "command": container.command, "args": container.args}],
+            },
+        });
+        let request = Request::new(Verb::Create, Kind::Pod, &object.namespace, &name);
+        Some(request.by("kontrol-reconciler").with(body))
+    }
+
+    /// Keeps a template that was read.
+    pub(super) fn keep_template(&mut self, tree: &mut Tree, id: &WidgetId, revision: Revision, text: &str) {
+        let value: Value = serde_json::from_str(text).unwrap_or_default();
+        match serde_json::from_value(value["data"]["spec"].clone()) {
+            Ok(spec) => {
+                tree.templates.insert((id.clone(), revision), Box::new(spec));
+            }
+            Err(error) => tracing::error!(widget = %id, %revision, %error, "a kept template cannot be read"),
+        }
+    }
+}
+
+/// Where a template is.
+enum Template {
+    There(Box<api::WidgetSpec>),
+    Elsewhere(Request),
+    Lost,
+}
+
+/// Seconds that a pod is given to end.
+pub(super) fn grace_seconds(shutdown: Shutdown) -> u64 {
+    match shutdown {
+        Shutdown::Graceful(grace) => u64::from(grace.subsec_nanos() > 0) + grace.as_secs(),
+        // Zero would take the pod from the API server before its node has ended it.
+        Shutdown::Brutal => 1,
+    }
+    .max(1)
+}
+
+/// The name of the object that keeps a template.
+pub(super) fn revision_name(object: &Key, revision: Revision) -> String {
+    format!("{}-{revision}", object.name)
+}
+
+/// The request that removes this object, and no other one of its name.
+pub(super) fn remove(kind: Kind, key: &Key, uid: &str, grace: Option<u64>) -> Request {
+    let mut body = json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}});
+    if let Some(grace) = grace {
+        body["gracePeriodSeconds"] = json!(grace);
+    }
+    Request::new(Verb::Delete, kind, &key.namespace, &key.name).with(body)
+}
+
+/// A reference to the controlling owner.
+pub(super) fn owner(kind: Kind, key: &Key, uid: &str) -> Value {
+    json!({
+        "apiVersion": kind.api_version(), "kind": kind.as_str(), "name": key.name, "uid": uid,
+        "controller": true, "blockOwnerDeletion": true,
+    })
+}

@@ -1,0 +1,312 @@
+//! One look at one tree: the first step that has something to do.
+
+use std::sync::Arc;
+
+use kontrol_core::{
+    id::{InstanceId, Name, WidgetId},
+    spec,
+    time::Timestamp,
+};
+use kontrol_plan::{
+    Action, Instance, InstanceState, Observed, RestartRequest, RestartTarget, StartError, Status,
+};
+use serde_json::json;
+
+use super::{Decided, Effect, Purpose, State, Tree};
+use crate::kubernetes::{
+    forest::{Problem, Root, id_of},
+    kind::Kind,
+    object::{FINALIZER, Own},
+    observe,
+    request::{Request, Verb},
+    time,
+};
+
+/// Requests with what they are for.
+pub(super) type Requests = Vec<(Purpose, Request)>;
+
+impl State {
+    /// Looks at a tree.
+    pub(super) fn reconcile(&mut self, root: &Root, now: Timestamp, effects: &mut Vec<Effect>) {
+        let kinds = [Kind::Supervisor, Kind::WidgetGroup, Kind::Widget, Kind::Pod];
+        if !kinds.into_iter().all(|kind| self.store.fresh(kind)) {
+            // What cannot be seen is not absent; whoever can see again looks at every tree.
+            return;
+        }
+        let is_root = self.forest.root_of(&self.store, root.kind, &root.key).as_ref() == Some(root);
+        let Some(own) = self.store.own(root.kind, &root.key).filter(|_| is_root) else {
+            self.trees.remove(root);
+            self.queue.at(root, None);
+            return;
+        };
+        // One at a time: nothing else looks at this object while it is out.
+        let own = own.clone();
+        let mut tree = self.trees.remove(root).unwrap_or_default();
+        let requests = self.look(root, &own, &mut tree, now);
+        let more = tree.more;
+        tree.more = false;
+        self.trees.insert(root.clone(), tree);
+        if more && requests.is_empty() {
+            self.mark(root.clone());
+        }
+        for (purpose, request) in requests {
+            self.ask(root, purpose, request, effects);
+        }
+    }
+
+    fn look(&mut self, root: &Root, own: &Own, tree: &mut Tree, now: Timestamp) -> Requests {
+        read_status(own, tree);
+        self.declare(root, own, tree);
+        let held = tree.hold.is_some_and(|until| until > now);
+        self.queue.at(root, tree.hold.filter(|_| held));
+        if held {
+            return self.show(root, own, tree, now);
+        }
+        tree.hold = None;
+        tree.failed = None;
+        let removed = own.meta.deleting.is_some();
+        if removed && !own.meta.finalizer {
+            // What it owns goes with it.
+            return Vec::new();
+        }
+        if tree.node.is_none() && !removed {
+            return self.show(root, own, tree, now);
+        }
+        let requests = self.prepare(root, own, tree);
+        if !requests.is_empty() {
+            return requests;
+        }
+        if let Some(actions) = decided(own, tree) {
+            tree.more = true;
+            let requests = self.act(tree, actions);
+            if !requests.is_empty() {
+                return requests;
+            }
+        }
+        let requests = self.plan(root, own, tree, now);
+        if !requests.is_empty() {
+            return requests;
+        }
+        tree.templates.clear();
+        let requests = self.follow(own, tree);
+        if !requests.is_empty() {
+            return requests;
+        }
+        if removed {
+            return self.release(root, own, tree, now).into_iter().collect();
+        }
+        self.show(root, own, tree, now)
+    }
+
+    /// Puts the tree together.
+    fn declare(&mut self, root: &Root, own: &Own, tree: &mut Tree) {
+        let mut assembled = self.forest.assemble(&self.store, root, tree.status.root.is_some());
+        if root.kind == Kind::Widget && self.store.own(Kind::WidgetGroup, &root.key).is_some() {
+            let message = format!("there is a WidgetGroup {} in this namespace; rename one of them", root.key.name);
+            let problem = Problem { reason: "NameCollision", message, goes_on: false };
+            assembled.problems.insert((root.kind, root.key.clone()), problem);
+            assembled.node = None;
+        }
+        for (kind, key) in &assembled.members {
+            let invalid = assembled.problems.get(&(*kind, key.clone())).is_some_and(|known| known.reason == "Invalid");
+            if !invalid && self.store.own(*kind, key).is_some_and(|own| own.good.is_some()) {
+                self.store.is_good(*kind, key);
+            }
+        }
+        let node = assembled.node.filter(|_| own.meta.deleting.is_none());
+        if tree.node.as_deref() != node.as_ref() {
+            tree.node = node.map(Arc::new);
+        }
+        tree.members = assembled.members;
+        tree.problems = assembled.problems;
+    }
+
+    /// Plans, and writes what was decided, or asks for what is still missing.
+    fn plan(&mut self, root: &Root, own: &Own, tree: &mut Tree, now: Timestamp) -> Requests {
+        let observed = self.observe(root, own, tree, now);
+        let plan = kontrol_plan::plan(tree.node.as_deref(), &observed, now);
+        self.plans += 1;
+        self.queue.at(root, plan.wake.filter(|at| *at > now));
+        let more = plan.wake.is_some_and(|at| at <= now);
+        if plan.status == observed.status {
+            tree.more |= more;
+            let requests = self.act(tree, plan.actions);
+            return requests;
+        }
+        let text = serde_json::to_string(&plan.status).unwrap_or_default();
+        let supervision =
+            if plan.status == Status::default() { serde_json::Value::Null } else { json!({"plan": text}) };
+        let body = json!({
+            "metadata": {"resourceVersion": own.meta.version.to_string(), "uid": own.meta.uid},
+            "status": {"supervision": supervision},
+        });
+        tree.decided = Some(Box::new(Decided { text: text.into(), status: plan.status, actions: plan.actions }));
+        let request = Request::new(Verb::Merge, root.kind, &root.key.namespace, &root.key.name);
+        vec![(Purpose::Decide(plan.events), request.of("status").by("kontrol-plan").with(body))]
+    }
+
+    /// What the plan is shown.
+    fn observe(&self, root: &Root, own: &Own, tree: &mut Tree, now: Timestamp) -> Observed {
+        let mut status = tree.status.clone();
+        let mut instances = Vec::new();
+        let mut there = std::collections::BTreeSet::new();
+        let mut groups: Vec<(Name, Name)> = Vec::new();
+        for (kind, key) in &tree.members {
+            if *kind != Kind::Supervisor
+                && let Some(id) = id_of(key)
+            {
+                groups.push((id.namespace, id.name));
+            }
+        }
+        observe::each_widget(&status, &mut |id, _| {
+            let group = (id.namespace.clone(), id.group.clone());
+            if !groups.contains(&group) {
+                groups.push(group);
+            }
+        });
+        for (namespace, group) in &groups {
+            for (_, pod) in self.store.pods_of(namespace, group) {
+                let Some(id) = pod.instance() else { continue };
+                let replica = observe::noted(&status, &id.widget)
+                    .and_then(|widget| widget.replicas.get(id.ordinal as usize));
+                there.insert((id.clone(), pod.incarnation));
+                instances.push(observe::observe(id, pod, replica, self.word(id, pod)));
+            }
+        }
+        for ((id, incarnation), (at, message)) in &tree.refused {
+            if there.insert((id.clone(), *incarnation)) {
+                let replica = observe::noted(&status, &id.widget)
+                    .and_then(|widget| widget.replicas.get(id.ordinal as usize));
+                let (epoch, revision) = replica.map_or((0, spec::Revision(0)), |r| (r.epoch, r.revision));
+                let state = InstanceState::Ended(kontrol_plan::End::NotStarted(StartError::Other));
+                let mut instance = Instance::new(id.clone(), (*incarnation, epoch, revision), state, *at);
+                instance.message = Some(Arc::clone(message));
+                instances.push(instance);
+            }
+        }
+        let launched = &tree.launched;
+        instances.extend(observe::missing(
+            &status,
+            &|id, incarnation| there.contains(&(id.clone(), incarnation)),
+            &|id, incarnation| launched.get(id) == Some(&incarnation),
+            now,
+        ));
+        if status.root.is_none() {
+            let highest = instances.iter().map(|instance| instance.incarnation).max().unwrap_or(0);
+            status.floor = status.floor.max(highest);
+            tree.status = status.clone();
+        }
+        forget(tree);
+        Observed {
+            status,
+            instances,
+            signals: std::collections::BTreeMap::new(),
+            restarts: self.requests(tree),
+            generation: u64::try_from(own.meta.generation).ok(),
+            nodes: self.health(root),
+        }
+    }
+
+    /// Restarts that users asked for by an annotation.
+    fn requests(&self, tree: &Tree) -> Vec<RestartRequest> {
+        let asked = |own: &Own| time::parse(own.meta.annotation("restart-requested-at")?);
+        let mut requests = Vec::new();
+        for (kind, key) in &tree.members {
+            let Some(own) = self.store.own(*kind, key) else { continue };
+            let Some(id) = id_of(key) else { continue };
+            if let Some(at) = asked(own) {
+                let target = match kind {
+                    Kind::Supervisor => RestartTarget::Supervisor(id.clone()),
+                    Kind::WidgetGroup => RestartTarget::Group(id.clone()),
+                    _ => RestartTarget::Widget(WidgetId {
+                        namespace: id.namespace.clone(),
+                        group: id.name.clone(),
+                        widget: id.name.clone(),
+                    }),
+                };
+                requests.push(RestartRequest { target, at });
+            }
+        }
+        for widget in tree.node.as_deref().into_iter().flat_map(super::widgets) {
+            let (key, _) = self.object_of(tree, &widget.id);
+            if let Some(at) = self.store.own(Kind::Widget, &key).and_then(asked)
+                && !requests.iter().any(|known| known.target == RestartTarget::Widget(widget.id.clone()))
+            {
+                requests.push(RestartRequest { target: RestartTarget::Widget(widget.id.clone()), at });
+            }
+        }
+        requests
+    }
+
+    /// Lets an object go whose pods were stopped in order, or whose time for it is over.
+    fn release(&mut self, root: &Root, own: &Own, tree: &mut Tree, now: Timestamp) -> Option<(Purpose, Request)> {
+        let since = own.meta.deleting?;
+        let mut grace = std::time::Duration::ZERO;
+        let mut left = false;
+        observe::each_widget(&tree.status, &mut |_, widget| {
+            if let spec::Shutdown::Graceful(time) = widget.shutdown {
+                grace += time;
+            }
+            left |= widget.replicas.iter().any(|replica| replica.incarnation > 0);
+        });
+        let deadline = since.plus(grace + observe::OVERDUE);
+        if left && now < deadline {
+            let at = self.queue.time(root).map_or(deadline, |at| at.min(deadline));
+            self.queue.at(root, Some(at));
+            return None;
+        }
+        // Only ours is taken away: the version says that the list is the one that was seen.
+        let body = json!({
+            "metadata": {
+                "resourceVersion": own.meta.version.to_string(),
+                "uid": own.meta.uid,
+                "finalizers": own.meta.finalizers.iter().filter(|known| &***known != FINALIZER).collect::<Vec<_>>(),
+            },
+        });
+        let request = Request::new(Verb::Merge, root.kind, &root.key.namespace, &root.key.name);
+        Some((Purpose::Prepare, request.by("kontrol-reconciler").with(body)))
+    }
+}
+
+/// The status as it is written.
+fn read_status(own: &Own, tree: &mut Tree) {
+    if tree.status_text == own.supervision {
+        return;
+    }
+    let decided = tree.decided.as_ref().filter(|decided| decided.text == own.supervision);
+    tree.status = match decided {
+        Some(decided) => decided.status.clone(),
+        None if own.supervision.is_empty() => Status { floor: tree.status.floor, ..Status::default() },
+        None => serde_json::from_str(&own.supervision).unwrap_or_else(|error| {
+            tracing::error!(%error, "the written status cannot be read: what runs is taken over");
+            Status::default()
+        }),
+    };
+    tree.status_text = own.supervision.clone();
+}
+
+/// The actions of a decision that stands as it was made.
+fn decided(own: &Own, tree: &mut Tree) -> Option<Vec<Action>> {
+    let decided = tree.decided.take()?;
+    let stands = decided.text == own.supervision
+        || (own.supervision.is_empty() && decided.status == Status::default());
+    (stands && !decided.actions.is_empty()).then_some(decided.actions)
+}
+
+/// Forgets what was launched and refused, of incarnations that no longer start.
+fn forget(tree: &mut Tree) {
+    if tree.launched.is_empty() && tree.refused.is_empty() {
+        return;
+    }
+    let status = &tree.status;
+    let starts = |id: &InstanceId, incarnation: u64| {
+        observe::noted(status, &id.widget)
+            .and_then(|widget| widget.replicas.get(id.ordinal as usize))
+            .is_some_and(|replica| {
+                replica.incarnation == incarnation && replica.phase == kontrol_plan::status::ReplicaPhase::Starting
+            })
+    };
+    tree.launched.retain(|id, incarnation| starts(id, *incarnation));
+    tree.refused.retain(|(id, incarnation), _| starts(id, *incarnation));
+}
+

@@ -1,0 +1,184 @@
+//! What inputs do to the state.
+
+use kontrol_core::time::Timestamp;
+
+use super::{Input, PAUSES, Pending, Purpose, State, Ticket};
+use crate::kubernetes::{
+    forest::Root,
+    kind::Kind,
+    object::Key,
+    pod::PodOf,
+    request::Outcome,
+    store::{Change, Seen, Source},
+};
+
+impl State {
+    /// Takes note of an input.
+    pub fn take(&mut self, input: Input, now: Timestamp) {
+        match input {
+            Input::Watch(source, seen) => self.watch(&source, seen, now),
+            Input::Answer(ticket, outcome) => self.answer(ticket, outcome, now),
+            Input::Leads(leads) => {
+                if leads && !self.leads {
+                    // Whoever led before may have written what has not been seen here yet: every tree is looked at.
+                    self.trees.clear();
+                    self.mark_all();
+                }
+                if !leads {
+                    self.pending.clear();
+                    self.trees.values_mut().for_each(|tree| tree.outstanding = 0);
+                }
+                self.leads = leads;
+            }
+        }
+    }
+
+    fn watch(&mut self, source: &Source, seen: Seen, now: Timestamp) {
+        for change in self.store.hear(source, seen, now) {
+            self.changed(change, now);
+        }
+    }
+
+    fn changed(&mut self, change: Change, now: Timestamp) {
+        match change {
+            Change::Nothing => {}
+            Change::Own(kind @ (Kind::Supervisor | Kind::WidgetGroup | Kind::Widget), key) => {
+                self.object(kind, &key);
+            }
+            Change::Own(..) => {}
+            Change::Pod(key, PodOf::Replica(instance)) => {
+                if let Some(node) = self.store.pod(&key).and_then(|pod| pod.node.clone()) {
+                    self.store.kubelet_wrote(&node, now);
+                }
+                let group = Key::new(instance.widget.namespace.as_str(), instance.widget.group.as_str());
+                let kind = if self.store.own(Kind::WidgetGroup, &group).is_some() {
+                    Kind::WidgetGroup
+                } else {
+                    Kind::Widget
+                };
+                self.mark_object(kind, &group);
+            }
+            Change::Pod(_, PodOf::Hub(_)) | Change::Node(_) => {}
+            Change::Owned(_, key) => {
+                let owner = Key::new(&key.namespace, &key.name);
+                self.mark_object(Kind::Widget, &owner);
+            }
+            Change::Freshness(source) => {
+                if self.store.fresh(source.kind) {
+                    self.mark_all();
+                }
+            }
+        }
+    }
+
+    fn object(&mut self, kind: Kind, key: &Key) {
+        if kind == Kind::Supervisor {
+            let own = self.store.own(kind, key).cloned();
+            for (supervisor, child) in self.forest.note(key, own.as_ref()) {
+                if supervisor {
+                    self.mark_object(Kind::Supervisor, &child);
+                } else {
+                    self.mark_object(Kind::WidgetGroup, &child);
+                    self.mark_object(Kind::Widget, &child);
+                }
+            }
+        }
+        // One that was the root of a tree is looked at as such, so that its tree is forgotten where it no longer is.
+        let root = Root { kind, key: key.clone() };
+        if self.trees.contains_key(&root) {
+            self.mark(root);
+        }
+        self.mark_object(kind, key);
+        if kind == Kind::Widget {
+            // The group whose widget it was may have to make it again.
+            let groups = self.trees.iter().filter(|(_, tree)| {
+                tree.members.iter().any(|(kind, group)| {
+                    *kind == Kind::WidgetGroup
+                        && group.namespace == key.namespace
+                        && key.name.strip_prefix(&*group.name).is_some_and(|rest| rest.starts_with('-'))
+                })
+            });
+            if self.store.own(kind, key).is_none() {
+                let groups: Vec<Root> = groups.map(|(root, _)| root.clone()).collect();
+                groups.into_iter().for_each(|root| self.mark(root));
+            }
+        }
+    }
+
+    fn answer(&mut self, ticket: Ticket, outcome: Outcome, now: Timestamp) {
+        let Some(Pending { root, purpose, kind, key, version }) = self.pending.remove(&ticket) else { return };
+        if let Outcome::Done(text) = &outcome {
+            let change = if matches!(purpose, Purpose::Stop) && is_status(text) {
+                self.store.gone(kind, &key, version)
+            } else {
+                self.store.is(kind, text, now)
+            };
+            self.changed(change, now);
+        }
+        if let (Purpose::Template(id, revision), Outcome::Done(text)) = (&purpose, &outcome)
+            && let Some(mut tree) = self.trees.remove(&root)
+        {
+            self.keep_template(&mut tree, id, *revision, text);
+            self.trees.insert(root.clone(), tree);
+        }
+        let Some(tree) = self.trees.get_mut(&root) else { return };
+        tree.outstanding = tree.outstanding.saturating_sub(1);
+        let failure = match (&purpose, &outcome) {
+            (_, Outcome::Done(_)) => None,
+            // What is to go is gone.
+            (Purpose::Stop, Outcome::Gone(_)) => {
+                let change = self.store.gone(kind, &key, version);
+                self.changed(change, now);
+                None
+            }
+            // Another one of the name is there, and the watch will show it.
+            (Purpose::Stop, Outcome::Conflict(_)) => None,
+            (Purpose::Start(instance, incarnation), Outcome::Invalid(message)) => {
+                let refused: std::sync::Arc<str> = message.as_str().into();
+                tree.refused.insert((instance.clone(), *incarnation), (now, refused));
+                None
+            }
+            (_, Outcome::Busy(after)) => {
+                tree.hold = Some(now.plus(*after));
+                None
+            }
+            (_, outcome) => Some(outcome.message().to_owned()),
+        };
+        let Some(tree) = self.trees.get_mut(&root) else { return };
+        match (&purpose, outcome.is_done()) {
+            (Purpose::Start(instance, incarnation), true) => {
+                tree.launched.insert(instance.clone(), *incarnation);
+            }
+            (Purpose::Decide(_), true) => {
+                if let Purpose::Decide(events) = purpose {
+                    self.told.extend(events.into_iter().map(|event| (root.clone(), event)));
+                }
+            }
+            _ => {}
+        }
+        let Some(tree) = self.trees.get_mut(&root) else { return };
+        if let Some(message) = failure {
+            tracing::warn!(tree = %root, kind = kind.as_str(), name = %key, message, "a request was not done");
+            tree.failed = Some(message);
+        }
+        if tree.outstanding == 0 {
+            if tree.failed.is_some() {
+                let pause = PAUSES.0.saturating_mul(2_u32.saturating_pow(tree.failures.min(10))).min(PAUSES.1);
+                tree.failures += 1;
+                tree.hold = tree.hold.max(Some(now.plus(pause)));
+            } else if tree.hold.is_none() {
+                tree.failures = 0;
+            }
+            self.mark(root);
+        }
+    }
+}
+
+/// Whether an answer is a `Status`: what was to go is gone at once.
+fn is_status(text: &str) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Kind {
+        kind: String,
+    }
+    serde_json::from_str::<Kind>(text).is_ok_and(|known| known.kind == "Status")
+}

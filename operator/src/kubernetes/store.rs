@@ -1,0 +1,438 @@
+//! What is known of the cluster: what the watches say, and on top of it the answers to our own writes.
+//!
+//! An object never goes back: of two words about one object the one with the higher version counts, whichever comes first. So an answer
+//! to a write is seen at once, an older word of a watch that comes after it changes nothing, and nothing is ever planned on what is older
+//! than our own last write. A kind whose watch is broken is stale: what is known of it stays, and nothing that lacks there is gone.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use kontrol_core::{id::Name, time::Timestamp};
+
+use super::{
+    kind::Kind,
+    object::{Key, Own, Owned},
+    pod::{Pod, PodOf},
+};
+
+/// One watch: a kind, a label that must be there, and a namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Source {
+    /// What is watched.
+    pub kind: Kind,
+    /// Only objects that have this label; empty: all.
+    pub label: &'static str,
+    /// Only this namespace; none: all.
+    pub namespace: Option<String>,
+}
+
+/// What a watch says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// An object is there, or has changed: its JSON.
+    Is(String),
+    /// It was removed: its JSON as it last was.
+    Removed(String),
+    /// A list was complete at this version: what is older and not among these names is gone.
+    Listed {
+        /// The list's version.
+        version: u64,
+        /// All that were in it.
+        keys: BTreeSet<Key>,
+    },
+    /// The watch works.
+    Alive,
+    /// It does not: what is known may be old.
+    Broken(String),
+}
+
+/// How a watch stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Standing {
+    /// Whether its first list was complete.
+    synced: bool,
+    /// Whether it works at the moment.
+    fresh: bool,
+}
+
+/// What changed, as far as others have to look at something again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing that matters.
+    Nothing,
+    /// An object of ours.
+    Own(Kind, Key),
+    /// A pod: its name, and what it was a process of.
+    Pod(Key, PodOf),
+    /// Something that an object of ours owns.
+    Owned(Kind, Key),
+    /// A machine, or its sign of life.
+    Node(Key),
+    /// A watch is fresh again, or stale.
+    Freshness(Source),
+}
+
+/// A machine as far as it matters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Its version.
+    pub version: u64,
+    /// Its address within the cluster.
+    pub address: Box<str>,
+    /// When its lease was seen renewed last.
+    pub renewed: Option<Timestamp>,
+    /// When its kubelet was seen to write last.
+    pub written: Option<Timestamp>,
+    /// The renewal that was seen last, as text.
+    pub renewal: Box<str>,
+}
+
+/// What is known.
+#[derive(Debug, Default)]
+pub struct Store {
+    standings: BTreeMap<Source, Standing>,
+    own: HashMap<Kind, BTreeMap<Key, Own>>,
+    pods: BTreeMap<Key, Pod>,
+    by_group: HashMap<(Name, Name), BTreeSet<Key>>,
+    owned: HashMap<Kind, BTreeMap<Key, Owned>>,
+    nodes: BTreeMap<Box<str>, Node>,
+    /// The versions of the last objects that were removed: an answer to a write may come after the word of their removal.
+    removed: HashMap<(Kind, Key), u64>,
+    removals: VecDeque<(Kind, Key)>,
+}
+
+/// Removals that are remembered.
+const REMOVALS: usize = 1024;
+
+impl Store {
+    /// A store that waits for these watches.
+    pub fn new(sources: impl IntoIterator<Item = Source>) -> Self {
+        let standings = sources.into_iter().map(|source| (source, Standing::default())).collect();
+        Self { standings, ..Self::default() }
+    }
+
+    /// The watches whose first list is not complete.
+    pub fn unsynced(&self) -> impl Iterator<Item = &Source> {
+        self.standings.iter().filter(|(_, standing)| !standing.synced).map(|(source, _)| source)
+    }
+
+    /// Whether every watch was once complete.
+    pub fn synced(&self) -> bool {
+        self.unsynced().next().is_none()
+    }
+
+    /// Whether all watches of a kind work.
+    pub fn fresh(&self, kind: Kind) -> bool {
+        self.standings.iter().filter(|(source, _)| source.kind == kind).all(|(_, s)| s.synced && s.fresh)
+    }
+
+    /// The kinds of which a watch is broken.
+    pub fn stale(&self) -> BTreeSet<Kind> {
+        let stale = self.standings.iter().filter(|(_, standing)| !standing.synced || !standing.fresh);
+        stale.map(|(source, _)| source.kind).collect()
+    }
+
+    /// Takes note of what a watch says.
+    pub fn hear(&mut self, source: &Source, seen: Seen, now: Timestamp) -> Vec<Change> {
+        match seen {
+            Seen::Is(text) => vec![self.is(source.kind, &text, now)],
+            Seen::Removed(text) => vec![self.was(source.kind, &text)],
+            Seen::Listed { version, keys } => {
+                let mut changes = self.listed(source, version, &keys);
+                changes.extend(self.stands(source, Standing { synced: true, fresh: true }));
+                changes
+            }
+            Seen::Alive => {
+                let synced = self.standings.get(source).is_some_and(|standing| standing.synced);
+                self.stands(source, Standing { synced, fresh: true })
+            }
+            Seen::Broken(_) => {
+                let synced = self.standings.get(source).is_some_and(|standing| standing.synced);
+                self.stands(source, Standing { synced, fresh: false })
+            }
+        }
+    }
+
+    fn stands(&mut self, source: &Source, standing: Standing) -> Vec<Change> {
+        match self.standings.get_mut(source) {
+            Some(known) if *known != standing => {
+                *known = standing;
+                vec![Change::Freshness(source.clone())]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Takes note of an object as an answer to a write, or a watch, shows it.
+    pub fn is(&mut self, kind: Kind, text: &str, now: Timestamp) -> Change {
+        let unreadable = |error: &serde_json::Error| {
+            tracing::warn!(kind = kind.as_str(), %error, "an object cannot be read");
+            Change::Nothing
+        };
+        match kind {
+            Kind::Pod => match Pod::read(text) {
+                Ok((key, Some(pod))) => self.is_pod(key, pod),
+                Ok(_) => Change::Nothing,
+                Err(error) => unreadable(&error),
+            },
+            Kind::Node | Kind::Lease => self.is_node(kind, text, now),
+            kind if Kind::OWN.contains(&kind) => match Own::read(text) {
+                Ok((key, own)) => self.is_own(kind, key, own),
+                Err(error) => unreadable(&error),
+            },
+            kind => match Owned::read(text) {
+                Ok((key, owned)) => {
+                    let known = self.owned.entry(kind).or_default();
+                    let old = known.get(&key).map_or(0, |old| old.meta.version);
+                    let gone = self.removed.get(&(kind, key.clone())).copied().unwrap_or(0);
+                    if owned.meta.version <= old.max(gone) && owned.meta.version > 0 {
+                        return Change::Nothing;
+                    }
+                    known.insert(key.clone(), owned);
+                    Change::Owned(kind, key)
+                }
+                Err(error) => unreadable(&error),
+            },
+        }
+    }
+
+    fn is_own(&mut self, kind: Kind, key: Key, mut own: Own) -> Change {
+        let gone = self.removed.get(&(kind, key.clone())).copied().unwrap_or(0);
+        let known = self.own.entry(kind).or_default();
+        if let Some(old) = known.get_mut(&key) {
+            if own.meta.version <= old.meta.version {
+                return Change::Nothing;
+            }
+            if old.spec == own.spec {
+                own.good = old.good.take();
+                own.spec = std::mem::take(&mut old.spec);
+            } else if old.meta.uid == own.meta.uid {
+                // The last spec that could be read is kept until one can be read again; who reads it says so.
+                own.good = old.good.take().or_else(|| Some(std::mem::take(&mut old.spec)));
+            }
+        } else if own.meta.version <= gone {
+            return Change::Nothing;
+        }
+        known.insert(key.clone(), own);
+        Change::Own(kind, key)
+    }
+
+    /// The spec of an object could be read: no older one need be kept.
+    pub fn is_good(&mut self, kind: Kind, key: &Key) {
+        if let Some(own) = self.own.get_mut(&kind).and_then(|own| own.get_mut(key)) {
+            own.good = None;
+        }
+    }
+
+    fn is_pod(&mut self, key: Key, pod: Pod) -> Change {
+        let gone = self.removed.get(&(Kind::Pod, key.clone())).copied().unwrap_or(0);
+        let old = self.pods.get(&key).map_or(0, |old| old.meta.version);
+        if pod.meta.version <= old.max(gone) {
+            return Change::Nothing;
+        }
+        let of = pod.of.clone();
+        if let Some(group) = group_of(&of) {
+            self.by_group.entry(group).or_default().insert(key.clone());
+        }
+        self.pods.insert(key.clone(), pod);
+        Change::Pod(key, of)
+    }
+
+    fn is_node(&mut self, kind: Kind, text: &str, now: Timestamp) -> Change {
+        let Ok(value) = serde_json::from_str::<serde_json::Value>(text) else { return Change::Nothing };
+        let Some(name) = value["metadata"]["name"].as_str() else { return Change::Nothing };
+        let node = self.nodes.entry(name.into()).or_default();
+        if kind == Kind::Lease {
+            let renewal = value["spec"]["renewTime"].as_str().unwrap_or_default();
+            if *node.renewal != *renewal {
+                node.renewal = renewal.into();
+                node.renewed = Some(now);
+            }
+        } else {
+            let version = value["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok());
+            node.version = version.unwrap_or(0);
+            let addresses = value["status"]["addresses"].as_array().into_iter().flatten();
+            let mut internal = addresses.filter(|address| address["type"] == "InternalIP");
+            let address = internal.next().and_then(|address| address["address"].as_str());
+            node.address = address.unwrap_or_default().into();
+        }
+        Change::Node(Key::new("", name))
+    }
+
+    fn was(&mut self, kind: Kind, text: &str) -> Change {
+        let Ok((key, last)) = Owned::read(text) else { return Change::Nothing };
+        self.gone(kind, &key, last.meta.version)
+    }
+
+    /// An object was removed, at this version: by our own hand, or as its watch says.
+    pub fn gone(&mut self, kind: Kind, key: &Key, version: u64) -> Change {
+        self.remember(kind, key, version);
+        match kind {
+            Kind::Pod => {
+                let older = self.pods.get(key).is_some_and(|pod| pod.meta.version <= version);
+                let Some(pod) = older.then(|| self.pods.remove(key)).flatten() else { return Change::Nothing };
+                if let Some(group) = group_of(&pod.of)
+                    && let Some(names) = self.by_group.get_mut(&group)
+                {
+                    names.remove(key);
+                    if names.is_empty() {
+                        self.by_group.remove(&group);
+                    }
+                }
+                Change::Pod(key.clone(), pod.of)
+            }
+            Kind::Node => {
+                self.nodes.remove(&*key.name);
+                Change::Node(key.clone())
+            }
+            Kind::Lease => Change::Nothing,
+            kind if Kind::OWN.contains(&kind) => {
+                let known = self.own.entry(kind).or_default();
+                let older = known.get(key).is_some_and(|own| own.meta.version <= version);
+                if !older {
+                    return Change::Nothing;
+                }
+                known.remove(key);
+                Change::Own(kind, key.clone())
+            }
+            kind => {
+                let known = self.owned.entry(kind).or_default();
+                let older = known.get(key).is_some_and(|own| own.meta.version <= version);
+                if !older {
+                    return Change::Nothing;
+                }
+                known.remove(key);
+                Change::Owned(kind, key.clone())
+            }
+        }
+    }
+
+    fn remember(&mut self, kind: Kind, key: &Key, version: u64) {
+        if self.removed.insert((kind, key.clone()), version).is_none() {
+            self.removals.push_back((kind, key.clone()));
+        }
+        if self.removals.len() > REMOVALS
+            && let Some(oldest) = self.removals.pop_front()
+        {
+            self.removed.remove(&oldest);
+        }
+    }
+
+    /// What a list does not have and is not newer is gone.
+    fn listed(&mut self, source: &Source, version: u64, keys: &BTreeSet<Key>) -> Vec<Change> {
+        let here = |key: &Key| {
+            source.namespace.as_deref().is_none_or(|namespace| *key.namespace == *namespace)
+                && !keys.contains(key)
+        };
+        let missing: Vec<Key> = match source.kind {
+            Kind::Pod => {
+                let hubs = source.label == "kontrol.dev/bus";
+                let ours = |pod: &Pod| matches!(pod.of, PodOf::Hub(_)) == hubs;
+                let pods = self.pods.iter().filter(|(key, pod)| here(key) && ours(pod));
+                pods.map(|(key, _)| key.clone()).collect()
+            }
+            Kind::Node => {
+                let nodes = self.nodes.keys().map(|name| Key::new("", name));
+                nodes.filter(|key| !keys.contains(key)).collect()
+            }
+            Kind::Lease => Vec::new(),
+            kind if Kind::OWN.contains(&kind) => {
+                self.own.get(&kind).into_iter().flat_map(BTreeMap::keys).filter(|key| here(key)).cloned().collect()
+            }
+            kind => {
+                self.owned.get(&kind).into_iter().flat_map(BTreeMap::keys).filter(|key| here(key)).cloned().collect()
+            }
+        };
+        missing.iter().map(|key| self.gone(source.kind, key, version)).collect()
+    }
+
+    /// An object of ours.
+    pub fn own(&self, kind: Kind, key: &Key) -> Option<&Own> {
+        self.own.get(&kind)?.get(key)
+    }
+
+    /// All objects of a kind of ours.
+    pub fn all(&self, kind: Kind) -> impl Iterator<Item = (&Key, &Own)> {
+        self.own.get(&kind).into_iter().flatten()
+    }
+
+    /// The objects of a kind of ours in one namespace.
+    pub fn all_in(&self, kind: Kind, namespace: &str) -> impl Iterator<Item = (&Key, &Own)> {
+        let from = Key::new(namespace, "");
+        let known = self.own.get(&kind);
+        known.into_iter().flat_map(move |known| {
+            let namespace = from.namespace.clone();
+            known.range(from.clone()..).take_while(move |(key, _)| key.namespace == namespace)
+        })
+    }
+
+    /// The objects of a kind of ours in one namespace whose names begin so.
+    pub fn named(&self, kind: Kind, namespace: &str, prefix: &str) -> impl Iterator<Item = (&Key, &Own)> {
+        let from = Key::new(namespace, prefix);
+        let known = self.own.get(&kind);
+        known.into_iter().flat_map(move |known| {
+            let Key { namespace, name } = from.clone();
+            let begins = move |(key, _): &(&Key, &Own)| key.namespace == namespace && key.name.starts_with(&*name);
+            known.range(from.clone()..).take_while(begins)
+        })
+    }
+
+    /// A pod.
+    pub fn pod(&self, key: &Key) -> Option<&Pod> {
+        self.pods.get(key)
+    }
+
+    /// All pods.
+    pub fn pods(&self) -> impl Iterator<Item = (&Key, &Pod)> {
+        self.pods.iter()
+    }
+
+    /// The pods of a group.
+    pub fn pods_of(&self, namespace: &Name, group: &Name) -> impl Iterator<Item = (&Key, &Pod)> {
+        let names = self.by_group.get(&(namespace.clone(), group.clone()));
+        names.into_iter().flatten().filter_map(|key| self.pods.get_key_value(key))
+    }
+
+    /// Something that an object of ours owns.
+    pub fn owned(&self, kind: Kind, key: &Key) -> Option<&Owned> {
+        self.owned.get(&kind)?.get(key)
+    }
+
+    /// All that objects of ours own, of one kind, in one namespace.
+    pub fn owned_in(&self, kind: Kind, namespace: &str) -> impl Iterator<Item = (&Key, &Owned)> {
+        let from = Key::new(namespace, "");
+        let known = self.owned.get(&kind);
+        known.into_iter().flat_map(move |known| {
+            let namespace = from.namespace.clone();
+            known.range(from.clone()..).take_while(move |(key, _)| key.namespace == namespace)
+        })
+    }
+
+    /// The machines.
+    pub fn nodes(&self) -> &BTreeMap<Box<str>, Node> {
+        &self.nodes
+    }
+
+    /// A kubelet was seen to write.
+    pub fn kubelet_wrote(&mut self, node: &str, now: Timestamp) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.written = Some(now);
+        }
+    }
+
+    /// How many objects there are, by kind.
+    pub fn counts(&self) -> Vec<(Kind, usize)> {
+        let own = self.own.iter().map(|(kind, known)| (*kind, known.len()));
+        let owned = self.owned.iter().map(|(kind, known)| (*kind, known.len()));
+        own.chain(owned).chain([(Kind::Pod, self.pods.len()), (Kind::Node, self.nodes.len())]).collect()
+    }
+}
+
+fn group_of(of: &PodOf) -> Option<(Name, Name)> {
+    match of {
+        PodOf::Replica(instance) => Some((instance.widget.namespace.clone(), instance.widget.group.clone())),
+        PodOf::Hub(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

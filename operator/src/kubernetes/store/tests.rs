@@ -1,0 +1,87 @@
+use super::*;
+
+fn widget(name: &str, version: u64) -> String {
+    format!(
+        r#"{{"metadata":{{"name":"{name}","namespace":"default","uid":"u-{name}","resourceVersion":"{version}"}},"spec":{{"v":{version}}}}}"#
+    )
+}
+
+fn source() -> Source {
+    Source { kind: Kind::Widget, label: "", namespace: None }
+}
+
+fn store() -> Store {
+    Store::new([source()])
+}
+
+fn version(store: &Store, name: &str) -> Option<u64> {
+    store.own(Kind::Widget, &Key::new("default", name)).map(|own| own.meta.version)
+}
+
+const NOW: Timestamp = Timestamp::ZERO;
+
+#[test]
+fn our_own_write_is_seen_before_the_watch_says_so_and_never_undone_by_it() {
+    let mut store = store();
+    store.hear(&source(), Seen::Is(widget("a", 5)), NOW);
+    store.is(Kind::Widget, &widget("a", 9), NOW);
+    assert_eq!(store.hear(&source(), Seen::Is(widget("a", 7)), NOW), vec![Change::Nothing]);
+    assert_eq!(version(&store, "a"), Some(9));
+    store.hear(&source(), Seen::Is(widget("a", 10)), NOW);
+    assert_eq!(version(&store, "a"), Some(10));
+}
+
+#[test]
+fn a_list_removes_what_it_lacks_but_not_what_was_written_after_it() {
+    let mut store = store();
+    store.hear(&source(), Seen::Is(widget("old", 3)), NOW);
+    store.is(Kind::Widget, &widget("new", 20), NOW);
+    store.hear(&source(), Seen::Listed { version: 15, keys: BTreeSet::new() }, NOW);
+    assert_eq!((version(&store, "old"), version(&store, "new")), (None, Some(20)));
+    assert!(store.synced());
+}
+
+#[test]
+fn a_broken_watch_makes_its_kind_stale_and_removes_nothing() {
+    let mut store = store();
+    store.hear(&source(), Seen::Is(widget("a", 3)), NOW);
+    store.hear(&source(), Seen::Listed { version: 3, keys: [Key::new("default", "a")].into() }, NOW);
+    assert!(store.fresh(Kind::Widget));
+    store.hear(&source(), Seen::Broken("no route".into()), NOW);
+    assert_eq!((store.fresh(Kind::Widget), version(&store, "a")), (false, Some(3)));
+    store.hear(&source(), Seen::Alive, NOW);
+    assert!(store.fresh(Kind::Widget));
+}
+
+#[test]
+fn a_late_removal_of_an_earlier_object_leaves_the_later_one() {
+    let mut store = store();
+    store.is(Kind::Widget, &widget("a", 12), NOW);
+    assert_eq!(store.hear(&source(), Seen::Removed(widget("a", 8)), NOW), vec![Change::Nothing]);
+    assert_eq!(version(&store, "a"), Some(12));
+}
+
+#[test]
+fn the_last_spec_that_could_be_read_is_kept_until_another_can() {
+    let mut store = store();
+    let key = Key::new("default", "a");
+    store.hear(&source(), Seen::Is(widget("a", 1)), NOW);
+    store.is_good(Kind::Widget, &key);
+    store.hear(&source(), Seen::Is(widget("a", 2)), NOW);
+    store.hear(&source(), Seen::Is(widget("a", 3)), NOW);
+    let own = store.own(Kind::Widget, &key).unwrap();
+    assert_eq!((own.good.as_deref(), &*own.spec), (Some(r#"{"v":1}"#), r#"{"v":3}"#));
+    store.is_good(Kind::Widget, &key);
+    assert_eq!(store.own(Kind::Widget, &key).unwrap().good, None);
+}
+
+#[test]
+fn an_answer_that_comes_after_the_removal_brings_nothing_back() {
+    let mut store = store();
+    store.hear(&source(), Seen::Is(widget("a", 3)), NOW);
+    store.hear(&source(), Seen::Removed(widget("a", 6)), NOW);
+    assert_eq!(store.is(Kind::Widget, &widget("a", 5), NOW), Change::Nothing);
+    assert_eq!(version(&store, "a"), None);
+    store.is(Kind::Widget, &widget("a", 7), NOW);
+    assert_eq!(version(&store, "a"), Some(7));
+}
