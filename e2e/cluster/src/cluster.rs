@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Addresses, Component, Entry, Error, Ledger, Result, Run, Tools, Version, cgroup,
+    Addresses, Component, Entry, Error, Ledger, Result, Run, Tool, Tools, Version, cgroup,
     error::{at, json},
     fake, network, node,
     process::Process,
@@ -68,6 +68,16 @@ pub struct State {
     pub path: Vec<PathBuf>,
     /// Its components.
     pub components: Vec<Component>,
+}
+
+impl State {
+    /// Writes it into the run's folder, whole.
+    pub(crate) fn write(&self, run: &Run) -> Result<()> {
+        let text = serde_json::to_vec_pretty(self).map_err(json("the cluster's state"))?;
+        let (path, new) = (run.state(), run.root().join("cluster.json.new"));
+        fs::write(&new, text).map_err(at(&new))?;
+        fs::rename(&new, &path).map_err(at(path))
+    }
 }
 
 /// A cluster that is up.
@@ -198,12 +208,18 @@ impl Cluster {
         fake::advertise(&self.client().await?, node, resource, count).await
     }
 
-    /// Makes sure that there are `count` fake nodes, with a kwok that plays them.
-    pub async fn fake_nodes(&self, count: u32) -> Result<()> {
+    /// Makes sure that there are `count` fake nodes, with a kwok that plays them (built where it is missing, with a word by `say`).
+    pub fn fake_nodes(&self, count: u32, say: &mut dyn FnMut(&str)) -> Result<()> {
         if self.process("kwok").is_none() {
-            self.start("kwok")?;
+            let tools = Tools::ensure(&[Tool::named("kwok")?], say)?;
+            let kwok = fake::kwok(&self.run, &tools)?;
+            let mut state = self.state.clone();
+            state.components.retain(|component| component.name != kwok.name);
+            state.components.push(kwok);
+            state.write(&self.run)?;
+            Self::from_parts(self.run.clone(), state).start("kwok")?;
         }
-        fake::ensure(&self.client().await?, count).await
+        wait::block_on(async { fake::ensure(&self.client().await?, count).await })
     }
 
     fn component(&self, name: &str) -> Result<&Component> {
@@ -405,9 +421,4 @@ impl Cluster {
 /// A GET without a body.
 fn http_get(path: &str) -> Result<http::Request<Vec<u8>>> {
     http::Request::get(path).body(Vec::new()).map_err(|error| Error::Invalid(format!("{path}: {error}")))
-}
-
-/// The folders of the tools that are built, for the state.
-pub(crate) fn folders(tools: &Tools) -> Vec<PathBuf> {
-    tools.folders()
 }

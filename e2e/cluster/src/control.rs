@@ -76,7 +76,7 @@ pub(crate) fn apiserver(
         format!("--tls-cert-file={}", key("apiserver.crt")),
         format!("--tls-private-key-file={}", key("apiserver.key")),
         format!("--client-ca-file={}", key("ca.crt")),
-        format!("--service-account-key-file={}", key("sa.key")),
+        format!("--service-account-key-file={}", key("sa.pub")),
         format!("--service-account-signing-key-file={}", key("sa.key")),
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_owned(),
         format!("--service-cluster-ip-range={}", addresses.services()),

@@ -12,7 +12,7 @@ use crate::{Component, Error, Result, Run, Tools};
 const FAKE: &str = "kwok.x-k8s.io/node";
 
 /// kwok.
-pub(crate) fn kwok(run: &Run, tools: &Tools, qps: u32) -> Result<Component> {
+pub(crate) fn kwok(run: &Run, tools: &Tools) -> Result<Component> {
     let folder = tools.folder_of("kwok")?;
     let stages = [
         "node/fast/node-initialize",
@@ -30,13 +30,10 @@ pub(crate) fn kwok(run: &Run, tools: &Tools, qps: u32) -> Result<Component> {
         // Addresses that nothing routes.
         "--cidr=100.64.0.0/10".to_owned(),
         "--disregard-status-with-annotation-selector=kwok.x-k8s.io/status=custom".to_owned(),
-        format!("--server-address={}:10247", "127.0.0.1"),
+        "--server-address=127.0.0.1:10247".to_owned(),
     ];
     command.extend(stages.iter().map(|stage| format!("--config={folder}/kustomize/stage/{stage}.yaml")));
-    let mut component = Component::control(run, "kwok", command);
-    // kwok takes its client's limits from its environment where the build knows them.
-    component.environment.insert("KWOK_KUBE_API_QPS".to_owned(), qps.to_string());
-    Ok(component)
+    Ok(Component::control(run, "kwok", command))
 }
 
 /// Makes sure that there are `count` fake nodes, named `fake-0` and on.

@@ -63,7 +63,10 @@ impl Authority {
         let certificate = params.self_signed(&key)?.pem();
         let path = folder.join("ca.crt");
         fs::write(&path, &certificate).map_err(at(path))?;
-        write_private(&folder.join("sa.key"), KeyPair::generate()?.serialize_pem().as_bytes())?;
+        let signing = KeyPair::generate()?;
+        write_private(&folder.join("sa.key"), signing.serialize_pem().as_bytes())?;
+        let path = folder.join("sa.pub");
+        fs::write(&path, signing.public_key_pem()).map_err(at(path))?;
         Ok(Self { folder, certificate, issuer: Issuer::new(params, key) })
     }
 

@@ -163,9 +163,18 @@ impl Tool {
 
     /// What a cluster needs to start.
     pub fn of_cluster(version: Version) -> Vec<Self> {
-        let needed = ["pause", "containerd", "coredns", "kwok"];
+        let needed = ["pause", "containerd", "coredns"];
         let others = OTHERS.into_iter().filter(|tool| needed.contains(&tool.folder));
         std::iter::once(Self::kubernetes(version)).chain(others).collect()
+    }
+
+    /// The tool of that name (but Kubernetes).
+    pub fn named(name: &str) -> Result<Self> {
+        OTHERS.into_iter().find(|tool| tool.folder == name).ok_or_else(|| Error::Unknown {
+            kind: "tool",
+            name: name.to_owned(),
+            known: OTHERS.map(|tool| tool.folder).join(", "),
+        })
     }
 
     /// All, with what tests and checks use besides.

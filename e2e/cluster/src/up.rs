@@ -11,12 +11,8 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::{
     Addresses, Cluster, Component, Entry, Error, Ledger, Options, Result, Run, State, Tool, Tools,
-    addresses::RUNS,
-    bootstrap, cgroup, clean, clock, control,
-    error::{at, json},
-    fake, images, network, node,
-    pki::Authority,
-    until, wait,
+    addresses::RUNS, bootstrap, cgroup, clean, clock, control, error::at, fake, images, network, node,
+    pki::Authority, until, wait,
 };
 
 /// How long the cluster's parts may take to find each other.
@@ -75,7 +71,7 @@ impl Cluster {
         let begun = clock::now();
         if let Some(cluster) = Self::found(run, options)? {
             say(&format!("cluster {} is up already", run.name()));
-            cluster.extend(options)?;
+            cluster.extend(options, say)?;
             return Ok(cluster);
         }
         if clean::clean(run)? {
@@ -85,8 +81,8 @@ impl Cluster {
         let mut step = |what: &str| say(&format!("{what} ({:.1} s)", begun.elapsed().as_secs_f64()));
         step("network, keys and folders made");
         cluster.start_all(&tools, &mut step)?;
-        cluster.extend(options)?;
-        step(&format!(
+        cluster.extend(options, say)?;
+        say(&format!(
             "cluster {} is up: Kubernetes {}, {}",
             run.name(),
             options.kubernetes,
@@ -111,11 +107,11 @@ impl Cluster {
     }
 
     /// Fake nodes and extended resources, which a cluster may get at any time.
-    fn extend(&self, options: &Options) -> Result<()> {
+    fn extend(&self, options: &Options, say: &mut dyn FnMut(&str)) -> Result<()> {
+        if options.fake_nodes > 0 {
+            self.fake_nodes(options.fake_nodes, say)?;
+        }
         wait::block_on(async {
-            if options.fake_nodes > 0 {
-                self.fake_nodes(options.fake_nodes).await?;
-            }
             for (node, resource, count) in &options.extended {
                 fake::advertise(&self.client().await?, node, resource, *count).await?;
             }
@@ -150,17 +146,13 @@ impl Cluster {
             control::scheduler(run, tools, options)?,
             control::coredns(run, addresses, tools)?,
             provisioner(run, &copy),
-            fake::kwok(run, tools, options.controller_qps)?,
         ];
         for (name, number) in nodes.iter().zip(0u8..) {
             components.extend(node::make(run, addresses, (name, number), tools, &authority)?);
         }
-        let path = crate::cluster::folders(tools);
+        let path = tools.folders();
         let state = State { options: options.clone(), addresses, nodes, launcher: copy, path, components };
-        let text = serde_json::to_vec_pretty(&state).map_err(json("the cluster's state"))?;
-        let (path, new) = (run.state(), root.join("cluster.json.new"));
-        fs::write(&new, text).map_err(at(&new))?;
-        fs::rename(&new, &path).map_err(at(path))?;
+        state.write(run)?;
         Ok(Self::from_parts(run.clone(), state))
     }
 
