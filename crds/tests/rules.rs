@@ -2,16 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::LazyLock};
 
-use kontrol_crds::{Source, generated, load};
+use kontrol_crds::{Runtime, Source, generated, load_for};
 use kube_cel::Validator;
 use serde_json::{Value, json};
 
-fn schema(kind: &str) -> Value {
-    let definition =
-        generated::definitions().into_iter().find(|definition| definition["spec"]["names"]["kind"] == kind);
-    definition.unwrap()["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
+fn schema(kind: &str) -> &'static Value {
+    static DEFINITIONS: LazyLock<Vec<Value>> = LazyLock::new(generated::definitions);
+    let definition = DEFINITIONS.iter().find(|definition| definition["spec"]["names"]["kind"] == kind);
+    &definition.unwrap()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 }
 
 fn object(kind: &str, name: &str, spec: &Value) -> Value {
@@ -21,8 +21,8 @@ fn object(kind: &str, name: &str, spec: &Value) -> Value {
 /// What the API server would say.
 fn broken(object: &Value) -> Vec<String> {
     let schema = schema(object["kind"].as_str().unwrap());
-    let object = kube_cel::apply_defaults(&schema, object);
-    match Validator::new().validate(&schema, &object, None) {
+    let object = kube_cel::apply_defaults(schema, object);
+    match Validator::new().validate(schema, &object, None) {
         Ok(()) => Vec::new(),
         Err(errors) => errors.iter().map(|error| error.message.clone()).collect(),
     }
@@ -55,7 +55,7 @@ fn examples() -> Vec<(Value, &'static str, Value)> {
     let http = json!({"path": "/x"});
     let (long, longest) = ("n".repeat(64), "n".repeat(63));
     let exactly_one = "exactly one of group and supervisor";
-    vec![
+    let mut all = vec![
         (one(json!({"process": {"command": []}})), "command needs a program", one(json!({}))),
         (one(json!({"process": {"command": [""]}})), "command needs a program", one(json!({}))),
         (
@@ -197,7 +197,166 @@ fn examples() -> Vec<(Value, &'static str, Value)> {
             route("r", json!([{"topic": "b"}])),
         ),
         (route("r", json!([])), "at least one topic that it copies to", route("r", json!([{"topic": "b"}]))),
+    ];
+    all.extend(cluster_examples());
+    all
+}
+
+/// The same for what a cluster runs.
+#[allow(clippy::too_many_lines, reason = "a table")]
+fn cluster_examples() -> Vec<(Value, &'static str, Value)> {
+    let named = |name: &str, more: Value, of_container: Value| {
+        let mut container = json!({"image": "i"});
+        container.as_object_mut().unwrap().extend(of_container.as_object().unwrap().clone());
+        let mut spec = json!({"container": container});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        object("Widget", name, &spec)
+    };
+    let one = |more: Value| named("w", more, json!({}));
+    let holds = |of_container: Value| named("w", json!({}), of_container);
+    let env = |entry: Value| holds(json!({"env": [entry]}));
+    let volume = |volume: Value| one(json!({"volumes": [volume]}));
+    let mount = |mount: Value| named("w", json!({"volumes": [{"name": "v", "emptyDir": {}}]}), json!({"volumeMounts": [mount]}));
+    let alternative = |alternative: Value| one(json!({"gpu": {"alternatives": [alternative]}}));
+    let toleration = |toleration: Value| one(json!({"placement": {"tolerations": [toleration]}}));
+    let group = |name: &str, widget: &str| {
+        object("WidgetGroup", name, &json!({"widgets": [{"name": widget, "container": {"image": "i"}}]}))
+    };
+    let pod = |metadata: Value| one(json!({"podMetadata": metadata}));
+    let source = |source: Value| volume(json!({"name": "v", "projected": {"sources": [source]}}));
+    let plain = one(json!({}));
+    vec![
+        (object("Widget", "w", &json!({})), "a widget needs a way to run", plain.clone()),
+        (holds(json!({"wrapped": true})), "wrapped needs command", holds(json!({"wrapped": true, "command": ["w"]}))),
+        (holds(json!({"command": [""]})), "empty program as its first item", holds(json!({"command": ["w", ""]}))),
+        (holds(json!({"image": "a b"})), "an image has no spaces", holds(json!({"image": "a/b:c"}))),
+        (env(json!({"name": "KONTROL_X"})), "given by Kontrol itself", env(json!({"name": "X"}))),
+        (
+            env(json!({"name": "X", "value": "", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}})),
+            "value or valueFrom, not both",
+            env(json!({"name": "X", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}})),
+        ),
+        (
+            env(json!({"name": "X", "valueFrom": {}})),
+            "valueFrom is exactly one of",
+            env(json!({"name": "X", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}})),
+        ),
+        (
+            holds(json!({"envFrom": [{"configMapRef": {"name": "a"}, "secretRef": {"name": "b"}}]})),
+            "envFrom is exactly one of",
+            holds(json!({"envFrom": [{"configMapRef": {"name": "a"}}]})),
+        ),
+        (
+            holds(json!({"ports": [{"name": "kontrol-peer", "containerPort": 1}]})),
+            "names of ports that start with kontrol-",
+            holds(json!({"ports": [{"name": "peer", "containerPort": 1}]})),
+        ),
+        (
+            holds(json!({"ports": [{"containerPort": 7412}]})),
+            "belong to the sidecar in the same pod; choose another",
+            holds(json!({"ports": [{"containerPort": 7414}]})),
+        ),
+        (
+            one(json!({"endpoint": {"port": 7410}})),
+            "choose another endpoint.port",
+            one(json!({"endpoint": {"port": 7409}})),
+        ),
+        (
+            mount(json!({"name": "other", "mountPath": "/x"})),
+            "names one of the widget's volumes",
+            mount(json!({"name": "v", "mountPath": "/x"})),
+        ),
+        (
+            mount(json!({"name": "v", "mountPath": "x"})),
+            "mountPath starts with '/'",
+            mount(json!({"name": "v", "mountPath": "/x"})),
+        ),
+        (
+            mount(json!({"name": "v", "mountPath": "/run/kontrol/x"})),
+            "/kontrol and /run/kontrol are Kontrol's own folders",
+            mount(json!({"name": "v", "mountPath": "/run/kontrolled"})),
+        ),
+        (
+            holds(json!({"securityContext": {"runAsUser": 0}})),
+            "runAsUser: 0 is root",
+            holds(json!({"securityContext": {"runAsUser": 0, "runAsNonRoot": false}})),
+        ),
+        (
+            pod(json!({"labels": {"kontrol.dev/widget": "x"}})),
+            "labels of kontrol.dev/ are Kontrol's own",
+            pod(json!({"labels": {"example.com/widget": "x"}})),
+        ),
+        (
+            pod(json!({"annotations": {"kontrol.dev/alternative": "1"}})),
+            "annotations of kontrol.dev/ are Kontrol's own",
+            pod(json!({"annotations": {"example.com/x": "1"}})),
+        ),
+        (
+            volume(json!({"name": "v"})),
+            "a volume is exactly one of",
+            volume(json!({"name": "v", "image": {"reference": "i"}})),
+        ),
+        (
+            volume(json!({"name": "kontrol-run", "emptyDir": {}})),
+            "names of volumes that start with kontrol-",
+            volume(json!({"name": "run", "emptyDir": {}})),
+        ),
+        (source(json!({})), "a projected source is exactly one of", source(json!({"secret": {"name": "s"}}))),
+        (
+            source(json!({"serviceAccountToken": {"audience": "kontrol.dev", "path": "t"}})),
+            "would let the widget pass for its sidecar",
+            source(json!({"serviceAccountToken": {"audience": "vault", "path": "t"}})),
+        ),
+        (
+            alternative(json!({"resource": "a.b/c", "cpu": "1"})),
+            "resource needs count",
+            alternative(json!({"resource": "a.b/c", "count": 1})),
+        ),
+        (alternative(json!({})), "an alternative says what would do", alternative(json!({"cpu": 4}))),
+        (toleration(json!({})), "a toleration without key bears every taint", toleration(json!({"operator": "Exists"}))),
+        (
+            toleration(json!({"key": "k", "operator": "Exists", "value": "v"})),
+            "operator Exists bears any value",
+            toleration(json!({"key": "k", "value": "v"})),
+        ),
+        (
+            toleration(json!({"key": "k", "tolerationSeconds": 1})),
+            "tolerationSeconds belongs to effect NoExecute",
+            toleration(json!({"key": "k", "effect": "NoExecute", "tolerationSeconds": 1})),
+        ),
+        (
+            one(json!({"identity": {"forceDelete": true}})),
+            "forceDelete says what becomes of an identity of its own",
+            one(json!({"identity": {"forceDelete": true, "stable": true}})),
+        ),
+        (
+            one(json!({"disruption": {"maxUnavailable": 1, "minAvailable": 1}})),
+            "disruption is exactly one of",
+            one(json!({"disruption": {"minAvailable": "50%"}})),
+        ),
+        (
+            named(&"n".repeat(60), json!({}), json!({})),
+            "a widget that runs on a cluster has at most 59",
+            named(&"n".repeat(59), json!({}), json!({})),
+        ),
+        (
+            named("1w", json!({}), json!({})),
+            "name of a widget that runs on a cluster starts with a letter",
+            named("w1", json!({}), json!({})),
+        ),
+        (
+            group(&"g".repeat(40), &"w".repeat(19)),
+            "<group>-<widget> has at most 59 characters where it runs on a cluster",
+            group(&"g".repeat(40), &"w".repeat(18)),
+        ),
+        (group("1g", "w"), "name of a group that runs on a cluster starts with a letter", group("g1", "w")),
     ]
+}
+
+#[test]
+fn a_name_that_is_too_long_for_a_cluster_is_long_enough_for_a_laptop() {
+    let object = object("Widget", &"n".repeat(63), &json!({"process": {"command": ["w"]}}));
+    assert_eq!(broken(&object), Vec::<String>::new());
 }
 
 #[test]
@@ -219,7 +378,7 @@ fn the_nearest_to_each_example_keeps_every_rule() {
 fn the_loading_refuses_what_the_rules_refuse() {
     for (object, message, _) in examples() {
         let source = Source { name: "m.json".to_owned(), text: object.to_string() };
-        assert!(load(&[source]).is_err(), "{message}: {object}");
+        assert!(load_for(&[source], Runtime::Any).is_err(), "{message}: {object}");
     }
 }
 

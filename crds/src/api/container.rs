@@ -231,7 +231,7 @@ fn quantities(generator: &mut SchemaGenerator) -> Schema {
 }
 
 /// An amount of a resource as Kubernetes writes it: a whole number, or a text such as `500m`, `0.5` or `1Gi`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum Quantity {
     /// A whole number.
@@ -256,6 +256,13 @@ impl std::fmt::Display for Quantity {
             Self::Whole(number) => write!(f, "{number}"),
             Self::Text(text) => f.write_str(text),
         }
+    }
+}
+
+/// Always as a text, so that `1` and `"1"` are the same to whoever reads or hashes it.
+impl Serialize for Quantity {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -87,7 +87,7 @@ impl JsonSchema for Supervision {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+        json_schema!({"x-kubernetes-preserve-unknown-fields": true})
     }
 }
 

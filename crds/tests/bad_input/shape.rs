@@ -41,9 +41,8 @@ spec:
             "m.yaml:5: KTL1002 WidgetGroup default/rag, spec.strategie: there is no such field; did you mean strategy?",
             "m.yaml:9: KTL1002 WidgetGroup default/rag, spec.widgets[0].process.comand: there is no such field; did you mean command?",
             "m.yaml:11: KTL1002 WidgetGroup default/rag, spec.widgets[0].image: there is no such field; did you mean process?",
-            "m.yaml:12: KTL1002 WidgetGroup default/rag, spec.widgets[0].gpu: there is no such field; the fields here are calls, \
-             consumes, endpoint, health, intensity, name, process, produces, replicaEnd, replicas, resilience, restart, scaling, \
-             serves, shutdown, significant and start",
+            "m.yaml:12: KTL1005 WidgetGroup default/rag, spec.widgets[0].gpu: expected fields, such as {count: 1, alternatives: \
+             [{cpu: \"4\"}]}, found the number 1",
             "m.yaml:14: KTL1002 WidgetGroup default/rag, spec.widgets[0].start.within: there is no such field; the fields here are \
              timeout and when",
         ],
