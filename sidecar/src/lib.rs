@@ -3,7 +3,8 @@
 //! ```text
 //!   widget ◄──gRPC, HTTP──► doors ──► service ──► bus ──link──► hub
 //!                                       │    └──► peers ──link──► other sidecars
-//!   operator ◄──control: configuration down, signals up──┘
+//!   operator ◄──control: configuration down, signals up──┤
+//!   shim (PID 1 of a wrapped container) ◄──grants──────────┘
 //! ```
 //!
 //! Invariants: doors translate and decide nothing; a configuration is applied whole; what was acknowledged is durable; every connection to
