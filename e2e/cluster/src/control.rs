@@ -8,6 +8,9 @@ use crate::{
     pki::{Authority, Subject},
 };
 
+/// The port on which CoreDNS says that it is ready.
+pub(crate) const DNS_READY: u16 = 8181;
+
 /// What the API server writes down where it is asked to: each write, without its body.
 const AUDIT_POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
  "rules": [{"level": "None", "verbs": ["get", "list", "watch"]}, {"level": "Metadata"}]}
@@ -154,7 +157,7 @@ pub(crate) fn coredns(run: &Run, addresses: Addresses, tools: &Tools) -> Result<
         ".:53 {{
     bind {address}
     errors
-    ready {address}:8181
+    ready {address}:{DNS_READY}
     kubernetes cluster.local in-addr.arpa ip6.arpa {{
         kubeconfig {kubeconfig}
         pods insecure

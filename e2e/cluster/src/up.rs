@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -190,7 +191,20 @@ impl Cluster {
             self.wait_for_node(node, true, PATIENCE)?;
         }
         step("the nodes are ready");
+        let dns = SocketAddr::from((self.state().addresses.control(), control::DNS_READY));
+        until("CoreDNS to be ready", PATIENCE, || {
+            self.all_alive()?;
+            Ok(TcpStream::connect_timeout(&dns, Duration::from_secs(1))
+                .map(drop)
+                .map_err(|error| error.to_string()))
+        })?;
         Ok(())
+    }
+
+    /// An error where a component has ended.
+    fn all_alive(&self) -> Result<()> {
+        let ended = self.state().components.iter().find(|component| self.process(&component.name).is_none());
+        ended.map_or(Ok(()), |component| Err(component.ended(self.run())))
     }
 
     fn wait_for_object(&self, what: &str, path: &str) -> Result<()> {
