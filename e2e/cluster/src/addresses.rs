@@ -32,7 +32,7 @@ impl Addresses {
         format!("{}/16", self.at(0, 0))
     }
 
-    /// The control plane: the API server and CoreDNS listen here, and it is the nodes' and the host's way to each other.
+    /// The control plane: the API server and `CoreDNS` listen here, and it is the nodes' and the host's way to each other.
     pub fn control(self) -> Ipv4Addr {
         self.at(0, 1)
     }

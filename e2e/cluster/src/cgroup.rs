@@ -61,7 +61,7 @@ pub(crate) fn make(path: &str) -> Result<()> {
 fn delegate(parent: &Path) -> Result<()> {
     let file = parent.join("cgroup.controllers");
     let text = fs::read_to_string(&file).map_err(at(&file))?;
-    let all: String = text.split_whitespace().map(|name| format!("+{name} ")).collect();
+    let all: String = text.split_whitespace().fold(String::new(), |all, name| all + "+" + name + " ");
     let file = parent.join("cgroup.subtree_control");
     fs::write(&file, all).map_err(at(&file))
 }

@@ -8,7 +8,7 @@ use crate::{
     pki::{Authority, Subject},
 };
 
-/// The port on which CoreDNS says that it is ready.
+/// The port on which `CoreDNS` says that it is ready.
 pub(crate) const DNS_READY: u16 = 8181;
 
 /// What the API server writes down where it is asked to: each write, without its body.

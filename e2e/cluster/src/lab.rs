@@ -1,5 +1,7 @@
 //! A place for one test on the cluster: a namespace of its own, restricted as far as Kubernetes restricts, gone with the test.
 
+pub mod kontrol;
+
 use std::{
     fmt::Debug,
     future::Future,

@@ -235,7 +235,8 @@ impl Tool {
             hash.update(part);
             hash.update([0]);
         }
-        let hash: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let hash =
+            hash.finalize().iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
         Ok(cache.join("tools").join(format!("{}-{hash}", self.folder)))
     }
 }

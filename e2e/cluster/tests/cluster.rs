@@ -1,10 +1,15 @@
 //! The cluster itself: what every other test here relies on.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, Pod};
 use kontrol_e2e_cluster::lab::{Lab, container, probe};
-use kube::{Api, api::DeleteParams};
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams},
+};
 use serde_json::{Value, json};
 
 fn service(name: &str, headless: bool) -> Value {
@@ -132,7 +137,7 @@ async fn a_claim_of_any_size_gets_a_volume_on_the_pods_node_that_outlives_the_po
         let claim = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
         claim.and_then(|claim| claim.namespace.as_deref()) == Some(lab.namespace())
     };
-    let volume = volumes.list(&Default::default()).await.unwrap().into_iter().find(ours).unwrap();
+    let volume = volumes.list(&ListParams::default()).await.unwrap().into_iter().find(ours).unwrap();
     let path = volume.spec.unwrap().local.unwrap().path;
     assert!(std::path::Path::new(&path).join("a").exists());
     lab.kubectl(&["delete", "pod", "reads", "--now"]).unwrap();

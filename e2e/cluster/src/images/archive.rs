@@ -241,13 +241,13 @@ fn descriptor(kind: &str, bytes: &[u8]) -> Value {
 }
 
 fn index(manifest: &[u8], names: &[String]) -> Value {
-    let named = |name: &String| {
+    let entry_of = |name: &String| {
         let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", manifest);
         entry["annotations"] =
             json!({"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name});
         entry
     };
-    json!({"schemaVersion": 2, "manifests": names.iter().map(named).collect::<Vec<_>>()})
+    json!({"schemaVersion": 2, "manifests": names.iter().map(entry_of).collect::<Vec<_>>()})
 }
 
 #[cfg(test)]

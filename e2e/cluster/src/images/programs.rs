@@ -55,7 +55,7 @@ pub fn build(profile: Profile, only: &[String], say: &mut dyn FnMut(&str)) -> Re
     for (name, programs) in wanted {
         match programs.iter().find(|program| !workspace.packages.contains_key(**program)) {
             Some(program) => {
-                say(&format!("skipped {name}: no crate of the workspace has a program {program}"))
+                say(&format!("skipped {name}: no crate of the workspace has a program {program}"));
             }
             None => images.push((*name, *programs)),
         }
