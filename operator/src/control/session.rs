@@ -68,17 +68,20 @@ pub enum Upward {
     Hub(v1::HubSignals),
 }
 
+/// What is on its way down. Boxed: a channel makes room for 32 of them, which would be most of what a session takes.
+type Downward = Box<Result<SessionResponse, Status>>;
+
 /// The way to a sidecar. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Session {
-    outbound: mpsc::Sender<Result<SessionResponse, Status>>,
+    outbound: mpsc::Sender<Downward>,
     ended: CancellationToken,
 }
 
 impl Session {
     /// Tells it something, without waiting. A session that cannot keep up is ended: when it comes back it gets what is newest.
     pub fn tell(&self, message: v1::session_response::Message) {
-        if self.outbound.try_send(Ok(SessionResponse { message: Some(message) })).is_err() {
+        if self.outbound.try_send(Box::new(Ok(SessionResponse { message: Some(message) }))).is_err() {
             self.ended.cancel();
         }
     }
@@ -142,7 +145,7 @@ impl Control for Sessions {
             return Err(self.refused(Reason::ForeignSubject, refusal));
         }
         let id = SessionId(self.next.fetch_add(1, Ordering::Relaxed));
-        let (outbound, responses) = mpsc::channel(BACKLOG);
+        let (outbound, responses) = mpsc::channel::<Downward>(BACKLOG);
         let ended = self.stop.child_token();
         let session = Session { outbound: outbound.clone(), ended: ended.clone() };
         let subject = hello.subject.clone();
@@ -157,13 +160,13 @@ impl Control for Sessions {
                 () = ended.cancelled() => {}
                 () = sleep(life) => {
                     let message = format!("the certificate of {subject} has expired");
-                    drop(outbound.try_send(Err(status(Code::CertificateExpired, &subject, message))));
+                    drop(outbound.try_send(Box::new(Err(status(Code::CertificateExpired, &subject, message)))));
                 }
             }
             figures.closed();
             drop(events.send(Event::Closed { id, subject }).await);
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
+        Ok(Response::new(Box::pin(ReceiverStream::new(responses).map(|response| *response))))
     }
 }
 
