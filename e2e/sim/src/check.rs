@@ -19,7 +19,10 @@ use kontrol_plan::{
     status::{Inner, Node, Slot},
 };
 
-use crate::processes::{Key, Processes};
+use crate::{
+    processes::{Key, Processes},
+    tree as trees,
+};
 
 pub(crate) use rest::converged;
 
@@ -59,6 +62,12 @@ pub enum Rule {
     Manifest,
     /// Replicas that are scaled stay within their limits.
     Limits,
+    /// Every restart in place is told and counted once, and nothing else is.
+    InPlace,
+    /// What something outside ended is not counted, unless the widget asks for it.
+    External,
+    /// A roll-out takes no replica away that the manifest's budget does not bear.
+    Budget,
     /// After the last failure everything desired runs and nothing else does.
     Convergence,
     /// Planning again what was done gives nothing to do.
@@ -75,8 +84,10 @@ impl fmt::Display for Violation {
 #[derive(Debug, Default)]
 pub(crate) struct Checks {
     ended: BTreeSet<Key>,
-    /// Which node decided on which end.
-    decided: BTreeSet<(ObjectId, Key)>,
+    /// How many restarts in place of a process were told.
+    pub(crate) in_place: BTreeMap<Key, u32>,
+    /// Which node decided on which end: the last of so many in place, or that of the process.
+    decided: BTreeSet<(ObjectId, Key, u32)>,
     epochs: BTreeMap<ObjectId, u64>,
     incarnations: BTreeMap<InstanceId, u64>,
     windows: BTreeMap<ObjectId, Vec<Timestamp>>,
@@ -109,6 +120,16 @@ impl Checks {
 
     fn ends(&mut self, commit: &Commit<'_>) -> Checked {
         for event in commit.events {
+            if let Event::RestartedInPlace { instance, incarnation, end, times, .. } = event {
+                let key = (instance.clone(), *incarnation);
+                let told = self.in_place.entry(key.clone()).or_default();
+                *told += times;
+                let ends = commit.processes.get(&key).map_or(&[][..], |process| &process.ends);
+                if *told as usize > ends.len() || !ends.contains(end) {
+                    let what = format!("{event}: {told} are told, and there were {ends:?}");
+                    return Err((Rule::InPlace, what));
+                }
+            }
             let Event::Ended { instance, incarnation, end, .. } = event else { continue };
             let key = (instance.clone(), *incarnation);
             let refuse =
@@ -121,8 +142,10 @@ impl Checks {
             };
             let truth = process.instance.state;
             match end {
+                End::NodeLost if process.fenced => {}
+                _ if process.ends.contains(end) => {}
                 End::Hung if process.was_hung => {}
-                End::StartTimedOut if truth.is_ended() => {}
+                End::StartTimedOut if truth.is_ended() || process.fenced => {}
                 _ if process.asked => return refuse(format!("told as {end}, and it was asked to stop")),
                 _ if truth == kontrol_plan::InstanceState::Ended(*end) => {}
                 _ => return refuse(format!("told as {end}, and it is {truth:?}")),
@@ -134,22 +157,56 @@ impl Checks {
     /// Each restart and each giving up: its epoch, its window, its cause.
     fn decisions(&mut self, commit: &Commit<'_>) -> Checked {
         for event in commit.events {
-            let (node, gave_up, intensity) = match event {
-                Event::Restarts { node, intensity, .. } => (node, false, *intensity),
-                Event::GaveUp { node, intensity, .. } => (node, true, *intensity),
+            let (node, gave_up, intensity, external) = match event {
+                Event::Restarts { node, intensity, external, .. } => (node, false, *intensity, *external),
+                Event::GaveUp { node, intensity, .. } => (node, true, *intensity, false),
+                Event::Counts { node, times, .. } => {
+                    let window = self.windows.entry(node.clone()).or_default();
+                    window.extend((0..*times).map(|_| commit.planned));
+                    continue;
+                }
                 _ => continue,
             };
             self.restarts += u64::from(!gave_up);
-            self.count(node, gave_up, intensity, commit.planned)?;
             let Some(cause) = find_cause(commit.new.root.as_deref(), event, commit.planned) else {
                 return Err((Rule::CauseChain, format!("{event}: no node remembers it")));
             };
             let leaf = cause.chain().last().map(|cause| &cause.event);
-            let Some(Event::Ended { instance, incarnation, .. }) = leaf else {
-                return Err((Rule::CauseChain, format!("{event}: what led to it begins with {leaf:?}")));
+            let counted = cause.chain().any(|cause| matches!(cause.event, Event::Counts { .. }));
+            let returned = cause.chain().any(|cause| matches!(cause.event, Event::Returns { .. }));
+            let (instance, incarnation, end, told) = match leaf {
+                Some(Event::Ended { instance, incarnation, end, .. }) => {
+                    (instance, incarnation, *end, u32::MAX)
+                }
+                Some(Event::RestartedInPlace { instance, incarnation, end, .. }) => {
+                    let told = self.in_place.get(&(instance.clone(), *incarnation));
+                    (instance, incarnation, *end, told.copied().unwrap_or_default())
+                }
+                _ => {
+                    let what = format!("{event}: what led to it begins with {leaf:?}");
+                    return Err((Rule::CauseChain, what));
+                }
             };
+            let outside = end.is_external() && matches!(leaf, Some(Event::Ended { after: Some(_), .. }));
+            let direct = matches!(cause.chain().nth(1).map(|cause| &cause.event), Some(Event::Ended { .. }));
+            let asks = commit.desired.is_some_and(|desired| {
+                let mut widgets = trees::widgets(desired).into_iter();
+                widgets.any(|widget| {
+                    widget.id == instance.widget
+                        && widget.container.is_some_and(|container| container.count_external)
+                })
+            });
+            if !returned && external != (outside && direct && !asks) {
+                return Err((Rule::External, format!("{event}: it ended by {end}")));
+            }
+            if returned && external {
+                self.windows.remove(node);
+            }
+            if !(external || gave_up && counted) {
+                self.count(node, gave_up, intensity, commit.planned)?;
+            }
             let key = (instance.clone(), *incarnation);
-            if !self.decided.insert((node.clone(), key)) {
+            if !self.decided.insert((node.clone(), key, told)) {
                 let what =
                     format!("{event}: {} decided on the end of {instance} #{incarnation} before", node.name);
                 return Err((Rule::OneRestartPerFault, what));

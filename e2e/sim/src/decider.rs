@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use kontrol_core::{spec, time::Timestamp};
-use kontrol_plan::{Instance, Observed, Plan, plan};
+use kontrol_plan::{Instance, NodeHealth, Observed, Plan, plan};
 
 use crate::{mutant::Mutant, processes::Key};
 
@@ -17,6 +17,8 @@ pub(crate) struct Decider {
     pub(crate) next: Option<Timestamp>,
     /// What it has seen.
     pub(crate) view: BTreeMap<Key, Instance>,
+    /// The machines that it takes for suspect or lost.
+    pub(crate) nodes: BTreeMap<Arc<str>, NodeHealth>,
     /// Until when its observations are under way, so that they stay in order.
     pub(crate) seen_until: u64,
 }

@@ -12,8 +12,9 @@
 //! ```
 //!
 //! One seed gives one tree and one history: some tens of seconds in which all of this goes wrong, while the manifest changes (templates,
-//! numbers of replicas, children that come and go), users ask for restarts and load asks for replicas; then calm. The rules are in
-//! [`Rule`].
+//! numbers of replicas, children that come and go), users ask for restarts and load asks for replicas; then calm. More than half of the
+//! trees run as pods: the kubelet and shims restart in place, things outside end them, machines die or are cut off and come back,
+//! places are missing, and some new templates never run well. The rules are in [`Rule`].
 //! Time is simulated, in microseconds; nothing is drawn but from the seed, and nothing is iterated in an order that could differ, so a
 //! seed gives the same bytes on every machine. [`Mutant`]s are deciders with a mistake, to prove that the rules can find one.
 

@@ -24,7 +24,8 @@ struct Arguments {
     #[arg(long, value_parser = range)]
     seeds: Option<Range<u64>>,
     /// Gives the decider a mistake: acts-before-writing, ignores-version, counts-twice, begins-two-epochs, restarts-twice, never-writes,
-    /// reverses-order, starts-all-at-once, stops-all-at-once.
+    /// reverses-order, starts-all-at-once, stops-all-at-once, counts-in-place-twice, forgets-restarts-in-place, ignores-identity,
+    /// counts-outside, rolls-all-at-once.
     #[arg(long, value_parser = mutant)]
     mutant: Option<Mutant>,
 }

@@ -29,11 +29,21 @@ pub enum Mutant {
     StartsAllAtOnce,
     /// It stops all widgets of a restart at once.
     StopsAllAtOnce,
+    /// It counts each restart in place twice.
+    CountsInPlaceTwice,
+    /// It forgets which restarts in place it has taken note of.
+    ForgetsRestartsInPlace,
+    /// It does not wait for the end of what has an identity of its own.
+    IgnoresIdentity,
+    /// It counts what something outside ended.
+    CountsOutside,
+    /// It replaces all replicas of a roll-out at once.
+    RollsAllAtOnce,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 14] = [
         Self::ActsBeforeWriting,
         Self::IgnoresVersion,
         Self::CountsTwice,
@@ -43,13 +53,33 @@ impl Mutant {
         Self::ReversesOrder,
         Self::StartsAllAtOnce,
         Self::StopsAllAtOnce,
+        Self::CountsInPlaceTwice,
+        Self::ForgetsRestartsInPlace,
+        Self::IgnoresIdentity,
+        Self::CountsOutside,
+        Self::RollsAllAtOnce,
     ];
 
     /// The manifest as it takes it.
     pub(crate) fn misreads(self, desired: &spec::Node) -> spec::Node {
         let mut desired = desired.clone();
-        if self == Self::ReversesOrder {
-            reverse(&mut desired);
+        match self {
+            Self::ReversesOrder => reverse(&mut desired),
+            Self::IgnoresIdentity => each(&mut desired, &|widget| {
+                if let Some(container) = &mut widget.container {
+                    container.identity = false;
+                }
+            }),
+            Self::CountsOutside => each(&mut desired, &|widget| {
+                if let Some(container) = &mut widget.container {
+                    container.count_external = true;
+                }
+            }),
+            Self::RollsAllAtOnce => each(&mut desired, &|widget| {
+                widget.rollout.max_unavailable = spec::Share::Percent(100);
+                widget.rollout.max_surge = spec::Share::Count(0);
+            }),
+            _ => {}
         }
         desired
     }
@@ -60,6 +90,20 @@ impl Mutant {
             || events.iter().any(|event| matches!(event, Event::Restarts { node: id, .. } if *id == node.id));
         match self {
             Self::CountsTwice if restarts() => node.restarts.push(now),
+            Self::CountsInPlaceTwice
+                if events
+                    .iter()
+                    .any(|event| matches!(event, Event::Counts { node: id, .. } if *id == node.id)) =>
+            {
+                node.restarts.push(now);
+            }
+            Self::ForgetsRestartsInPlace => {
+                for slot in &mut node.children {
+                    if let Inner::Widget(widget) = &mut Arc::make_mut(slot).inner {
+                        widget.replicas.iter_mut().for_each(|replica| replica.restarts = 0);
+                    }
+                }
+            }
             Self::BeginsTwoEpochs if restarts() => node.epoch += 1,
             Self::RestartsTwice if restarts() => {
                 if let Some(open) = node.open.last().cloned() {
@@ -94,6 +138,15 @@ impl Mutant {
             if let Inner::Node(below) = &mut Arc::make_mut(slot).inner {
                 self.misdecides(below, events, now);
             }
+        }
+    }
+}
+
+fn each(node: &mut spec::Node, change: &dyn Fn(&mut spec::Widget)) {
+    match node {
+        spec::Node::Group(group) => group.widgets.iter_mut().for_each(change),
+        spec::Node::Supervisor(supervisor) => {
+            supervisor.children.iter_mut().for_each(|child| each(&mut child.node, change));
         }
     }
 }

@@ -8,13 +8,16 @@ use std::{collections::BTreeMap, fmt::Write, sync::Arc, time::Duration};
 use anyhow::Result;
 use kontrol_core::{id::WidgetId, spec, time::Timestamp};
 use kontrol_otp::Random;
-use kontrol_plan::{Action, Instance, RestartRequest, Status};
+use kontrol_plan::{
+    Action, Instance, RestartRequest, Status,
+    status::{Inner, Node},
+};
 
 use crate::{
     check::{Checks, Rule, Violation, converged},
     decider::{Decider, Pending},
     mutant::Mutant,
-    processes::{Change, Key, Processes},
+    processes::{Change, Key, MACHINES, Processes},
     tree,
 };
 
@@ -71,6 +74,14 @@ enum What {
     ChangeManifest,
     /// A user asks for a restart.
     Ask,
+    /// A machine is lost.
+    Lose(usize),
+    /// A machine is back.
+    Heal(usize),
+    /// A decider takes a machine for suspect, or for lost.
+    Doubt(usize, usize, bool),
+    /// A decider hears from a machine again.
+    Trust(usize, usize),
     Calm,
 }
 
@@ -86,7 +97,7 @@ struct Simulation {
     version: u64,
     desired: Option<Arc<spec::Node>>,
     /// Every widget that a manifest ever had, as it was last.
-    specs: BTreeMap<WidgetId, spec::Widget>,
+    specs: BTreeMap<WidgetId, (spec::Widget, spec::Strategy)>,
     /// Names given so far to objects that come later.
     named: u32,
     /// Whether the tree is taken away when the chaos is over.
@@ -101,6 +112,18 @@ struct Simulation {
     trace: Option<String>,
     violation: Option<Violation>,
     rested: bool,
+}
+
+/// Whether a widget has a good template to return to.
+fn has_good(node: &Node, id: &WidgetId) -> bool {
+    node.children.iter().any(|slot| match &slot.inner {
+        Inner::Widget(widget) => {
+            node.id.name == id.group
+                && slot.key.name == id.widget
+                && widget.good.is_some_and(|good| !tree::is_bad(good))
+        }
+        Inner::Node(below) => has_good(below, id),
+    })
 }
 
 /// Runs the history of a seed. An error is one of the simulator itself.
@@ -160,6 +183,13 @@ impl Simulation {
                 self.after(at, what());
             }
         }
+        let pods = self.specs.values().any(|(spec, _)| spec.container.is_some());
+        let losses: u32 = if pods { self.random.between(0, 3) } else { 0 };
+        for _ in 0..losses {
+            let at = self.random.between(1, calm);
+            let machine = usize::try_from(self.random.between(0, MACHINES as u64 - 1)).unwrap_or(0);
+            self.after(at, What::Lose(machine));
+        }
         while let Some(((at, _), what)) = self.queue.pop_first() {
             self.now = Timestamp::from_micros(at);
             self.happen(what);
@@ -175,6 +205,7 @@ impl Simulation {
         self.broken(Rule::Convergence, "nothing happens any more".to_owned());
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each thing that can happen")]
     fn happen(&mut self, what: What) {
         match what {
             What::Plan(decider) => self.plan(decider),
@@ -193,11 +224,39 @@ impl Simulation {
             }
             What::Become(change) => {
                 self.under_way -= 1;
-                let spec = self.specs.get(&change.key.0.widget);
-                if self.processes.become_so(&change, spec, self.now) {
+                if self.processes.is_away(&change.key) {
+                    // What happens there shows when it is back.
+                    return self.after(300_000, What::Become(change));
+                }
+                let spec = self.specs.get(&change.key.0.widget).map(|(spec, _)| spec);
+                let chaos = self.chaos.then_some(self.chaos_ends);
+                let random = &mut self.random;
+                if let Some(follows) = self.processes.become_so(&change, spec, chaos, self.now, random) {
                     self.tell(|| format!("{} #{} is {:?}", change.key.0, change.key.1, change.state));
+                    for (after, change) in follows {
+                        self.after(
+                            u64::try_from(after.as_micros()).unwrap_or(u64::MAX),
+                            What::Become(change),
+                        );
+                    }
                     self.spread(&change.key);
                 }
+            }
+            What::Lose(machine) => {
+                self.under_way -= 1;
+                self.lose(machine);
+            }
+            What::Heal(machine) => {
+                self.under_way -= 1;
+                self.heal(machine);
+            }
+            What::Doubt(decider, machine, lost) => {
+                self.under_way -= 1;
+                self.take_for_lost(decider, machine, lost);
+            }
+            What::Trust(decider, machine) => {
+                self.under_way -= 1;
+                self.trust(decider, machine);
             }
             What::Hear(decider, key, instance) => {
                 self.under_way -= 1;
@@ -236,6 +295,15 @@ impl Simulation {
                 self.under_way -= 1;
                 self.chaos = false;
                 self.tell(|| "the chaos is over".to_owned());
+                for machine in 0..MACHINES {
+                    self.heal(machine);
+                }
+                if let Some(desired) = &mut self.desired {
+                    let status = &self.status;
+                    let good = |id: &WidgetId| status.root.as_deref().is_some_and(|root| has_good(root, id));
+                    tree::mend(Arc::make_mut(desired), &good);
+                    self.learn();
+                }
                 if self.drained {
                     self.desired = None;
                     self.tell(|| "the tree is taken away".to_owned());
@@ -249,7 +317,8 @@ impl Simulation {
 
     fn learn(&mut self) {
         for widget in self.desired.iter().flat_map(|desired| tree::widgets(desired)) {
-            self.specs.insert(widget.id.clone(), widget.clone());
+            let strategy = self.desired.iter().find_map(|root| tree::strategy_of(root, &widget.id));
+            self.specs.insert(widget.id.clone(), (widget.clone(), strategy.unwrap_or_default()));
         }
     }
 

@@ -6,9 +6,9 @@ use anyhow::Result;
 use kontrol_core::{
     id::{Name, ObjectId, WidgetId},
     spec::{
-        AutoShutdown, Child, Exhausted, Group, Health, HealthProbe, Intensity, Node, ReplicaEnd, Resilience,
-        Restart, RetryPolicy, Revision, Scaling, ScalingClass, ScalingTarget, Shutdown, Start, StartedWhen,
-        Strategy, Supervisor, Widget,
+        AutoShutdown, Child, Container, Exhausted, Group, Health, HealthProbe, Intensity, Node, ReplicaEnd,
+        Resilience, Restart, RetryPolicy, Revision, Rollout, Scaling, ScalingClass, ScalingTarget, Share,
+        Shutdown, Start, StartedWhen, Strategy, Supervisor, Widget,
     },
 };
 use kontrol_otp::Random;
@@ -17,7 +17,33 @@ use kontrol_plan::RestartTarget;
 /// A tree of this seed.
 pub(crate) fn generate(random: &mut Random) -> Result<Node> {
     let depth = random.between(1, 3);
-    Generator { random, named: 0 }.node(depth)
+    let pods = random.percent(60);
+    Generator { random, named: 0, pods }.node(depth)
+}
+
+/// Templates of such a number never run well.
+pub(crate) fn is_bad(revision: Revision) -> bool {
+    revision.0 >= BAD
+}
+
+/// Bad templates have numbers from here.
+const BAD: u64 = 1_000_000;
+
+/// Takes back every bad template that has no good one before it, and every pause.
+pub(crate) fn mend(node: &mut Node, has_good: &dyn Fn(&WidgetId) -> bool) {
+    match node {
+        Node::Group(group) => {
+            for widget in &mut group.widgets {
+                widget.rollout.paused = false;
+                if is_bad(widget.revision) && !has_good(&widget.id) {
+                    widget.revision = Revision(widget.revision.0 - BAD + 1);
+                }
+            }
+        }
+        Node::Supervisor(supervisor) => {
+            supervisor.children.iter_mut().for_each(|child| mend(&mut child.node, has_good));
+        }
+    }
 }
 
 /// The widgets of a tree, in start order.
@@ -48,7 +74,8 @@ pub(crate) fn change(node: &mut Node, random: &mut Random, named: &mut u32) -> S
                     format!("without {}", gone.node.id())
                 }
                 _ => {
-                    let mut generator = Generator { random, named: *named };
+                    let pods = pods(&supervisor.children);
+                    let mut generator = Generator { random, named: *named, pods };
                     let Ok(group) = generator.group() else { return String::new() };
                     *named = generator.named;
                     let line = format!("with {}", group.id);
@@ -75,7 +102,8 @@ fn change_group(group: &mut Group, what: u64, random: &mut Random) -> Option<Str
                 |number| group.widgets.iter().any(|widget| widget.id.widget.as_str() == format!("w{number}"));
             let number = (0..=group.widgets.len() as u64).find(|number| !taken(*number))?;
             let (id, auto_shutdown) = (group.id.clone(), group.auto_shutdown);
-            let widget = Generator { random, named: 0 }.widget(&id, number, auto_shutdown).ok()?;
+            let pods = group.widgets.first().is_some_and(|widget| widget.container.is_some());
+            let widget = Generator { random, named: 0, pods }.widget(&id, number, auto_shutdown).ok()?;
             let line = format!("with {}", widget.id);
             group.widgets.insert(at, widget);
             return Some(line);
@@ -87,13 +115,33 @@ fn change_group(group: &mut Group, what: u64, random: &mut Random) -> Option<Str
         widget.replicas = random.between(0, 3);
         return Some(format!("{} replicas of {}", widget.replicas, widget.id));
     }
-    widget.revision = Revision(widget.revision.0 + 1);
-    Some(format!("a new template of {}", widget.id))
+    if widget.container.is_some() && random.percent(15) {
+        widget.rollout.paused = !widget.rollout.paused;
+        return Some(format!("roll-outs of {} are paused: {}", widget.id, widget.rollout.paused));
+    }
+    let number = widget.revision.0 % BAD + 1;
+    let bad = widget.container.is_some() && random.percent(30);
+    widget.revision = Revision(number + if bad { BAD } else { 0 });
+    Some(format!("a new template of {}, bad: {bad}", widget.id))
+}
+
+fn pods(children: &[Child]) -> bool {
+    children.iter().any(|child| widgets(&child.node).iter().any(|widget| widget.container.is_some()))
 }
 
 fn place(len: usize, random: &mut Random) -> usize {
     let last = u64::try_from(len.saturating_sub(1)).unwrap_or(0);
     usize::try_from(random.between(0, last)).unwrap_or(0)
+}
+
+/// The strategy of a widget's group.
+pub(crate) fn strategy_of(node: &Node, id: &WidgetId) -> Option<Strategy> {
+    match node {
+        Node::Group(group) => group.widgets.iter().any(|widget| widget.id == *id).then_some(group.strategy),
+        Node::Supervisor(supervisor) => {
+            supervisor.children.iter().find_map(|child| strategy_of(&child.node, id))
+        }
+    }
 }
 
 /// Asks for a restart of something in the tree.
@@ -118,6 +166,8 @@ pub(crate) fn request(node: &Node, random: &mut Random) -> RestartTarget {
 struct Generator<'a> {
     random: &'a mut Random,
     named: u32,
+    /// Whether widgets run as pods.
+    pods: bool,
 }
 
 impl Generator<'_> {
@@ -194,8 +244,8 @@ impl Generator<'_> {
             id: WidgetId { namespace: group.namespace.clone(), group: group.name.clone(), widget },
             revision: Revision(1),
             process: None,
-            container: None,
-            rollout: kontrol_core::spec::Rollout::default(),
+            container: self.pods.then(|| self.container()),
+            rollout: self.rollout(),
             replicas,
             restart,
             significant,
@@ -215,6 +265,34 @@ impl Generator<'_> {
             resilience: Resilience::default(),
             scaling,
         })
+    }
+
+    fn container(&mut self) -> Container {
+        let alternatives = self.random.pick_or(&[0, 0, 1, 2], 0);
+        let identity = self.random.percent(20);
+        Container {
+            wrapped: self.random.percent(40),
+            alternatives,
+            unschedulable_after: Duration::from_secs(self.random.between(1, 5)),
+            identity,
+            force_delete: identity && self.random.percent(30),
+            count_external: self.random.percent(15),
+        }
+    }
+
+    fn rollout(&mut self) -> Rollout {
+        Rollout {
+            max_unavailable: self.random.pick_or(
+                &[Share::Count(1), Share::Count(2), Share::Count(0), Share::Percent(50)],
+                Share::Count(1),
+            ),
+            max_surge: self
+                .random
+                .pick_or(&[Share::Count(0), Share::Count(0), Share::Count(1)], Share::Count(0)),
+            paused: false,
+            progress_deadline: Duration::from_secs(self.random.between(15, 60)),
+            auto_rollback: true,
+        }
     }
 
     fn strategy(&mut self) -> Strategy {

@@ -143,15 +143,9 @@ pub fn of_widget(node: &Node, slot: &Slot) -> Option<WidgetConditions> {
         _ => None,
     };
     let ready = is_ready(slot);
-    let why = match (ready, ended) {
-        (true, Some(reason)) => reason,
-        (true, None) => Reason::AllReady,
-        (false, Some(reason)) => reason,
-        (false, None) => widget.unplaced().or(halted).or(working).unwrap_or(match slot.phase {
-            SlotPhase::Waiting => Reason::Waiting,
-            _ => Reason::NotReady,
-        }),
-    };
+    let otherwise = if slot.phase == SlotPhase::Waiting { Reason::Waiting } else { Reason::NotReady };
+    let why_not = widget.unplaced().or(halted).or(working).unwrap_or(otherwise);
+    let why = ended.unwrap_or(if ready { Reason::AllReady } else { why_not });
     let stalled = halted
         .filter(|reason| matches!(reason, Reason::BackingOff | Reason::Exhausted))
         .or((!progresses).then_some(progress));

@@ -74,7 +74,9 @@ pub enum Event {
         node: ObjectId,
         /// Whose.
         child: Key,
-        /// The epoch that begins.
+        /// How many.
+        times: u32,
+        /// The epoch that begins: one for each.
         epoch: u64,
         /// Restarts in the window, with these.
         count: usize,
@@ -320,6 +322,7 @@ impl Event {
 }
 
 impl fmt::Display for Event {
+    #[expect(clippy::too_many_lines, reason = "one line for each fact")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ended { instance, end, message, after: Some(after), .. } => {
@@ -340,7 +343,7 @@ impl fmt::Display for Event {
                 "{instance:#} ended {times} times and was restarted in place, at last: {}",
                 Told(*end, message.as_deref())
             ),
-            Self::Counts { node, child, epoch, count, intensity } => {
+            Self::Counts { node, child, epoch, count, intensity, .. } => {
                 write!(
                     f,
                     "{node:#} counts the restart of {child}, epoch {epoch}, {}",

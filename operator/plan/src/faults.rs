@@ -102,7 +102,7 @@ impl Planner<'_> {
         node: &mut Node,
         desired: Desired<'_>,
         at: usize,
-        mut because: Option<Arc<Cause>>,
+        because: Option<Arc<Cause>>,
         external: bool,
     ) {
         let intensity = desired.intensity();
@@ -110,18 +110,18 @@ impl Planner<'_> {
             let count = within(&mut node.restarts, intensity, self.now);
             return self.open_restart(node, desired, at, because, count, true);
         }
-        let mut count = count(&mut node.restarts, intensity, self.now);
-        if count > intensity.max_restarts as usize {
-            let returns = because
-                .as_ref()
-                .and_then(|because| self.return_from_trial(node, desired, at, Failure::Intensity, because));
-            if returns.is_none() {
-                return self.give_up(node, intensity, count, because);
-            }
-            because = returns;
-            count = 0;
+        let count = count(&mut node.restarts, intensity, self.now);
+        if count <= intensity.max_restarts as usize {
+            return self.open_restart(node, desired, at, because, count, false);
         }
-        self.open_restart(node, desired, at, because, count, false);
+        // What a template on trial did is undone with it: the window begins anew.
+        let returns = because
+            .as_ref()
+            .and_then(|because| self.return_from_trial(node, desired, at, Failure::Intensity, because));
+        match returns {
+            Some(returns) => self.open_restart(node, desired, at, Some(returns), 0, true),
+            None => self.give_up(node, intensity, count, because),
+        }
     }
 
     pub(crate) fn give_up(

@@ -21,12 +21,10 @@ use crate::{
 
 impl Planner<'_> {
     /// Takes note of restarts in place. What is left to a back-off counts as ended from then on.
-    #[expect(clippy::too_many_arguments, reason = "one replica, its widget, its spec and what is seen of it")]
     pub(crate) fn see_restarts(
         &mut self,
         widget: &mut Widget,
         id: &dyn Fn() -> WidgetId,
-        epoch: u64,
         spec: &spec::Widget,
         ordinal: usize,
         instance: &Instance,
@@ -53,19 +51,19 @@ impl Planner<'_> {
             replica.restarts = instance.restarts;
             replica.restarted = at;
         }
-        let waits_too_long = || {
-            let deadline = seen.at.plus(spec.start.timeout);
-            (deadline <= self.now, deadline)
+        // A restart that does not come is no fresh news: whoever takes its place has to wait until it is gone for certain.
+        let late = match seen.state {
+            InstanceState::Restarting(_) if replica.phase == ReplicaPhase::Up => {
+                let deadline = seen.at.plus(spec.start.timeout);
+                if self.now < deadline {
+                    self.wake_at(deadline);
+                }
+                self.now >= deadline
+            }
+            _ => false,
         };
         let given_up = match seen.state {
             InstanceState::Restarting(end) if new > 0 && often && !wrapped => Some(end),
-            InstanceState::Restarting(end) if replica.phase == ReplicaPhase::Up => {
-                let (late, deadline) = waits_too_long();
-                if !late {
-                    self.wake_at(deadline);
-                }
-                late.then_some(end)
-            }
             _ => None,
         };
         let in_place = new - u32::from(new > 0 && given_up.is_some());
@@ -85,9 +83,21 @@ impl Planner<'_> {
             };
             let because = self.tell_because(event, None);
             widget.last = Some(because.clone());
-            self.count_replica(widget, spec, epoch, of, in_place - u32::from(external), because);
+            self.count_replica(widget, spec, of, in_place - u32::from(external), because);
+        }
+        if let (InstanceState::Restarting(end), true, None) = (seen.state, late, given_up)
+            && let Some(replica) = widget.replicas.get_mut(ordinal)
+        {
+            replica.fail(end);
         }
         match given_up {
+            // Who decides next may not have seen it: it has to be gone before its identity is given on.
+            Some(end) if widget.identity => {
+                if let Some(replica) = widget.replicas.get_mut(ordinal) {
+                    replica.fail(end);
+                }
+                seen
+            }
             Some(end) => Seen { state: InstanceState::Ended(end), at, message: seen.message },
             None => seen,
         }
@@ -98,7 +108,6 @@ impl Planner<'_> {
         &mut self,
         widget: &mut Widget,
         spec: &spec::Widget,
-        _epoch: u64,
         instance: InstanceId,
         times: u32,
         because: Arc<Cause>,
@@ -138,8 +147,8 @@ impl Planner<'_> {
         let intensity = desired.intensity();
         let sum = (0..in_place.count).fold(0, |_, _| count(&mut node.restarts, intensity, self.now));
         node.epoch += u64::from(in_place.count);
-        let event =
-            Event::Counts { node: node.id.clone(), child: key, epoch: node.epoch, count: sum, intensity };
+        let (id, times, epoch) = (node.id.clone(), in_place.count, node.epoch);
+        let event = Event::Counts { node: id, child: key, times, epoch, count: sum, intensity };
         let because = self.tell_because(event, Some(in_place.because));
         node.last = Some(because.clone());
         let decision = node.note(because.clone());
@@ -150,7 +159,7 @@ impl Planner<'_> {
             return;
         }
         match self.return_from_trial(node, desired, at, Failure::Intensity, &because) {
-            Some(returns) => self.open_restart(node, desired, at, Some(returns), 0, false),
+            Some(returns) => self.open_restart(node, desired, at, Some(returns), 0, true),
             None => self.give_up(node, intensity, sum, Some(because)),
         }
     }

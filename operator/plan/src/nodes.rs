@@ -87,13 +87,12 @@ pub fn fold(
 
 /// Whether it is us who hear nothing: all of several machines fell silent together, or one did and nothing else is heard either.
 fn is_deaf(signs: &BTreeMap<Arc<str>, Signs>, listener: Listener, now: Timestamp) -> bool {
-    let heard = |signs: &Signs| signs.word(listener).is_some_and(|at| now.since(at) < SUSPECT_AFTER);
+    let heard = |signs: &Signs| now.since(signs.word(listener)) < SUSPECT_AFTER;
     let expected: Vec<_> = signs.values().filter(|signs| signs.expected > 0).collect();
     if expected.iter().any(|signs| heard(signs)) {
         return false;
     }
     match expected.as_slice() {
-        [] => true,
         [only] => {
             let others = signs.values().filter(|other| !std::ptr::eq(*other, *only));
             let newest = others.filter_map(|other| other.knock).chain(listener.cluster).max();
@@ -105,14 +104,14 @@ fn is_deaf(signs: &BTreeMap<Arc<str>, Signs>, listener: Listener, now: Timestamp
 
 impl Signs {
     /// The newest word of its sidecars. Who has just begun to listen takes everybody as heard until they had the time to come back.
-    fn word(&self, listener: Listener) -> Option<Timestamp> {
+    fn word(&self, listener: Listener) -> Timestamp {
         let grace = listener.since.plus(RECONNECT_WITHIN.saturating_sub(SUSPECT_AFTER));
-        Some(self.heard.map_or(grace, |heard| heard.max(grace)))
+        self.heard.map_or(grace, |heard| heard.max(grace))
     }
 
     /// The newest sign of life of any kind.
     fn last(&self, listener: Listener) -> Option<Timestamp> {
-        let word = self.word(listener).filter(|_| self.expected > 0);
+        let word = (self.expected > 0).then(|| self.word(listener));
         let known = self.lease.is_some() || self.kubelet.is_some() || self.heard.is_some();
         if !known && word.is_none() {
             return None;

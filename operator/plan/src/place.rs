@@ -54,8 +54,10 @@ impl Planner<'_> {
         }
         match self.lost(instance) {
             Some(_) if widget.identity && !widget.force => match instance.state {
-                InstanceState::Stopping => seen(InstanceState::Stopping, instance.since),
-                _ => seen(InstanceState::NotReady, instance.since),
+                InstanceState::Running | InstanceState::Ready | InstanceState::Hung => {
+                    seen(InstanceState::NotReady, instance.since)
+                }
+                state => seen(state, instance.since),
             },
             Some(since) => Seen {
                 state: InstanceState::Ended(End::NodeLost),
@@ -92,7 +94,6 @@ impl Planner<'_> {
         &mut self,
         widget: &mut Widget,
         id: &dyn Fn() -> WidgetId,
-        epoch: u64,
         spec: &spec::Widget,
         ordinal: usize,
         seen: Seen,
@@ -123,10 +124,9 @@ impl Planner<'_> {
         }
         let tries = placement.tries.saturating_add(u32::from(container.alternatives > 0));
         let waited = self.now.since(seen.at);
-        widget.start_replica(ordinal, Begin { spec, epoch, avoid: self.avoid, now: self.now });
-        if let Some(replica) = widget.replicas.get_mut(ordinal) {
-            replica.place(|placement| (placement.tries, placement.alternative) = (tries, alternative));
-        }
+        // The next one is decided when this one is known to be gone: whoever decides then may not have seen it.
+        replica.place(|placement| (placement.tries, placement.alternative) = (tries, alternative));
+        replica.stop(self.now);
         let instance = InstanceId { widget: id(), ordinal: narrow(ordinal) };
         let of = container.alternatives;
         let event = Event::TriesNext { instance, alternative, of, waited, message: seen.message };
@@ -168,7 +168,9 @@ impl Replica {
         let choices = begin.spec.container.map_or(0, |container| container.alternatives).saturating_add(1);
         let now = begin.now;
         self.place(|placement| {
-            placement.tries = 0;
+            if placement.unplaced.is_none() {
+                placement.tries = 0;
+            }
             placement.alternative = if fresh { 0 } else { placement.alternative % choices };
             placement.unplaced = None;
             placement.message = None;

@@ -13,12 +13,14 @@
 //! - Surge is extra ordinals above the highest, with incarnations of their own: two processes of one replica would share its identity. A
 //!   widget whose replicas have an identity of their own has no surge.
 //! - A replica that ends meanwhile comes back with the template that it had, if that is good: only the roll-out moves it.
+//! - A template is good once all replicas have run it and were ready for as long as ends are counted. Until then it is on trial; the first
+//!   one of a widget has nothing to return to.
 //! - What failed is not tried again until the manifest has another template. That one is tried at once, whatever the last one left behind.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use kontrol_core::{
-    spec::{self, ReplicaEnd, Revision},
+    spec::{self, Revision},
     time::Timestamp,
 };
 
@@ -56,13 +58,17 @@ impl Widget {
         }
     }
 
-    /// Turns to a template. One that is not known to be good is on trial, where there is one to return to.
-    pub(crate) fn turn_to(&mut self, revision: Revision, now: Timestamp) {
+    /// Turns to a template. One that is not known to be good is on trial, where another one ran before.
+    pub(crate) fn turn_to(&mut self, revision: Revision, spec: &spec::Widget, now: Timestamp) {
+        if revision != self.revision {
+            self.prove(spec, now);
+            self.complete = None;
+        }
+        let ran_another = revision != self.revision && self.replicas.iter().any(|it| it.incarnation > 0);
         self.revision = revision;
-        let on_trial = self.good.is_some_and(|good| good != revision);
-        if !on_trial {
+        if self.good == Some(revision) {
             self.rollout = None;
-        } else if self.rollout.is_none_or(|rollout| rollout.to != revision) {
+        } else if self.rollout.map_or(ran_another, |rollout| rollout.to != revision) {
             self.rollout = Some(Rollout {
                 to: revision,
                 since: now,
@@ -73,6 +79,14 @@ impl Widget {
                 paused: false,
                 surge: 0,
             });
+        }
+    }
+
+    /// What has run well for as long as ends are counted is good.
+    fn prove(&mut self, spec: &spec::Widget, now: Timestamp) {
+        if self.complete.is_some_and(|complete| now.since(complete) >= spec.intensity.period) {
+            self.good = Some(self.revision);
+            self.rollout = None;
         }
     }
 
@@ -112,7 +126,8 @@ impl Widget {
         let least = self.desired.saturating_sub(spec.rollout.unavailable(self.desired)) as usize;
         let mut due = Vec::new();
         for (ordinal, replica) in self.desired_replicas().iter().enumerate().rev() {
-            if replica.revision == self.revision {
+            // One that is being stopped because it failed ends by that, and comes back before its turn is.
+            if replica.revision == self.revision || matches!(replica.phase, ReplicaPhase::Failing { .. }) {
                 continue;
             }
             if !is_ready(&replica) {
@@ -129,7 +144,7 @@ impl Widget {
     fn has_news(&self, spec: &spec::Widget) -> bool {
         self.rollout.is_some()
             || self.bad.as_ref().is_some_and(|bad| bad.revision != spec.revision)
-            || (self.good != Some(self.revision) && self.is_complete())
+            || self.complete.is_some() != self.is_complete()
     }
 }
 
@@ -166,7 +181,6 @@ pub(crate) fn step(slot: &Slot, spec: &spec::Widget) -> Step {
 impl Planner<'_> {
     /// Takes note of how roll-outs go, here and below.
     pub(crate) fn track(&mut self, node: &mut Node, desired: Desired<'_>) {
-        let period = desired.intensity().period;
         for (slot, child) in node.children.iter_mut().zip(desired.children()) {
             match child {
                 DesiredChild::Widget(spec) => {
@@ -174,13 +188,7 @@ impl Planner<'_> {
                     if slot.widget().is_some_and(|widget| widget.has_news(spec))
                         && let Some(widget) = slot.widget_mut()
                     {
-                        let ends = spec.replica_end == ReplicaEnd::EndsWidget;
-                        self.track_widget(
-                            widget,
-                            spec,
-                            if ends { period } else { spec.intensity.period },
-                            runs,
-                        );
+                        self.track_widget(widget, spec, runs);
                     }
                 }
                 DesiredChild::Node(child) => {
@@ -192,17 +200,18 @@ impl Planner<'_> {
         }
     }
 
-    fn track_widget(&mut self, widget: &mut Widget, spec: &spec::Widget, soak: Duration, runs: bool) {
+    fn track_widget(&mut self, widget: &mut Widget, spec: &spec::Widget, runs: bool) {
         if widget.bad.as_ref().is_some_and(|bad| bad.revision != spec.revision) {
             widget.bad = None;
         }
         let complete = widget.is_complete();
-        let Some(mut rollout) = widget.rollout else {
-            if complete {
-                widget.good = Some(widget.revision);
-            }
-            return;
-        };
+        if complete {
+            widget.complete.get_or_insert(self.now);
+        } else {
+            widget.prove(spec, self.now);
+            widget.complete = None;
+        }
+        let Some(mut rollout) = widget.rollout else { return };
         let ready = |replica: &&Replica| replica.revision == rollout.to && replica.ready;
         let updated =
             u32::try_from(widget.desired_replicas().iter().filter(ready).count()).unwrap_or(u32::MAX);
@@ -222,22 +231,10 @@ impl Planner<'_> {
                 let after = self.now.since(rollout.since);
                 self.tell(Event::RolledOut { widget: spec.id.clone(), revision: rollout.to, after });
             }
-            let proven = rollout
-                .complete
-                .map(|complete| if spec.rollout.auto_rollback { complete.plus(soak) } else { complete });
-            if proven.is_some_and(|proven| proven <= self.now) {
-                widget.good = Some(rollout.to);
-                widget.rollout = None;
-                return;
-            }
-            if let Some(proven) = proven {
-                self.wake_at(proven);
-            }
-        } else {
-            rollout.complete = None;
         }
         widget.rollout = Some(rollout);
-        let stands = complete || rollout.stalled || rollout.paused || widget.desired == 0 || !runs;
+        let stands = rollout.complete.is_some() || rollout.stalled || rollout.paused;
+        let stands = stands || widget.desired == 0 || !runs;
         if stands {
             return;
         }
@@ -297,7 +294,9 @@ impl Planner<'_> {
         why: Failure,
         because: &Arc<Cause>,
     ) -> Option<Arc<Cause>> {
-        let on_trial = |slot: &Arc<Slot>| slot.widget().is_some_and(|widget| widget.rollout.is_some());
+        let on_trial = |slot: &Arc<Slot>| {
+            slot.widget().is_some_and(|widget| widget.rollout.is_some() && widget.good.is_some())
+        };
         let alone = node.children.get(at).is_some_and(on_trial);
         let mut returned = None;
         for (place, slot) in node.children.iter_mut().enumerate() {
@@ -324,7 +323,7 @@ impl Planner<'_> {
         let mut told = None;
         if widget.revision != target {
             let from = widget.revision;
-            widget.turn_to(target, self.now);
+            widget.turn_to(target, spec, self.now);
             let event = Event::RollsOut { widget: spec.id.clone(), from, to: target };
             told = Some(self.tell_because(event, widget.last.clone().filter(|_| widget.bad.is_some())));
             let surge = surge(widget, spec);

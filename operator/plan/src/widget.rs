@@ -75,6 +75,7 @@ impl Widget {
             last: None,
             scaling: None,
             good: None,
+            complete: None,
             rollout: None,
             bad: None,
             in_place: None,
@@ -112,7 +113,7 @@ impl Widget {
 
     /// Starts all its replicas. It must be gone.
     pub(crate) fn begin_start(&mut self, begin: Begin<'_>) {
-        self.turn_to(self.target(begin.spec), begin.now);
+        self.turn_to(self.target(begin.spec), begin.spec, begin.now);
         self.fault = None;
         self.in_place = None;
         self.replica_failed = false;
@@ -248,7 +249,7 @@ impl Replica {
         self.ready = false;
     }
 
-    fn fail(&mut self, end: End) {
+    pub(crate) fn fail(&mut self, end: End) {
         self.phase = ReplicaPhase::Failing { end, started: self.phase == ReplicaPhase::Up };
         self.ready = false;
     }
@@ -293,7 +294,7 @@ impl Planner<'_> {
             let seen = instance.map(|instance| self.see(widget, instance));
             let seen = match (spec, instance) {
                 (Some(spec), Some(instance)) => {
-                    seen.map(|seen| self.see_restarts(widget, id, epoch, spec, ordinal, instance, seen))
+                    seen.map(|seen| self.see_restarts(widget, id, spec, ordinal, instance, seen))
                 }
                 _ => seen,
             };
@@ -317,7 +318,7 @@ impl Planner<'_> {
                 (Some(spec), ReplicaPhase::Starting, Some(seen))
                     if seen.state == InstanceState::Unschedulable =>
                 {
-                    self.find_place(widget, id, epoch, spec, ordinal, seen);
+                    self.find_place(widget, id, spec, ordinal, seen);
                 }
                 (Some(spec), ReplicaPhase::Starting, seen) => {
                     let state = seen.map(|seen| seen.state);
@@ -366,7 +367,8 @@ impl Planner<'_> {
         let Some(replica) = widget.replicas.get_mut(ordinal) else { return };
         let normal = started && end.is_normal();
         let after = started.then(|| at.since(replica.since));
-        let external = end.is_external() && !spec.container.is_some_and(|container| container.count_external);
+        let mut external =
+            end.is_external() && !spec.container.is_some_and(|container| container.count_external);
         let on_trial = widget.rollout.is_some_and(|rollout| rollout.to == replica.revision);
         let instance = InstanceId { widget: id, ordinal: narrow(ordinal) };
         let incarnation = replica.incarnation;
@@ -402,6 +404,7 @@ impl Planner<'_> {
                 because = returns;
                 widget.restarts.clear();
                 count = 0;
+                external = true;
                 too_many = false;
             }
             if too_many && surplus {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kontrol_core::{
-    id::InstanceId,
-    spec::{self, Restart},
+    id::{InstanceId, WidgetId},
+    spec::{self, Restart, Revision},
 };
 use kontrol_plan::{
     Status,
@@ -50,17 +50,39 @@ pub(crate) fn converged(
     if let Some(extra) = alive.difference(&expected).next() {
         return Err(format!("{} runs and is not desired", name(extra)));
     }
-    let revisions: BTreeMap<_, _> = desired
+    let mut revisions: BTreeMap<_, _> = desired
         .iter()
         .flat_map(|node| tree::widgets(node))
-        .map(|widget| (&widget.id, widget.revision))
+        .map(|widget| (widget.id.clone(), widget.revision))
         .collect();
-    match processes
-        .alive()
-        .find(|(key, process)| revisions.get(&key.0.widget) != Some(&process.instance.revision))
-    {
+    if let Some(root) = &status.root {
+        returned(root, &mut revisions);
+    }
+    match processes.alive().find(|(key, process)| {
+        revisions.get(&key.0.widget).is_some_and(|revision| *revision != process.instance.revision)
+    }) {
         Some((key, _)) => Err(format!("{} runs from an old template", name(key))),
         None => Ok(()),
+    }
+}
+
+/// Where a bad template failed the good one before it runs.
+fn returned(node: &Node, revisions: &mut BTreeMap<WidgetId, Revision>) {
+    for slot in &node.children {
+        match &slot.inner {
+            Inner::Node(below) => returned(below, revisions),
+            Inner::Widget(widget) => {
+                let revision = revisions.get_mut(&widget_id(node, slot));
+                if let (Some(revision), Some(bad), Some(good)) = (revision, &widget.bad, widget.good)
+                    && *revision == bad.revision
+                {
+                    *revision = good;
+                }
+                if widget.rollout.is_some_and(|rollout| rollout.stalled) {
+                    revisions.remove(&widget_id(node, slot));
+                }
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use kontrol_core::{
 };
 use kontrol_plan::{
     Event,
-    status::{Inner, Kind, Node, NodePhase, OpenKind, ReplicaPhase, Slot, SlotPhase, Stage},
+    status::{Inner, Kind, Node, NodePhase, OpenKind, Replica, ReplicaPhase, Slot, SlotPhase, Stage},
 };
 
 use super::{Checked, Checks, Commit, Rule, widget_id};
@@ -44,7 +44,14 @@ impl Checks {
         }
         let restarted = |event: &&Event| matches!(event, Event::Restarts { node, .. } if *node == new.id);
         let gave_up = |event: &&Event| matches!(event, Event::GaveUp { node, .. } if *node == new.id);
-        let restarts = commit.events.iter().filter(restarted).count();
+        let in_place = |event: &Event| match event {
+            Event::Counts { node, times, .. } if *node == new.id => *times as usize,
+            _ => 0,
+        };
+        let in_place: usize = commit.events.iter().map(in_place).sum();
+        let restarts = commit.events.iter().filter(restarted).count() + in_place;
+        let external = |event: &&Event| matches!(event, Event::Restarts { external: true, .. });
+        let external = commit.events.iter().filter(restarted).filter(external).count();
         let begun = new.epoch.saturating_sub(old.map_or(0, |old| old.epoch));
         // A start of the whole node begins an epoch too, and an empty window.
         let started = new.since == commit.planned && begun == 1 + restarts as u64;
@@ -56,7 +63,9 @@ impl Checks {
                 format!("{}: {begun} epochs began with {restarts} restarts", new.id),
             ));
         }
-        let counted = restarts + commit.events.iter().filter(gave_up).count();
+        // What exhausts the window in place is in it already.
+        let gave_up = if in_place > 0 { 0 } else { commit.events.iter().filter(gave_up).count() };
+        let counted = restarts - external + gave_up;
         let entries = new.restarts.iter().filter(|at| **at == commit.planned).count();
         let cleared = new.restarts.is_empty();
         if entries != counted && !cleared {
@@ -117,6 +126,9 @@ impl Checks {
             spec::Node::Group(group) => group.widgets.iter().find(|widget| widget.id.widget == slot.key.name),
             spec::Node::Supervisor(_) => None,
         });
+        if let (Some(old), Some(spec)) = (old, widget) {
+            budget(old, slot, spec)?;
+        }
         self.replicas(commit, node, slot, widget)
     }
 
@@ -152,6 +164,28 @@ impl Checks {
         }
         Ok(())
     }
+}
+
+/// What a roll-out takes away leaves as many replicas ready as the manifest wants.
+fn budget(old: &Slot, new: &Slot, spec: &spec::Widget) -> Checked {
+    let (Inner::Widget(before), Inner::Widget(after)) = (&old.inner, &new.inner) else { return Ok(()) };
+    if old.phase != SlotPhase::Up || new.phase != SlotPhase::Up {
+        return Ok(());
+    }
+    let is_ready = |replica: &Replica| replica.phase == ReplicaPhase::Up && replica.ready;
+    let rolled =
+        before.replicas.iter().zip(&after.replicas).take(after.desired as usize).any(|(old, new)| {
+            is_ready(old)
+                && new.phase == ReplicaPhase::Stopping
+                && new.incarnation == old.incarnation
+                && new.revision != old.revision
+        });
+    let ready = after.replicas.iter().filter(|replica| is_ready(replica)).count();
+    let least = after.desired.saturating_sub(spec.rollout.unavailable(after.desired)) as usize;
+    if !rolled || ready >= least {
+        return Ok(());
+    }
+    Err((Rule::Budget, format!("{}: {ready} replicas are left of {least}", spec.id)))
 }
 
 /// The same child in an earlier status: a child that left the manifest may have come back, and the other way round.

@@ -14,7 +14,7 @@ use crate::{
     check::{Commit, Rule, converged},
     decider::{Decider, Pending},
     mutant::Mutant,
-    processes::Key,
+    processes::{Key, MACHINES},
     tree,
 };
 
@@ -38,6 +38,7 @@ impl Simulation {
             status: self.status.clone(),
             instances: decider.view.values().cloned().collect(),
             restarts: self.requests.clone(),
+            nodes: decider.nodes.clone(),
             signals,
             ..Observed::default()
         };
@@ -74,8 +75,9 @@ impl Simulation {
         if self.chaos || self.under_way > 0 {
             return;
         }
-        let seen =
-            self.deciders.get(at).is_some_and(|decider| decider.view.iter().eq(self.processes.observable()));
+        let seen = self.deciders.get(at).is_some_and(|decider| {
+            decider.nodes.is_empty() && decider.view.iter().eq(self.processes.observable())
+        });
         if !seen {
             return;
         }
@@ -178,6 +180,9 @@ impl Simulation {
             }
         }
         self.plan_after(at, 10);
+        for machine in 0..MACHINES {
+            self.doubt(at, machine, 3_000_000);
+        }
         if self.chaos && self.random.percent(40) {
             let lives = self.random.between(100_000, 20_000_000);
             self.after(lives, What::NewDecider);

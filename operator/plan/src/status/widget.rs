@@ -35,9 +35,13 @@ pub struct Widget {
     pub last: Option<Arc<Cause>>,
     /// How the number of replicas was decided, where that is the plan's.
     pub scaling: Option<ScalingStatus>,
-    /// The revision that is returned to where a newer one fails: the last one that ran well. None: none has yet.
-    #[serde(default)]
+    /// The revision that is returned to where a newer one fails: the last one that ran well for as long as ends are counted. None: none
+    /// is known to have. It is noted when what ran well changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub good: Option<Revision>,
+    /// Since when all replicas that are desired run its revision and are ready; none: they do not at the moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complete: Option<Timestamp>,
     /// The revision on trial: how its roll-out goes. None: what runs is good, or is the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
@@ -60,7 +64,7 @@ fn is_not(value: &bool) -> bool {
     !*value
 }
 
-/// The roll-out of a revision that is not known to be good.
+/// The roll-out of a revision that is not known to be good, while it is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rollout {
@@ -72,8 +76,7 @@ pub struct Rollout {
     pub progressed: Timestamp,
     /// The most replicas of it that were ready at once.
     pub updated: u32,
-    /// Since when all that is wanted runs it and is ready; none: not yet, or not at the moment. After the time in which restarts are
-    /// counted it is good.
+    /// When all that is desired first ran it and was ready; none: not yet.
     pub complete: Option<Timestamp>,
     /// Whether it made no progress for too long, or more ends than the intensity bears, and is not returned from.
     pub stalled: bool,
@@ -257,6 +260,7 @@ impl Widget {
             replica.restarts = 0;
         }
         self.good = None;
+        self.complete = None;
         self.rollout = None;
         self.bad = None;
         self.in_place = None;

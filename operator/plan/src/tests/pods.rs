@@ -72,7 +72,7 @@ fn a_restart_in_place_is_told_and_counted_and_nothing_is_done() {
 fn the_second_end_in_place_is_not_left_to_the_back_off_of_the_kubelet() {
     let mut world = pods(Strategy::OneForOne, Container::default());
     restarted(&mut world, "g/a-0", 1, KILLED, InstanceState::Ready);
-    world.pass(Duration::from_secs(60));
+    world.pass(Duration::from_mins(1));
     world.take_lines();
     restarted(&mut world, "g/a-0", 2, KILLED, InstanceState::Restarting(KILLED));
     assert_eq!(world.take_acts(), ["stop g/a-0 #1", "start g/a-0 #2"]);

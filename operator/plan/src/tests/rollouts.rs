@@ -16,6 +16,8 @@ fn settled(widgets: Vec<Widget>) -> World {
     let mut world = World::settled(Node::Group(group("g", Strategy::OneForOne, widgets)));
     world.take_acts();
     world.take_lines();
+    // What runs has run well for long enough to be good.
+    world.pass(Duration::from_mins(1));
     world
 }
 
@@ -185,16 +187,37 @@ fn a_template_that_changes_while_paused_waits() {
 }
 
 #[test]
-fn a_new_template_is_good_when_it_has_run_well_for_as_long_as_ends_are_counted() {
+fn a_template_is_good_when_it_has_run_well_for_as_long_as_ends_are_counted() {
     let mut world = settled(vec![widget("g", "a")]);
-    assert_eq!(status(&world, 0).good, Some(Revision(1)));
     edit(&mut world, template(2));
     assert_eq!(status(&world, 0).good, Some(Revision(1)));
-    assert_eq!(world.wake, Some(world.now.plus(Duration::from_secs(30))));
+    assert_eq!(world.wake, None);
+    world.pass(Duration::from_secs(29));
+    edit(&mut world, template(3));
+    assert_eq!(status(&world, 0).good, Some(Revision(1)));
     world.pass(Duration::from_secs(30));
+    world.set("g/a-0", CRASH);
     world.settle();
-    assert_eq!(status(&world, 0).good, Some(Revision(2)));
-    assert_eq!((status(&world, 0).rollout, world.wake), (None, None));
+    assert_eq!(status(&world, 0).good, Some(Revision(3)));
+    assert_eq!(status(&world, 0).rollout, None);
+}
+
+#[test]
+fn what_has_run_well_for_long_is_not_returned_from() {
+    let mut world = settled(vec![widget("g", "a")]);
+    edit(&mut world, template(2));
+    world.pass(Duration::from_mins(1));
+    crash_while(&mut world, 2);
+    assert!(world.take_lines().iter().any(|line| line.starts_with("g gives up")));
+    assert_eq!(status(&world, 0).bad, None);
+}
+
+#[test]
+fn a_template_that_had_no_time_to_prove_itself_is_not_returned_to() {
+    let mut world = World::settled(Node::Group(group("g", Strategy::OneForOne, vec![widget("g", "a")])));
+    edit(&mut world, template(2));
+    crash_while(&mut world, 2);
+    assert_eq!((status(&world, 0).good, status(&world, 0).bad.clone()), (None, None));
 }
 
 /// A template whose process ends as soon as it runs.
