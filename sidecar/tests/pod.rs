@@ -13,7 +13,7 @@ use std::{
 
 use kontrol_core::wrapped::{Ended, Order, State, Why};
 use kontrol_proto::v1::{self, session_response::Message, widget_client::WidgetClient};
-use support::{World, eventually, operator::POD_TOKEN, serve, soon, web::get};
+use support::{World, eventually, operator::POD_TOKEN, serve, soon, topic, web::get};
 
 const INSTANCE: &str = "default/rag/llm/0";
 
@@ -204,6 +204,38 @@ async fn grants_go_to_the_shim_and_restarts_to_the_operator() {
     let last = signals.last_end.unwrap();
     assert_eq!((signals.restarts, last.restarted, last.denied.as_str()), (1, false, "revoked"));
     drop(reader);
+}
+
+#[tokio::test]
+async fn a_sidecar_speaks_to_the_hub_of_its_bus_and_to_no_other() {
+    let world = World::new().await;
+    let (bus, other) = ("default/hub/main", "default/rag/other/0");
+    let hub = world.hub_of(bus, vec![topic("orders", &["workers"])], "127.0.0.1:0").await;
+    assert_eq!(hub.hello.subject, bus);
+    let told = |subject: &str| v1::SidecarConfig {
+        hub: hub.hello.peer.clone(),
+        hub_subject: subject.to_owned(),
+        produces: vec!["orders".into()],
+        topics: vec![topic("orders", &["workers"])],
+        ..config()
+    };
+    world.operator.configure(INSTANCE, Message::Sidecar(told(bus)));
+    world.operator.configure(other, Message::Sidecar(told("default/hub/another")));
+    let path = token(&world, "1");
+    let (right, wrong) = (world.pod(INSTANCE, &path, &[]).await, world.pod(other, &path, &[]).await);
+    let metric = async |process: &support::Process, line: &str| {
+        let page = get(&format!("http://{}/metrics", process.hello.admin)).await.body;
+        page.lines().any(|found| found == line).then_some(())
+    };
+    eventually("the hub is connected", || metric(&right, "kontrol_hub_connected 1")).await;
+    let refused = r#"kontrol_link_refusals_total{reason="foreign_certificate"} 0"#;
+    eventually("the hub of another bus is refused", || async {
+        let none = metric(&wrong, refused).await;
+        let page = get(&format!("http://{}/metrics", wrong.hello.admin)).await.body;
+        (none.is_none() && page.contains("kontrol_link_refusals_total")).then_some(())
+    })
+    .await;
+    assert!(metric(&wrong, "kontrol_hub_connected 0").await.is_some());
 }
 
 #[tokio::test]

@@ -122,6 +122,11 @@ impl World {
 
     /// The same, at an address.
     pub async fn hub_at(&self, topics: Vec<v1::TopicConfig>, peer: &str) -> Process {
+        self.hub_of("hub", topics, peer).await
+    }
+
+    /// The same, with a subject of its own, as the hub of one bus in a cluster has it.
+    pub async fn hub_of(&self, subject: &str, topics: Vec<v1::TopicConfig>, peer: &str) -> Process {
         let config = v1::HubConfig {
             version: 1,
             topics,
@@ -129,11 +134,11 @@ impl World {
             storage_bytes: 256 << 20,
             segment_bytes: 4 << 20,
         };
-        self.operator.configure("hub", Message::Hub(config));
+        self.operator.configure(subject, Message::Hub(config));
         let mut command = self.command("hub", &self.path().join("ca.pem"));
-        command.arg("--dir").arg(self.path().join("hub")).args(["--peer", peer]);
-        let hub = self.spawn(command, "hub").await;
-        self.operator.applied("hub", 1).await;
+        command.arg("--dir").arg(self.path().join("hub")).args(["--peer", peer, "--subject", subject]);
+        let hub = self.spawn(command, subject).await;
+        self.operator.applied(subject, 1).await;
         hub
     }
 
