@@ -9,7 +9,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use kontrol_core::time::Timestamp;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -66,6 +66,19 @@ impl Signer {
         Ok(Self { certificate: certificate.pem(), key: key.serialize_pem() })
     }
 
+    /// Refuses a key that is not the certificate's: what it signs, nobody would trust.
+    fn check(&self, certificate: &'static str, key: &'static str) -> Result<(), Error> {
+        let pair = KeyPair::from_pem(&self.key).map_err(unusable(key))?;
+        let der =
+            CertificateDer::from_pem_slice(self.certificate.as_bytes()).map_err(unusable(certificate))?;
+        let (_, parsed) = X509Certificate::from_der(&der).map_err(unusable(certificate))?;
+        if parsed.public_key().raw == pair.subject_public_key_info() {
+            Ok(())
+        } else {
+            Err(unusable(key)("it is not the key of the certificate"))
+        }
+    }
+
     /// When the certificate was made and when it ends.
     pub(super) fn life(&self) -> Result<(Timestamp, Timestamp), Error> {
         let der = CertificateDer::from_pem_slice(self.certificate.as_bytes()).map_err(unusable("ca.crt"))?;
@@ -103,6 +116,10 @@ impl Keys {
             }
             _ => None,
         };
+        current.check("ca.crt", "ca.key")?;
+        if let Some(next) = &next {
+            next.check("next.crt", "next.key")?;
+        }
         let keys = Self { current, next, previous };
         super::Inner::new(&keys, 0)?;
         Ok(keys)
