@@ -32,11 +32,15 @@ fn a_world_needs_its_own_way_to_run() {
     assert!(read(&container, Runtime::Cluster).is_ok() && read(&container, Runtime::Any).is_ok());
     assert_eq!(
         read(&process, Runtime::Cluster).unwrap_err(),
-        ["m.yaml:4: KTL1015 Widget default/w, spec.container: the widget gives no way to run on a cluster; add container: {image: ...}"]
+        [
+            "m.yaml:4: KTL1015 Widget default/w, spec.container: the widget gives no way to run on a cluster; add container: {image: ...}"
+        ]
     );
     assert_eq!(
         read(&container, Runtime::Local).unwrap_err(),
-        ["m.yaml:4: KTL1015 Widget default/w, spec.process: the widget gives no way to run in the local world; add process: {command: [...]}"]
+        [
+            "m.yaml:4: KTL1015 Widget default/w, spec.process: the widget gives no way to run in the local world; add process: {command: [...]}"
+        ]
     );
     assert_eq!(load(&[Source { name: "m".to_owned(), text: lone(BOTH) }]).unwrap().trees.len(), 1);
 }
@@ -52,7 +56,12 @@ fn each_world_has_a_revision_of_its_own() {
     let command = BOTH.replace("command: [w]", "command: [v]");
     assert_ne!(local(BOTH), local(&command));
     assert_eq!(cluster(BOTH), cluster(&command));
-    for same in ["  replicas: 3\n", "  shutdown: {grace: 1s}\n", "  rollout: {paused: true}\n", "  resilience: {timeout: 1s}\n"] {
+    for same in [
+        "  replicas: 3\n",
+        "  shutdown: {grace: 1s}\n",
+        "  rollout: {paused: true}\n",
+        "  resilience: {timeout: 1s}\n",
+    ] {
         assert_eq!(cluster(BOTH), cluster(&format!("{BOTH}{same}")), "{same}");
     }
     for other in [
@@ -87,7 +96,10 @@ fn what_decides_about_a_container_is_told_to_the_plan() {
         count_external: true,
     };
     assert_eq!(found, expected);
-    assert_eq!(widget(&lone("  container: {image: i}\n"), Runtime::Cluster).container, Some(spec::Container::default()));
+    assert_eq!(
+        widget(&lone("  container: {image: i}\n"), Runtime::Cluster).container,
+        Some(spec::Container::default())
+    );
     assert_eq!(widget(&lone("  process: {command: [w]}\n"), Runtime::Local).container, None);
 }
 
@@ -114,7 +126,11 @@ spec:
     assert_eq!(group.widgets[0].rollout, of_group);
     let own = Rollout { max_unavailable: Share::Count(2), paused: true, auto_rollback: false, ..of_group };
     assert_eq!(group.widgets[1].rollout, own);
-    assert_eq!(group.widgets[2].rollout.max_surge, Share::Count(0), "an identity of its own has no replica beyond");
+    assert_eq!(
+        group.widgets[2].rollout.max_surge,
+        Share::Count(0),
+        "an identity of its own has no replica beyond"
+    );
     assert_eq!(widget(&lone(BOTH), Runtime::Local).rollout, Rollout::default());
 }
 

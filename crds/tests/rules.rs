@@ -216,7 +216,9 @@ fn cluster_examples() -> Vec<(Value, &'static str, Value)> {
     let holds = |of_container: Value| named("w", json!({}), of_container);
     let env = |entry: Value| holds(json!({"env": [entry]}));
     let volume = |volume: Value| one(json!({"volumes": [volume]}));
-    let mount = |mount: Value| named("w", json!({"volumes": [{"name": "v", "emptyDir": {}}]}), json!({"volumeMounts": [mount]}));
+    let mount = |mount: Value| {
+        named("w", json!({"volumes": [{"name": "v", "emptyDir": {}}]}), json!({"volumeMounts": [mount]}))
+    };
     let alternative = |alternative: Value| one(json!({"gpu": {"alternatives": [alternative]}}));
     let toleration = |toleration: Value| one(json!({"placement": {"tolerations": [toleration]}}));
     let group = |name: &str, widget: &str| {
@@ -227,8 +229,16 @@ fn cluster_examples() -> Vec<(Value, &'static str, Value)> {
     let plain = one(json!({}));
     vec![
         (object("Widget", "w", &json!({})), "a widget needs a way to run", plain.clone()),
-        (holds(json!({"wrapped": true})), "wrapped needs command", holds(json!({"wrapped": true, "command": ["w"]}))),
-        (holds(json!({"command": [""]})), "empty program as its first item", holds(json!({"command": ["w", ""]}))),
+        (
+            holds(json!({"wrapped": true})),
+            "wrapped needs command",
+            holds(json!({"wrapped": true, "command": ["w"]})),
+        ),
+        (
+            holds(json!({"command": [""]})),
+            "empty program as its first item",
+            holds(json!({"command": ["w", ""]})),
+        ),
         (holds(json!({"image": "a b"})), "an image has no spaces", holds(json!({"image": "a/b:c"}))),
         (env(json!({"name": "KONTROL_X"})), "given by Kontrol itself", env(json!({"name": "X"}))),
         (
@@ -313,7 +323,11 @@ fn cluster_examples() -> Vec<(Value, &'static str, Value)> {
             alternative(json!({"resource": "a.b/c", "count": 1})),
         ),
         (alternative(json!({})), "an alternative says what would do", alternative(json!({"cpu": 4}))),
-        (toleration(json!({})), "a toleration without key bears every taint", toleration(json!({"operator": "Exists"}))),
+        (
+            toleration(json!({})),
+            "a toleration without key bears every taint",
+            toleration(json!({"operator": "Exists"})),
+        ),
         (
             toleration(json!({"key": "k", "operator": "Exists", "value": "v"})),
             "operator Exists bears any value",

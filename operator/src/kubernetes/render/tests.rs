@@ -34,6 +34,7 @@ fn spec(value: Value) -> api::WidgetSpec {
     serde_json::from_value(value).unwrap()
 }
 
+#[derive(Debug)]
 struct Asked {
     spec: api::WidgetSpec,
     alternative: u32,

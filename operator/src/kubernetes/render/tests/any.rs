@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use proptest::prelude::*;
+use kontrol_core::spec::Strategy as Restarts;
+use proptest::{prelude::*, strategy::Strategy};
 
 use super::*;
 
@@ -55,7 +56,7 @@ fn container() -> impl Strategy<Value = Value> {
 }
 
 fn asked() -> impl Strategy<Value = Asked> {
-    let strategy = prop::sample::select(vec![Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne]);
+    let strategy = prop::sample::select(vec![Restarts::OneForOne, Restarts::OneForAll, Restarts::RestForOne]);
     let restart = prop::sample::select(vec!["Always", "OnFailure", "Never"]);
     let alternatives = prop::collection::vec((prop::option::of(1_u32..9), "[1-9]"), 0..9);
     let avoid = prop::collection::vec(name(), 0..3);
