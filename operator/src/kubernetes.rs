@@ -11,6 +11,7 @@
 //! cannot be seen is unknown, never absent; only the leader acts.
 
 pub mod client;
+pub mod events;
 pub mod forest;
 pub mod kind;
 pub mod lease;
@@ -18,13 +19,16 @@ pub mod metrics;
 pub mod object;
 pub mod observe;
 pub mod pod;
+pub mod render;
 pub mod request;
 pub mod state;
 pub mod store;
 pub mod time;
 
 mod admin;
+mod authority;
 mod elect;
+mod leading;
 mod options;
 mod watch;
 mod world;

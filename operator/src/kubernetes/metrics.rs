@@ -1,11 +1,34 @@
 //! What the operator counts. Labels are closed: no names of objects.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use prometheus::{
-    Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Encoder as _, core::{Collector, Desc}, proto::MetricFamily, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+
+use kontrol_core::time::Timestamp;
+use kontrol_plan::Event;
+
+use super::{kind::Kind, state::State};
+use crate::control::Figures;
+
+/// How often gauges are set.
+const EACH: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Figures that a control server counts meanwhile.
+#[derive(Clone, Debug)]
+struct Shared(Arc<Figures>);
+
+impl Collector for Shared {
+    fn desc(&self) -> Vec<&Desc> {
+        self.0.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.0.collect()
+    }
+}
 
 /// The operator's metrics.
 #[derive(Debug)]
@@ -28,7 +51,7 @@ pub struct Metrics {
     /// Restarts by rung of the ladder.
     pub restarts: IntCounterVec,
     /// Roll-outs that went back by themselves.
-    pub rollbacks: IntGauge,
+    pub rollbacks: IntCounter,
     /// Nodes by health.
     pub nodes: IntGaugeVec,
     /// Control streams that are open.
@@ -36,7 +59,9 @@ pub struct Metrics {
     /// Whether the cluster's definitions of our kinds lack fields that this operator writes: 1 or 0.
     pub schema_outdated: IntGauge,
     /// Plans made.
-    pub plans: IntGauge,
+    pub plans: IntCounter,
+    shown: Mutex<Timestamp>,
+    figures: Mutex<Option<Shared>>,
     more: Mutex<Vec<fn() -> String>>,
 }
 
@@ -55,6 +80,11 @@ impl Metrics {
             let gauge = IntGauge::new(name, help).expect("a constant name");
             registry.register(Box::new(gauge.clone())).expect("registered once");
             gauge
+        };
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help).expect("a constant name");
+            registry.register(Box::new(counter.clone())).expect("registered once");
+            counter
         };
         let gauges = |name: &str, help: &str, labels: &[&str]| {
             let gauges = IntGaugeVec::new(Opts::new(name, help), labels).expect("a constant name");
@@ -92,7 +122,11 @@ impl Metrics {
                 "Requests to the API server that were not done.",
                 &["verb", "code"],
             ),
-            objects: gauges("kontrol_operator_objects", "Objects that are known.", &["kind"]),
+            objects: gauges(
+                "kontrol_operator_objects",
+                "Objects of ours by whether a condition holds.",
+                &["kind", "condition", "status"],
+            ),
             trees: gauges("kontrol_operator_trees", "Trees of supervision.", &["state"]),
             stale: gauges(
                 "kontrol_operator_watch_stale",
@@ -100,16 +134,84 @@ impl Metrics {
                 &["kind"],
             ),
             restarts: counters("kontrol_operator_restarts_total", "Restarts decided.", &["rung"]),
-            rollbacks: gauge("kontrol_operator_rollbacks", "Roll-outs that went back by themselves."),
+            rollbacks: counter(
+                "kontrol_operator_rollbacks_total",
+                "Roll-outs that went back by themselves.",
+            ),
             nodes: gauges("kontrol_operator_nodes", "Nodes by health.", &["health"]),
             sessions: gauge("kontrol_operator_control_sessions", "Control streams that are open."),
             schema_outdated: gauge(
                 "kontrol_operator_schema_outdated",
                 "Whether the cluster's definitions lack fields that this operator writes.",
             ),
-            plans: gauge("kontrol_operator_plans", "Plans made."),
+            plans: counter("kontrol_operator_plans_total", "Plans made."),
             registry,
+            shown: Mutex::default(),
+            figures: Mutex::default(),
             more: Mutex::default(),
+        }
+    }
+
+    /// Counts a fact.
+    pub fn count(&self, event: &Event) {
+        let rung = match event {
+            Event::RestartedInPlace { .. } => "container",
+            Event::Replaces { .. } => "pod",
+            Event::Restarts { .. } => "group",
+            Event::Retries { .. } => "tree",
+            Event::Returns { .. } => {
+                self.rollbacks.inc();
+                return;
+            }
+            _ => return,
+        };
+        self.restarts.with_label_values(&[rung]).inc();
+    }
+
+    /// Shows how the world is; at most once a second.
+    pub fn show(&self, state: &State, now: Timestamp) {
+        let figure = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        {
+            let mut shown = self.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if now.since(*shown) < EACH {
+                return;
+            }
+            *shown = now;
+        }
+        self.sessions.set(figure(state.sessions()));
+        self.plans.inc_by(state.plans().saturating_sub(self.plans.get()));
+        for (kind, count) in state.store().counts() {
+            let refused = state.not_accepted(kind);
+            let accepted = count.saturating_sub(refused);
+            self.objects.with_label_values(&[kind.as_str(), "Accepted", "True"]).set(figure(accepted));
+            self.objects.with_label_values(&[kind.as_str(), "Accepted", "False"]).set(figure(refused));
+        }
+        for (name, count) in state.trees() {
+            self.trees.with_label_values(&[name]).set(figure(count));
+        }
+        let (suspect, lost) = state.machines();
+        let all = state.store().nodes().len();
+        for (health, count) in [("Healthy", all.saturating_sub(suspect + lost)), ("Suspect", suspect), ("Lost", lost)] {
+            self.nodes.with_label_values(&[health]).set(figure(count));
+        }
+        let stale = state.store().stale();
+        for kind in Kind::OWN.into_iter().chain([Kind::Pod, Kind::Node]) {
+            self.stale.with_label_values(&[kind.as_str()]).set(stale.contains(&kind).into());
+        }
+    }
+
+    /// Adds what a control server counts, in the place of one before it.
+    pub fn sessions_of(&self, figures: &Arc<Figures>) {
+        let mut known = self.figures.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(before) = known.take()
+            && let Err(error) = self.registry.unregister(Box::new(before))
+        {
+            tracing::warn!(%error, "the figures of the control server before stay");
+        }
+        let shared = Shared(Arc::clone(figures));
+        match self.registry.register(Box::new(shared.clone())) {
+            Ok(()) => *known = Some(shared),
+            Err(error) => tracing::warn!(%error, "the control server's figures cannot be shown"),
         }
     }
 

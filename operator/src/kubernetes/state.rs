@@ -16,13 +16,17 @@
 
 mod act;
 mod follow;
+mod hubs;
+mod machines;
 mod prepare;
 mod queue;
 mod reconcile;
+mod sessions;
 mod show;
 mod take;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -31,24 +35,34 @@ use std::{
 };
 
 use kontrol_core::{
-    id::{InstanceId, WidgetId},
+    id::{InstanceId, ObjectId, WidgetId},
     spec::{self, Revision},
     time::Timestamp,
 };
 use kontrol_crds as api;
 use kontrol_plan::{Action, Event, NodeHealth, Status};
+use kontrol_proto::v1;
 
 use super::{
+    events::{self, Regarding},
     forest::{Forest, Problem, Root},
     kind::Kind,
     object::Key,
     observe::Word,
     options::Options,
     pod::Pod,
+    render,
     request::{Outcome, Request},
     store::{Seen, Source, Store},
 };
+use crate::{
+    control::{self, Session},
+    view::Declared,
+};
+use hubs::Hub;
+use machines::Machines;
 use queue::Queue;
+use sessions::Companions;
 
 /// What happens to the world.
 #[derive(Clone, Debug)]
@@ -59,6 +73,10 @@ pub enum Input {
     Answer(Ticket, Outcome),
     /// This process leads, or no longer does.
     Leads(bool),
+    /// A control stream says something.
+    Control(control::Event),
+    /// What sidecars have to trust, as PEM.
+    Trust(String),
 }
 
 /// Which request an answer is to.
@@ -66,10 +84,12 @@ pub enum Input {
 pub struct Ticket(u64);
 
 /// What to do.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Effect {
     /// Ask the API server, and answer with the ticket.
     Ask(Ticket, Request),
+    /// Tell a sidecar or a hub.
+    Tell(Session, v1::session_response::Message),
 }
 
 /// What a request was made for.
@@ -77,6 +97,10 @@ pub enum Effect {
 enum Purpose {
     /// Something that has to be there before pods are.
     Prepare,
+    /// The certificates that the sidecars of a namespace trust, by the hash of them.
+    Trust(Box<str>, Box<str>),
+    /// The claim of a hub.
+    Claim(ObjectId),
     /// The decision.
     Decide(Vec<Event>),
     /// A start of this incarnation.
@@ -146,8 +170,17 @@ struct Decided {
 #[derive(Debug)]
 pub struct State {
     options: Arc<Options>,
+    settings: render::Settings,
     store: Store,
     forest: Forest,
+    declared: Declared,
+    companions: Companions,
+    hubs: BTreeMap<ObjectId, Hub>,
+    machines: Machines,
+    /// What sidecars have to trust, with its hash; none: nobody said.
+    trust: Option<(String, Box<str>)>,
+    /// The hash of what the sidecars of a namespace are told to trust.
+    trusted: HashMap<Box<str>, Box<str>>,
     trees: HashMap<Root, Tree>,
     queue: Queue,
     pending: HashMap<Ticket, Pending>,
@@ -155,6 +188,8 @@ pub struct State {
     leads: bool,
     /// Plans made so far.
     plans: u64,
+    /// Requests that are asked in another form.
+    again: Vec<(Root, Request)>,
     /// Facts that were decided, to be told.
     told: Vec<(Root, Event)>,
 }
@@ -165,16 +200,30 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from
 impl State {
     /// A world that knows nothing yet.
     pub fn new(options: Arc<Options>, sources: impl IntoIterator<Item = Source>) -> Self {
+        let settings = render::Settings {
+            sidecar_image: options.sidecar_image.clone(),
+            shim_image: options.shim_image.clone().unwrap_or_else(|| options.sidecar_image.clone()),
+            control: options.control_address.clone(),
+            trust_domain: options.trust_domain.clone(),
+        };
         Self {
             options,
+            settings,
             store: Store::new(sources),
             forest: Forest::default(),
+            declared: Declared::default(),
+            companions: Companions::default(),
+            hubs: BTreeMap::new(),
+            machines: Machines::default(),
+            trust: None,
+            trusted: HashMap::new(),
             trees: HashMap::new(),
             queue: Queue::default(),
             pending: HashMap::new(),
             tickets: 0,
             leads: false,
             plans: 0,
+            again: Vec::new(),
             told: Vec::new(),
         }
     }
@@ -192,6 +241,11 @@ impl State {
     /// Plans made so far.
     pub fn plans(&self) -> u64 {
         self.plans
+    }
+
+    /// Control streams that are open.
+    pub fn sessions(&self) -> usize {
+        self.companions.open()
     }
 
     /// Whether nothing is under way and nothing waits to be looked at now.
@@ -216,6 +270,29 @@ impl State {
         counts
     }
 
+    /// Objects of a kind that are not accepted.
+    pub fn not_accepted(&self, kind: Kind) -> usize {
+        self.trees.values().map(|tree| tree.problems.keys().filter(|(known, _)| *known == kind).count()).sum()
+    }
+
+    /// Machines that are not well: how many are suspect, how many lost.
+    pub fn machines(&self) -> (usize, usize) {
+        let lost = self.machines.health.values().filter(|health| health.is_lost()).count();
+        (self.machines.health.len() - lost, lost)
+    }
+
+    /// What an event about a widget, or about a whole tree, regards.
+    pub fn regarding(&self, root: &Root, event: &Event) -> Option<Regarding> {
+        let of = |kind, key: &Key| {
+            self.store.own(kind, key).map(|own| Regarding { kind, key: key.clone(), uid: own.meta.uid.to_string() })
+        };
+        let widget = events::widget_of(event).and_then(|id| {
+            let tree = self.trees.get(root)?;
+            of(Kind::Widget, &self.object_of(tree, id).0)
+        });
+        widget.or_else(|| of(root.kind, &root.key))
+    }
+
     /// Facts that were decided and written since this was asked last.
     pub fn told(&mut self) -> Vec<(Root, Event)> {
         std::mem::take(&mut self.told)
@@ -223,7 +300,7 @@ impl State {
 
     /// When to go on if nothing happens before.
     pub fn wake(&self) -> Option<Timestamp> {
-        self.queue.wake()
+        self.queue.wake().into_iter().chain(self.next_look()).min()
     }
 
     /// Goes on with every tree that has something to do, as far as requests may be under way.
@@ -232,14 +309,23 @@ impl State {
         if !self.leads || !self.store.synced() {
             return effects;
         }
+        for (root, request) in std::mem::take(&mut self.again) {
+            self.ask(&root, Purpose::Prepare, request, &mut effects);
+        }
+        self.look_at_machines(now);
+        self.tend_hubs(now, &mut effects);
         while self.pending.len() < self.options.concurrency {
             let Some(root) = self.queue.next(now) else { break };
+            if root.kind == Kind::MessageBus {
+                continue;
+            }
             if self.trees.get(&root).is_some_and(|tree| tree.outstanding > 0) {
                 // It is looked at when its answers are there.
                 continue;
             }
             self.reconcile(&root, now, &mut effects);
         }
+        self.configure(&mut effects);
         effects
     }
 
@@ -284,13 +370,13 @@ impl State {
 
 impl State {
     /// What the sidecar of a pod says.
-    fn word(&self, _instance: &InstanceId, _pod: &Pod) -> Option<&Word> {
-        None
+    fn word(&self, _instance: &InstanceId, pod: &Pod) -> Option<&Word> {
+        self.companions.of(&pod.meta.uid)?.word.as_ref()
     }
 
     /// How the machines are that are not well.
-    fn health(&self, _root: &Root) -> BTreeMap<Arc<str>, NodeHealth> {
-        BTreeMap::new()
+    fn health(&self) -> BTreeMap<Arc<str>, NodeHealth> {
+        self.machines.health.clone()
     }
 }
 

@@ -93,6 +93,7 @@ pub struct Store {
     own: HashMap<Kind, BTreeMap<Key, Own>>,
     pods: BTreeMap<Key, Pod>,
     by_group: HashMap<(Name, Name), BTreeSet<Key>>,
+    hubs: BTreeSet<Key>,
     owned: HashMap<Kind, BTreeMap<Key, Owned>>,
     nodes: BTreeMap<Box<str>, Node>,
     /// The versions of the last objects that were removed: an answer to a write may come after the word of their removal.
@@ -110,9 +111,13 @@ impl Store {
         Self { standings, ..Self::default() }
     }
 
-    /// The watches whose first list is not complete.
+    /// The watches whose first list is not complete. Machines are not waited for: who may not see them goes by pods alone.
     pub fn unsynced(&self) -> impl Iterator<Item = &Source> {
-        self.standings.iter().filter(|(_, standing)| !standing.synced).map(|(source, _)| source)
+        let needed = |source: &Source| !matches!(source.kind, Kind::Node | Kind::Lease);
+        self.standings
+            .iter()
+            .filter(move |(source, standing)| needed(source) && !standing.synced)
+            .map(|(source, _)| source)
     }
 
     /// Whether every watch was once complete.
@@ -230,8 +235,13 @@ impl Store {
             return Change::Nothing;
         }
         let of = pod.of.clone();
-        if let Some(group) = group_of(&of) {
-            self.by_group.entry(group).or_default().insert(key.clone());
+        match group_of(&of) {
+            Some(group) => {
+                self.by_group.entry(group).or_default().insert(key.clone());
+            }
+            None => {
+                self.hubs.insert(key.clone());
+            }
         }
         self.pods.insert(key.clone(), pod);
         Change::Pod(key, of)
@@ -270,6 +280,7 @@ impl Store {
             Kind::Pod => {
                 let older = self.pods.get(key).is_some_and(|pod| pod.meta.version <= version);
                 let Some(pod) = older.then(|| self.pods.remove(key)).flatten() else { return Change::Nothing };
+                self.hubs.remove(key);
                 if let Some(group) = group_of(&pod.of)
                     && let Some(names) = self.by_group.get_mut(&group)
                 {
@@ -386,6 +397,11 @@ impl Store {
         self.pods.iter()
     }
 
+    /// The pods of hubs.
+    pub fn hub_pods(&self) -> impl Iterator<Item = (&Key, &Pod)> {
+        self.hubs.iter().filter_map(|key| self.pods.get_key_value(key))
+    }
+
     /// The pods of a group.
     pub fn pods_of(&self, namespace: &Name, group: &Name) -> impl Iterator<Item = (&Key, &Pod)> {
         let names = self.by_group.get(&(namespace.clone(), group.clone()));
@@ -404,6 +420,17 @@ impl Store {
         known.into_iter().flat_map(move |known| {
             let namespace = from.namespace.clone();
             known.range(from.clone()..).take_while(move |(key, _)| key.namespace == namespace)
+        })
+    }
+
+    /// What objects of ours own, of one kind, in one namespace, whose names begin so.
+    pub fn owned_named(&self, kind: Kind, namespace: &str, prefix: &str) -> impl Iterator<Item = (&Key, &Owned)> {
+        let from = Key::new(namespace, prefix);
+        let known = self.owned.get(&kind);
+        known.into_iter().flat_map(move |known| {
+            let Key { namespace, name } = from.clone();
+            let begins = move |(key, _): &(&Key, &Owned)| key.namespace == namespace && key.name.starts_with(&*name);
+            known.range(from.clone()..).take_while(begins)
         })
     }
 

@@ -5,17 +5,22 @@ use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 
+use kontrol_core::trust::TrustDomain;
+
 use super::{
     admin,
+    authority::Asked,
     client::Client,
     elect,
+    events::Events,
     kind::Kind,
     lease::Candidate,
+    leading::{self, Leading},
     metrics::Metrics,
     options::Options,
     request::{Outcome, Request},
@@ -23,7 +28,7 @@ use super::{
     store::{Seen, Source},
     watch::{Heard, Watch},
 };
-use crate::clock;
+use crate::{clock, view};
 
 /// Messages that may wait for the state.
 const MAILBOX: usize = 1024;
@@ -41,6 +46,9 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
+    /// The trust domain is none.
+    #[error("the trust domain cannot be used: {0}")]
+    TrustDomain(String),
     /// The pages ended.
     #[error("the admin server ended: {0}")]
     Admin(#[source] io::Error),
@@ -57,6 +65,8 @@ pub struct World {
 /// What is told to the task that owns the state.
 enum Message {
     Answer(Ticket, Outcome),
+    /// An event that was to be counted on is no longer there.
+    EventLost(String),
 }
 
 impl World {
@@ -72,6 +82,11 @@ impl World {
 
     /// Runs until `stop`; then the lease is given up, and what runs on the cluster goes on.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+        let trust: TrustDomain = self
+            .options
+            .trust_domain
+            .parse()
+            .map_err(|error: kontrol_core::trust::Error| Error::TrustDomain(error.to_string()))?;
         let listener = listen(&self.options.admin).await?;
         let (ready, pending) = watch::channel(vec!["the first look at the cluster".to_owned()]);
         let (leads, mut leading) = watch::channel(None);
@@ -109,6 +124,13 @@ impl World {
         let (answers, mut answered) = mpsc::channel(MAILBOX);
         let mut state = State::new(Arc::clone(&self.options), sources);
         let mut requests: JoinSet<()> = JoinSet::new();
+        let mut events_told = Events::new(&self.options.pod_name);
+        let (bundles, mut bundled) = mpsc::channel(4);
+        let (events, mut said) = mpsc::channel(MAILBOX);
+        let (asks, mut asked) = mpsc::channel::<Asked>(MAILBOX);
+        let mut lead: Option<(CancellationToken, JoinHandle<()>)> = None;
+        // A pod whose container was started again may still be labelled from before.
+        leading::label(&self.client, &self.options, &serde_json::Value::Null).await;
         let outcome = loop {
             let now = clock::now();
             let until = *leading.borrow();
@@ -116,11 +138,36 @@ impl World {
             if may_act != state.leads() {
                 state.take(Input::Leads(may_act), now);
                 self.metrics.leader.set(may_act.into());
+                if let Some((ended, _)) = lead.take() {
+                    ended.cancel();
+                }
+                if may_act {
+                    let leading = Leading {
+                        client: self.client.clone(),
+                        options: Arc::clone(&self.options),
+                        metrics: Arc::clone(&self.metrics),
+                        trust: trust.clone(),
+                        bundles: bundles.clone(),
+                        events: events.clone(),
+                        asks: asks.clone(),
+                    };
+                    let ended = CancellationToken::new();
+                    lead = Some((ended.clone(), tokio::spawn(leading.run(ended))));
+                }
             }
             for effect in state.step(now) {
                 self.carry_out(effect, &answers, &mut requests);
             }
-            self.report(&mut state, &ready);
+            for request in self.report(&mut state, &mut events_told, &ready) {
+                let (client, metrics) = (self.client.clone(), Arc::clone(&self.metrics));
+                let answers = answers.clone();
+                requests.spawn(async move {
+                    let outcome = ask(&client, &metrics, &request).await;
+                    if matches!(outcome, Outcome::Gone(_)) {
+                        drop(answers.send(Message::EventLost(request.name)).await);
+                    }
+                });
+            }
             let wake = state.wake().filter(|_| may_act).map(|at| at.since(now).max(Duration::from_millis(1)));
             let pause = wake.into_iter().chain(until.filter(|_| may_act).map(|until| until.since(now))).min();
             tokio::select! {
@@ -133,11 +180,28 @@ impl World {
                         hear(&mut state, next);
                     }
                 }
-                Some(Message::Answer(ticket, outcome)) = answered.recv() => {
-                    state.take(Input::Answer(ticket, outcome), clock::now());
-                    while let Ok(Message::Answer(ticket, outcome)) = answered.try_recv() {
-                        state.take(Input::Answer(ticket, outcome), clock::now());
+                Some(first) = answered.recv() => {
+                    let mut next = Some(first);
+                    while let Some(message) = next {
+                        match message {
+                            Message::Answer(ticket, outcome) => {
+                                state.take(Input::Answer(ticket, outcome), clock::now());
+                            }
+                            Message::EventLost(name) => events_told.lost(&name),
+                        }
+                        next = answered.try_recv().ok();
                     }
+                }
+                Some(bundle) = bundled.recv() => state.take(Input::Trust(bundle), clock::now()),
+                Some(event) = said.recv() => {
+                    state.take(Input::Control(event), clock::now());
+                    while let Ok(event) = said.try_recv() {
+                        state.take(Input::Control(event), clock::now());
+                    }
+                }
+                Some((pod, answer)) = asked.recv() => {
+                    // Who asked and did not wait need not hear.
+                    drop(answer.send(state.subject(&pod.namespace, &pod.name, &pod.uid)));
                 }
                 Some(_) = requests.join_next() => {}
                 Some(ended) = tasks.join_next() => {
@@ -149,6 +213,10 @@ impl World {
             }
         };
         stop.cancel();
+        if let Some((ended, task)) = lead {
+            ended.cancel();
+            drop(tokio::time::timeout(Duration::from_secs(2), task).await);
+        }
         // What was asked for is answered before the lease goes to another: the tasks end one by one.
         while requests.join_next().await.is_some() {}
         while tasks.join_next().await.is_some() {}
@@ -166,17 +234,38 @@ impl World {
                     drop(answers.send(Message::Answer(ticket, outcome)).await);
                 });
             }
+            Effect::Tell(session, message) => session.tell(message),
         }
     }
 
-    fn report(&self, state: &mut State, ready: &watch::Sender<Vec<String>>) {
+    /// Says what happened, in the log, as events, and in figures.
+    fn report(
+        &self,
+        state: &mut State,
+        events: &mut Events,
+        ready: &watch::Sender<Vec<String>>,
+    ) -> Vec<Request> {
+        let now = clock::now();
+        let mut requests = Vec::new();
         for (root, event) in state.told() {
-            tracing::info!(tree = %root, "{event}");
+            let (level, text) = view::told(&event);
+            let tree = root.to_string();
+            match level {
+                view::Level::Debug => tracing::debug!(tree, "{text}"),
+                view::Level::Info => tracing::info!(tree, "{text}"),
+                view::Level::Warn => tracing::warn!(tree, "{text}"),
+                view::Level::Error => tracing::error!(tree, "{text}"),
+            }
+            self.metrics.count(&event);
+            if let Some(about) = state.regarding(&root, &event) {
+                requests.push(events.tell(about, &event, now));
+            }
         }
         let unsynced: BTreeSet<Kind> = state.store().unsynced().map(|source| source.kind).collect();
         let waits = unsynced.iter().map(|kind| format!("the list of {}", kind.plural())).collect::<Vec<_>>();
         ready.send_if_modified(|pending| std::mem::replace(pending, waits.clone()) != waits);
-        self.metrics.plans.set(i64::try_from(state.plans()).unwrap_or(i64::MAX));
+        self.metrics.show(state, now);
+        requests
     }
 }
 
@@ -204,7 +293,11 @@ async fn ask(client: &Client, metrics: &Metrics, request: &Request) -> Outcome {
 pub fn sources(options: &Options) -> Vec<Source> {
     let own = Kind::OWN.into_iter().map(|kind| (kind, ""));
     let pods = [(Kind::Pod, "kontrol.dev/widget"), (Kind::Pod, "kontrol.dev/bus")];
-    let owned = [(Kind::ControllerRevision, "kontrol.dev/widget-object")];
+    let owned = [
+        (Kind::ControllerRevision, "kontrol.dev/widget-object"),
+        (Kind::Service, "kontrol.dev/widget"),
+        (Kind::PodDisruptionBudget, "kontrol.dev/widget"),
+    ];
     let kinds: Vec<_> = own.chain(pods).chain(owned).collect();
     let namespaces: Vec<Option<String>> = match options.watch_namespaces.as_slice() {
         [] => vec![None],
@@ -213,7 +306,11 @@ pub fn sources(options: &Options) -> Vec<Source> {
     let each = |namespace: Option<String>| {
         kinds.iter().map(move |(kind, label)| Source { kind: *kind, label, namespace: namespace.clone() })
     };
-    namespaces.into_iter().flat_map(each).collect()
+    let machines = [
+        Source { kind: Kind::Node, label: "", namespace: None },
+        Source { kind: Kind::Lease, label: "", namespace: Some("kube-node-lease".to_owned()) },
+    ];
+    namespaces.into_iter().flat_map(each).chain(machines).collect()
 }
 
 async fn listen(address: &str) -> Result<TcpListener, Error> {

@@ -13,6 +13,7 @@ use crate::kubernetes::{
     kind::Kind,
     object::{Key, Own},
     pod::Pod,
+    render,
     request::{Request, Verb},
 };
 
@@ -120,30 +121,35 @@ impl State {
 
     /// The request that makes a pod; none: what it belongs to is not there yet.
     fn make(&self, tree: &Tree, action: &Action, template: &api::WidgetSpec) -> Option<Request> {
-        let Action::Start { instance, incarnation, epoch, revision, alternative, .. } = action else {
+        let Action::Start { instance, incarnation, epoch, revision, alternative, avoid, .. } = action else {
             return None;
         };
         let (object, _) = self.object_of(tree, &instance.widget);
         let own = self.store.own(Kind::Widget, &object).filter(|own| own.meta.deleting.is_none())?;
-        let name = format!("{}-{}-{incarnation}", object.name, instance.ordinal);
-        let container = template.container.as_ref()?;
-        let labels = json!({
-            "kontrol.dev/group": instance.widget.group, "kontrol.dev/widget": instance.widget.widget,
-            "kontrol.dev/ordinal": instance.ordinal.to_string(), "kontrol.dev/incarnation": incarnation.to_string(),
-            "kontrol.dev/epoch": epoch.to_string(), "kontrol.dev/revision": revision.to_string(),
-        });
-        let body = json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {
-                "name": name, "namespace": object.namespace, "labels": labels,
-                "annotations": {"kontrol.dev/alternative": alternative.to_string()},
-                "ownerReferences": [owner(Kind::Widget, &object, &own.meta.uid)],
-            },
-            "spec": {
-                "restartPolicy": "Never",
-                "containers": [{"name": "widget", "image": container.image, "command": container.command, "args": container.args}],
-            },
-        });
+        let node = tree.node.as_deref()?;
+        let group = super::groups(node).into_iter().find(|group| {
+            group.id.name == instance.widget.group && group.id.namespace == instance.widget.namespace
+        })?;
+        let owner = render::Owner {
+            kind: Kind::Widget.as_str(),
+            name: object.name.to_string(),
+            uid: own.meta.uid.to_string(),
+        };
+        let input = render::PodInput {
+            settings: &self.settings,
+            instance,
+            owner: &owner,
+            incarnation: *incarnation,
+            epoch: *epoch,
+            revision: *revision,
+            alternative: *alternative,
+            avoid,
+            strategy: group.strategy,
+            spec: template,
+        };
+        let pod = render::pod(&input)?;
+        let name = render::names::pod(&object.name, instance.ordinal, *incarnation);
+        let body = serde_json::to_value(&pod).ok()?;
         let request = Request::new(Verb::Create, Kind::Pod, &object.namespace, &name);
         Some(request.by("kontrol-reconciler").with(body))
     }
@@ -151,7 +157,7 @@ impl State {
     /// Keeps a template that was read.
     pub(super) fn keep_template(&mut self, tree: &mut Tree, id: &WidgetId, revision: Revision, text: &str) {
         let value: Value = serde_json::from_str(text).unwrap_or_default();
-        match serde_json::from_value(value["data"]["spec"].clone()) {
+        match serde_json::from_value(value["data"].clone()) {
             Ok(spec) => {
                 tree.templates.insert((id.clone(), revision), Box::new(spec));
             }
@@ -189,12 +195,4 @@ pub(super) fn remove(kind: Kind, key: &Key, uid: &str, grace: Option<u64>) -> Re
         body["gracePeriodSeconds"] = json!(grace);
     }
     Request::new(Verb::Delete, kind, &key.namespace, &key.name).with(body)
-}
-
-/// A reference to the controlling owner.
-pub(super) fn owner(kind: Kind, key: &Key, uid: &str) -> Value {
-    json!({
-        "apiVersion": kind.api_version(), "kind": kind.as_str(), "name": key.name, "uid": uid,
-        "controller": true, "blockOwnerDeletion": true,
-    })
 }

@@ -1,6 +1,6 @@
 //! What has to be there before pods are: the widgets of a group, the finalizer, the templates.
 
-use kontrol_core::{id::WidgetId, spec};
+use kontrol_core::spec;
 use kontrol_crds as api;
 use serde_json::{Value, json};
 
@@ -9,6 +9,7 @@ use crate::kubernetes::{
     forest::Root,
     kind::Kind,
     object::{FINALIZER, Key, Own},
+    render,
     request::{Request, Verb},
 };
 
@@ -30,6 +31,7 @@ impl State {
             let request = Request::new(Verb::Merge, root.kind, &root.key.namespace, &root.key.name);
             requests.push((Purpose::Prepare, request.by("kontrol-reconciler").with(body)));
         }
+        requests.extend(self.trust(&root.key.namespace));
         for group in groups {
             let key = crate::kubernetes::forest::key_of(&group.id);
             if tree.members.contains(&(Kind::WidgetGroup, key.clone())) {
@@ -40,6 +42,24 @@ impl State {
             }
         }
         requests
+    }
+
+    /// What the sidecars of a namespace have to trust, where it is not there yet.
+    pub(super) fn trust(&self, namespace: &str) -> Requests {
+        let Some((bundle, hash)) = &self.trust else { return Requests::new() };
+        if self.trusted.get(namespace) == Some(hash) {
+            return Requests::new();
+        }
+        let body = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {
+                "name": render::names::TRUST, "namespace": namespace,
+                "labels": {"app.kubernetes.io/managed-by": "kontrol"},
+            },
+            "data": {render::names::TRUST_KEY: bundle},
+        });
+        let request = Request::new(Verb::Apply, Kind::ConfigMap, namespace, render::names::TRUST);
+        vec![(Purpose::Trust(namespace.into(), hash.clone()), request.by("kontrol-authority").with(body))]
     }
 
     /// The widgets of a group, as objects.
@@ -57,24 +77,19 @@ impl State {
             if there.is_some_and(|there| there.meta.deleting.is_some()) {
                 continue;
             }
-            let mut spec = serde_json::to_value(&template.spec).unwrap_or_default();
-            if let Value::Object(spec) = &mut spec {
-                spec.remove("replicas");
-            }
-            let hash = hash(&spec);
+            let owner = render::Owner {
+                kind: Kind::WidgetGroup.as_str(),
+                name: key.name.to_string(),
+                uid: own.meta.uid.to_string(),
+            };
+            let mut body = render::child_widget(&widget.id, &owner, &template.spec);
+            let hash = hash(&body["spec"]);
             if there.and_then(|there| there.meta.annotation("template")) != Some(hash.as_str()) {
-                let body = json!({
-                    "apiVersion": api::API_VERSION, "kind": "Widget",
-                    "metadata": {
-                        "name": object.name, "namespace": object.namespace,
-                        "labels": labels(&widget.id),
-                        "annotations": {
-                            "kontrol.dev/group-widget": template.name, "kontrol.dev/template": hash,
-                        },
-                        "ownerReferences": [act::owner(Kind::WidgetGroup, key, &own.meta.uid)],
-                    },
-                    "spec": spec,
-                });
+                // Replicas are another concern, with a manager of its own.
+                if let Some(annotations) = body["metadata"]["annotations"].as_object_mut() {
+                    annotations.remove("kontrol.dev/template-replicas");
+                    annotations.insert("kontrol.dev/template".to_owned(), json!(hash));
+                }
                 let request = Request::new(Verb::Apply, Kind::Widget, &object.namespace, &object.name);
                 requests.push((Purpose::Prepare, request.by("kontrol-reconciler").with(body)));
                 continue;
@@ -104,45 +119,31 @@ impl State {
         if self.store.owned(Kind::ControllerRevision, &key).is_some() || own.meta.deleting.is_some() {
             return None;
         }
-        let mut spec = serde_json::to_value(self.declared_spec(tree, &widget.id)?).unwrap_or_default();
-        if let Value::Object(spec) = &mut spec {
-            spec.remove("replicas");
-        }
-        let body = json!({
-            "apiVersion": Kind::ControllerRevision.api_version(), "kind": "ControllerRevision",
-            "metadata": {
-                "name": name, "namespace": object.namespace,
-                "labels": object_labels(&widget.id, &object),
-                "ownerReferences": [act::owner(Kind::Widget, &object, &own.meta.uid)],
-            },
-            "revision": self.next_revision(&object),
-            "data": {"spec": spec},
-        });
+        let spec = self.declared_spec(tree, &widget.id)?;
+        let owner = render::Owner {
+            kind: Kind::Widget.as_str(),
+            name: object.name.to_string(),
+            uid: own.meta.uid.to_string(),
+        };
+        let input = render::RevisionInput {
+            id: &widget.id,
+            object: &object.name,
+            owner: &owner,
+            revision: widget.revision,
+            number: self.next_revision(&object),
+            spec: &spec,
+        };
+        let mut body = serde_json::to_value(render::controller_revision(&input)).unwrap_or_default();
+        body["apiVersion"] = json!(Kind::ControllerRevision.api_version());
+        body["kind"] = json!(Kind::ControllerRevision.as_str());
         let request = Request::new(Verb::Apply, Kind::ControllerRevision, &object.namespace, &name);
         Some((Purpose::Prepare, request.by("kontrol-rollout").with(body)))
     }
 
     /// The number of the next template of an object: they only grow, and each is of its own generation.
-    fn next_revision(&self, object: &Key) -> u64 {
-        let own = self.store.own(Kind::Widget, object);
-        own.map_or(1, |own| u64::try_from(own.meta.generation).unwrap_or(1))
+    fn next_revision(&self, object: &Key) -> i64 {
+        self.store.own(Kind::Widget, object).map_or(1, |own| own.meta.generation.max(1))
     }
-}
-
-/// The labels of everything of a widget.
-pub(super) fn labels(id: &WidgetId) -> Value {
-    json!({
-        "app.kubernetes.io/name": id.widget, "app.kubernetes.io/part-of": id.group,
-        "app.kubernetes.io/managed-by": "kontrol",
-        "kontrol.dev/group": id.group, "kontrol.dev/widget": id.widget,
-    })
-}
-
-/// The labels of what a widget's object owns.
-pub(super) fn object_labels(id: &WidgetId, object: &Key) -> Value {
-    let mut labels = labels(id);
-    labels["kontrol.dev/widget-object"] = json!(object.name);
-    labels
 }
 
 /// A short hash of what was applied, to be told from what is to be applied.

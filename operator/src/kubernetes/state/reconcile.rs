@@ -13,6 +13,7 @@ use kontrol_plan::{
 use serde_json::json;
 
 use super::{Decided, Effect, Purpose, State, Tree};
+use crate::view;
 use crate::kubernetes::{
     forest::{Problem, Root, id_of},
     kind::Kind,
@@ -37,6 +38,9 @@ impl State {
         let Some(own) = self.store.own(root.kind, &root.key).filter(|_| is_root) else {
             self.trees.remove(root);
             self.queue.at(root, None);
+            if is_root || self.store.own(root.kind, &root.key).is_none() {
+                self.declared.set_tree(&root.to_string(), None);
+            }
             return;
         };
         // One at a time: nothing else looks at this object while it is out.
@@ -116,6 +120,8 @@ impl State {
         let node = assembled.node.filter(|_| own.meta.deleting.is_none());
         if tree.node.as_deref() != node.as_ref() {
             tree.node = node.map(Arc::new);
+            self.declared.set_tree(&root.to_string(), tree.node.clone());
+            self.concerns_all_of(&root.key.namespace);
         }
         tree.members = assembled.members;
         tree.problems = assembled.problems;
@@ -123,7 +129,7 @@ impl State {
 
     /// Plans, and writes what was decided, or asks for what is still missing.
     fn plan(&mut self, root: &Root, own: &Own, tree: &mut Tree, now: Timestamp) -> Requests {
-        let observed = self.observe(root, own, tree, now);
+        let observed = self.observe(own, tree, now);
         let plan = kontrol_plan::plan(tree.node.as_deref(), &observed, now);
         self.plans += 1;
         self.queue.at(root, plan.wake.filter(|at| *at > now));
@@ -146,7 +152,7 @@ impl State {
     }
 
     /// What the plan is shown.
-    fn observe(&self, root: &Root, own: &Own, tree: &mut Tree, now: Timestamp) -> Observed {
+    fn observe(&self, own: &Own, tree: &mut Tree, now: Timestamp) -> Observed {
         let mut status = tree.status.clone();
         let mut instances = Vec::new();
         let mut there = std::collections::BTreeSet::new();
@@ -200,10 +206,10 @@ impl State {
         Observed {
             status,
             instances,
-            signals: std::collections::BTreeMap::new(),
+            signals: tree.node.as_deref().map(|node| view::signals::of_tree(self, node)).unwrap_or_default(),
             restarts: self.requests(tree),
             generation: u64::try_from(own.meta.generation).ok(),
-            nodes: self.health(root),
+            nodes: self.health(),
         }
     }
 

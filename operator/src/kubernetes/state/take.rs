@@ -1,10 +1,13 @@
 //! What inputs do to the state.
 
-use kontrol_core::time::Timestamp;
+use std::sync::Arc;
 
-use super::{Input, PAUSES, Pending, Purpose, State, Ticket};
+use kontrol_core::{spec, time::Timestamp};
+use kontrol_crds as api;
+
+use super::{Input, PAUSES, Pending, Purpose, State, Ticket, prepare};
 use crate::kubernetes::{
-    forest::Root,
+    forest::{Root, id_of},
     kind::Kind,
     object::Key,
     pod::PodOf,
@@ -16,19 +19,41 @@ impl State {
     /// Takes note of an input.
     pub fn take(&mut self, input: Input, now: Timestamp) {
         match input {
-            Input::Watch(source, seen) => self.watch(&source, seen, now),
-            Input::Answer(ticket, outcome) => self.answer(ticket, outcome, now),
+            Input::Watch(source, seen) => {
+                if !matches!(seen, Seen::Broken(_)) {
+                    self.machines.cluster = Some(now);
+                }
+                self.watch(&source, seen, now);
+            }
+            Input::Answer(ticket, outcome) => {
+                if !matches!(outcome, Outcome::Failed(_)) {
+                    self.machines.cluster = Some(now);
+                }
+                self.answer(ticket, outcome, now);
+            }
             Input::Leads(leads) => {
                 if leads && !self.leads {
                     // Whoever led before may have written what has not been seen here yet: every tree is looked at.
                     self.trees.clear();
+                    self.machines.since = now;
+                    self.machines.health.clear();
                     self.mark_all();
+                    self.note_buses();
                 }
                 if !leads {
+                    self.companions.forget();
+                    self.hubs.clear();
+                    self.trusted.clear();
                     self.pending.clear();
                     self.trees.values_mut().for_each(|tree| tree.outstanding = 0);
                 }
                 self.leads = leads;
+            }
+            Input::Control(event) => self.control(event, now),
+            Input::Trust(bundle) => {
+                let hash = prepare::hash(&serde_json::Value::String(bundle.clone()));
+                self.trust = Some((bundle, hash.into()));
+                self.mark_all();
             }
         }
     }
@@ -45,20 +70,22 @@ impl State {
             Change::Own(kind @ (Kind::Supervisor | Kind::WidgetGroup | Kind::Widget), key) => {
                 self.object(kind, &key);
             }
-            Change::Own(..) => {}
+            Change::Own(kind, key) => self.message_object(kind, &key),
             Change::Pod(key, PodOf::Replica(instance)) => {
                 if let Some(node) = self.store.pod(&key).and_then(|pod| pod.node.clone()) {
                     self.store.kubelet_wrote(&node, now);
                 }
-                let group = Key::new(instance.widget.namespace.as_str(), instance.widget.group.as_str());
-                let kind = if self.store.own(Kind::WidgetGroup, &group).is_some() {
-                    Kind::WidgetGroup
-                } else {
-                    Kind::Widget
-                };
-                self.mark_object(kind, &group);
+                self.mark_group(&instance.widget);
+                self.pod_is_gone(&key);
+                self.concerns(&PodOf::Replica(instance));
             }
-            Change::Pod(_, PodOf::Hub(_)) | Change::Node(_) => {}
+            Change::Pod(key, PodOf::Hub(bus)) => {
+                self.pod_is_gone(&key);
+                if let Some(id) = Self::bus_of(&key.namespace, &bus) {
+                    self.queue.now(Root { kind: Kind::MessageBus, key: crate::kubernetes::forest::key_of(&id) });
+                }
+            }
+            Change::Node(_) => {}
             Change::Owned(_, key) => {
                 let owner = Key::new(&key.namespace, &key.name);
                 self.mark_object(Kind::Widget, &owner);
@@ -68,6 +95,50 @@ impl State {
                     self.mark_all();
                 }
             }
+        }
+    }
+
+    /// A topic, a route or a bus.
+    fn message_object(&mut self, kind: Kind, key: &Key) {
+        let Some(id) = id_of(key) else { return };
+        let own = self.store.own(kind, key).filter(|own| own.meta.deleting.is_none());
+        let metadata = || kube::core::ObjectMeta {
+            namespace: Some(key.namespace.to_string()),
+            name: Some(key.name.to_string()),
+            ..kube::core::ObjectMeta::default()
+        };
+        // One that cannot be read leaves what was declared before as it is.
+        match (kind, own) {
+            (Kind::Topic, None) => self.declared.set_topic(&id, None),
+            (Kind::Route, None) => self.declared.set_route(&id, None),
+            (Kind::MessageBus, None) => self.declared.set_bus(&id, None),
+            (Kind::Topic, Some(own)) => {
+                let object = serde_json::from_str(&own.spec).ok();
+                let object = object.map(|spec| api::Topic { metadata: metadata(), spec, status: None });
+                if let Some(topic) = object.and_then(|object| spec::Topic::try_from(&object).ok()) {
+                    self.declared.set_topic(&id, Some(Arc::new(topic)));
+                }
+            }
+            (Kind::Route, Some(own)) => {
+                let object = serde_json::from_str(&own.spec).ok();
+                let object = object.map(|spec| api::Route { metadata: metadata(), spec, status: None });
+                if let Some(route) = object.and_then(|object| spec::Route::try_from(&object).ok()) {
+                    self.declared.set_route(&id, Some(Arc::new(route)));
+                }
+            }
+            (_, Some(own)) => {
+                let object = serde_json::from_str(&own.spec).ok();
+                let object = object.map(|spec| api::MessageBus { metadata: metadata(), spec, status: None });
+                if let Some(bus) = object.and_then(|object| spec::Bus::try_from(&object).ok()) {
+                    self.declared.set_bus(&id, Some(Arc::new(bus)));
+                }
+            }
+            _ => {}
+        }
+        if self.leads {
+            self.note_buses();
+            self.concerns_all_of(&key.namespace);
+            self.queue.now(Root { kind: Kind::MessageBus, key: key.clone() });
         }
     }
 
@@ -121,6 +192,14 @@ impl State {
             self.keep_template(&mut tree, id, *revision, text);
             self.trees.insert(root.clone(), tree);
         }
+        if let (Purpose::Trust(namespace, hash), true) = (&purpose, outcome.is_done()) {
+            self.trusted.insert(namespace.clone(), hash.clone());
+        }
+        if let (Purpose::Claim(id), Outcome::Invalid(_) | Outcome::Forbidden(_)) = (&purpose, &outcome)
+            && let Some(request) = self.claim_refused(id)
+        {
+            self.again.push((root.clone(), request));
+        }
         let Some(tree) = self.trees.get_mut(&root) else { return };
         tree.outstanding = tree.outstanding.saturating_sub(1);
         let failure = match (&purpose, &outcome) {
@@ -134,7 +213,7 @@ impl State {
             // Another one of the name is there, and the watch will show it.
             (Purpose::Stop, Outcome::Conflict(_)) => None,
             (Purpose::Start(instance, incarnation), Outcome::Invalid(message)) => {
-                let refused: std::sync::Arc<str> = message.as_str().into();
+                let refused: Arc<str> = message.as_str().into();
                 tree.refused.insert((instance.clone(), *incarnation), (now, refused));
                 None
             }

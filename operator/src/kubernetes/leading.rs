@@ -1,0 +1,119 @@
+//! What only a leader does: it is the certificate authority, listens for sidecars, and can be found by its label.
+
+use std::{sync::Arc, time::Duration};
+
+use kontrol_core::trust::TrustDomain;
+use serde_json::{Value, json};
+use tokio::{sync::mpsc, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    authority::{self, Asked, Known},
+    client::Client,
+    kind::Kind,
+    metrics::Metrics,
+    options::Options,
+    request::{Request, Verb},
+};
+use crate::{
+    clock,
+    control::{self, Proof, Serving},
+};
+
+/// How often the keys are looked at.
+const LOOK: Duration = Duration::from_mins(10);
+/// The pause after something failed.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The label by which sidecars find the leader.
+const LABEL: &str = "kontrol.dev/leader";
+
+/// What a leader is given.
+pub(super) struct Leading {
+    pub(super) client: Client,
+    pub(super) options: Arc<Options>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) trust: TrustDomain,
+    /// What sidecars have to trust, as it becomes known.
+    pub(super) bundles: mpsc::Sender<String>,
+    /// What streams say.
+    pub(super) events: mpsc::Sender<control::Event>,
+    /// Pods whose subject is asked for.
+    pub(super) asks: mpsc::Sender<Asked>,
+}
+
+impl Leading {
+    /// Leads until `stop`, which ends every stream.
+    pub(super) async fn run(self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            if let Err(error) = self.lead(&stop).await {
+                tracing::error!(error, "nobody can be given an identity");
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = sleep(PAUSE) => {}
+                }
+            }
+        }
+        label(&self.client, &self.options, &Value::Null).await;
+    }
+
+    async fn lead(&self, stop: &CancellationToken) -> Result<(), String> {
+        let namespace = &self.options.namespace;
+        let failed = |error: &dyn std::error::Error| error.to_string();
+        let mut kept =
+            authority::open(&self.client, namespace, clock::now()).await.map_err(|error| failed(&error))?;
+        let shared = Arc::new(authority::authority(&kept, &self.trust).map_err(|error| failed(&error))?);
+        self.bundles.send(kept.keys.bundle()).await.map_err(|error| failed(&error))?;
+        let server =
+            control::Server::bind(self.options.control.as_str()).await.map_err(|error| failed(&error))?;
+        self.metrics.sessions_of(&server.figures());
+        let known = Known { client: self.client.clone(), asks: self.asks.clone() };
+        let serving = Serving {
+            authority: Arc::clone(&shared),
+            proof: Proof::Pod(Arc::new(known)),
+            // Who proves to be a pod of ours is known.
+            known: Arc::new(|_: &str| true),
+            events: self.events.clone(),
+        };
+        let ended = stop.child_token();
+        let served = server.run(serving, ended.clone());
+        tokio::pin!(served);
+        // Sidecars come by this label: it is set once somebody listens.
+        label(&self.client, &self.options, &json!("true")).await;
+        loop {
+            tokio::select! {
+                result = &mut served => return result.map_err(|error| error.to_string()),
+                () = sleep(LOOK) => {
+                    match authority::rotate(&self.client, namespace, kept.clone(), clock::now()).await {
+                        Ok((rotated, _)) => {
+                            let bundle = rotated.keys.bundle();
+                            let changed = bundle != kept.keys.bundle();
+                            kept = rotated;
+                            if changed {
+                                shared.replace(&kept.keys).map_err(|error| error.to_string())?;
+                                self.bundles.send(bundle).await.map_err(|error| error.to_string())?;
+                            }
+                        }
+                        Err(error) => {
+                            tracing::warn!(%error, "the authority's keys cannot be looked at");
+                            // Another one may have written them: they are read again.
+                            if let Ok(read) = authority::open(&self.client, namespace, clock::now()).await {
+                                kept = read;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Sets or takes the label of the leader on one's own pod.
+pub(super) async fn label(client: &Client, options: &Options, value: &Value) {
+    let request = Request::new(Verb::Merge, Kind::Pod, &options.namespace, &options.pod_name);
+    let body = json!({"metadata": {"labels": {LABEL: value}}});
+    let outcome = client.send(&request.by("kontrol-leader").with(body)).await;
+    if !outcome.is_done() {
+        tracing::warn!(message = outcome.message(), "the label of the leader cannot be set on its pod");
+    }
+}

@@ -1,0 +1,435 @@
+//! Sidecars and hubs on their control streams: what they say, and what they are told.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use kontrol_core::{
+    id::{InstanceId, Name, ObjectId, WidgetId},
+    spec::StartedWhen,
+    time::Timestamp,
+};
+use kontrol_plan::{End, InstanceState, LastEnd};
+use kontrol_proto::v1::{self, Health, session_response, widget_end::How};
+
+use super::{Effect, State};
+use crate::{
+    control::{Event, Session, SessionId, Upward},
+    kubernetes::{object::Key, observe::Word, pod::PodOf},
+    view::{self, Addresses},
+};
+
+/// A sidecar or a hub, by the uid of its pod.
+#[derive(Debug)]
+pub(super) struct Companion {
+    /// Its pod.
+    pod: Key,
+    of: PodOf,
+    session: Option<(SessionId, Session)>,
+    pub(super) addresses: Addresses,
+    /// What a sidecar said last, and when.
+    pub(super) signals: Option<(Timestamp, v1::Signals)>,
+    pub(super) word: Option<Word>,
+    /// Whether its widget's silence counts.
+    silence_counts: bool,
+    /// When anything was heard of it.
+    pub(super) heard: Timestamp,
+    sent: Option<session_response::Message>,
+    version: u64,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Companions {
+    by_uid: HashMap<Box<str>, Companion>,
+    by_session: HashMap<SessionId, Box<str>>,
+    /// Replicas whose configuration may have changed.
+    due: BTreeSet<Box<str>>,
+    /// What hubs said last of subscriptions: namespace, topic, subscription.
+    pub(super) queues: HashMap<(Name, Name, Name), (Timestamp, v1::hub_signals::Subscription)>,
+}
+
+impl Companions {
+    pub(super) fn of(&self, uid: &str) -> Option<&Companion> {
+        self.by_uid.get(uid)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&PodOf, &Key, &Companion)> {
+        self.by_uid.values().map(|companion| (&companion.of, &companion.pod, companion))
+    }
+
+    /// Streams that are open.
+    pub(super) fn open(&self) -> usize {
+        self.by_session.len()
+    }
+
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl State {
+    /// Takes note of what a stream says.
+    pub(super) fn control(&mut self, event: Event, now: Timestamp) {
+        match event {
+            Event::Opened { id, hello, session } => {
+                let uid: Box<str> = hello.pod_uid.as_str().into();
+                let Some((key, of)) = self.pod_by_uid(&hello.subject, &uid) else {
+                    // It is told nothing, and its word counts for nothing, until its pod is known.
+                    tracing::warn!(subject = hello.subject, uid = &*uid, "a stream of a pod that is not known");
+                    return;
+                };
+                let addresses = Addresses {
+                    peer: hello.peer,
+                    grpc: hello.grpc,
+                    http: hello.http,
+                    admin: hello.admin,
+                    socket: hello.socket,
+                };
+                let silence_counts = match &of {
+                    PodOf::Replica(instance) => self
+                        .declared
+                        .widget(&instance.widget)
+                        .is_some_and(|widget| widget.start.when == StartedWhen::Running),
+                    PodOf::Hub(_) => false,
+                };
+                self.companions.by_session.insert(id, uid.clone());
+                let companion = self.companions.by_uid.entry(uid.clone()).or_insert_with(|| Companion {
+                    pod: key,
+                    of: of.clone(),
+                    session: None,
+                    addresses: Addresses::default(),
+                    signals: None,
+                    word: None,
+                    silence_counts,
+                    heard: now,
+                    sent: None,
+                    version: 0,
+                });
+                companion.session = Some((id, session));
+                companion.addresses = addresses;
+                companion.sent = None;
+                companion.heard = now;
+                self.companions.due.insert(uid);
+                self.concerns(&of);
+            }
+            Event::Said { id, message, .. } => {
+                let Some(uid) = self.companions.by_session.get(&id).cloned() else { return };
+                match message {
+                    Upward::Signals(signals) => self.signals(&uid, signals, now),
+                    Upward::Hub(signals) => self.hub_signals(signals, now),
+                    Upward::Applied(_) => {
+                        if let Some(companion) = self.companions.by_uid.get_mut(&uid) {
+                            companion.heard = now;
+                        }
+                    }
+                }
+            }
+            Event::Closed { id, .. } => {
+                let Some(uid) = self.companions.by_session.remove(&id) else { return };
+                let Some(companion) = self.companions.by_uid.get_mut(&uid) else { return };
+                let current = companion.session.as_ref().is_some_and(|(current, _)| *current == id);
+                if current {
+                    companion.session = None;
+                    companion.sent = None;
+                    // What it said last still stands: that its stream ended says nothing of its widget.
+                    companion.signals = None;
+                    let of = companion.of.clone();
+                    let there = self.store.pod(&companion.pod).is_some_and(|pod| pod.meta.uid == uid);
+                    if !there {
+                        self.companions.by_uid.remove(&uid);
+                    }
+                    self.concerns(&of);
+                }
+            }
+        }
+    }
+
+    fn pod_by_uid(&self, subject: &str, uid: &str) -> Option<(Key, PodOf)> {
+        if let Ok(instance) = subject.parse::<InstanceId>() {
+            let WidgetId { namespace, group, .. } = &instance.widget;
+            let mut pods = self.store.pods_of(namespace, group);
+            let (key, pod) = pods.find(|(_, pod)| &*pod.meta.uid == uid)?;
+            return (pod.instance() == Some(&instance)).then(|| (key.clone(), pod.of.clone()));
+        }
+        let mut pods = self.store.hub_pods();
+        let (key, pod) = pods.find(|(_, pod)| &*pod.meta.uid == uid)?;
+        Some((key.clone(), pod.of.clone()))
+    }
+
+    /// The subject of a pod that is ours by its labels and by its owner.
+    pub fn subject(&self, namespace: &str, name: &str, uid: &str) -> Option<String> {
+        let key = Key::new(namespace, name);
+        let pod = self.store.pod(&key).filter(|pod| &*pod.meta.uid == uid)?;
+        let owner = pod.meta.controller.as_deref();
+        match &pod.of {
+            PodOf::Replica(instance) => {
+                let owner = owner?;
+                let object = self.store.own(crate::kubernetes::kind::Kind::Widget, &Key::new(namespace, &owner.name))?;
+                (object.meta.uid == owner.uid).then(|| instance.to_string())
+            }
+            PodOf::Hub(bus) => {
+                let namespace = Name::new(namespace).ok()?;
+                // The bus that exists without being declared owns nothing.
+                let owned = owner.is_none_or(|owner| {
+                    let key = Key::new(namespace.as_str(), &owner.name);
+                    self.store
+                        .own(crate::kubernetes::kind::Kind::MessageBus, &key)
+                        .is_some_and(|object| object.meta.uid == owner.uid)
+                });
+                let known = self.hubs.contains_key(&ObjectId { namespace: namespace.clone(), name: bus.clone() });
+                (owned && known).then(|| kontrol_core::trust::hub(&namespace, bus))
+            }
+        }
+    }
+
+    fn signals(&mut self, uid: &str, signals: v1::Signals, now: Timestamp) {
+        let Some(companion) = self.companions.by_uid.get_mut(uid) else { return };
+        companion.heard = now;
+        let PodOf::Replica(instance) = &companion.of else { return };
+        let instance = instance.clone();
+        let widget = self.declared.widget(&instance.widget);
+        let declares_health = widget.is_some_and(|widget| widget.health.is_some());
+        let scales = widget.is_some_and(|widget| widget.scaling.is_some());
+        let silent = signals.hung && companion.silence_counts;
+        let state = match signals.health() {
+            Health::Failed => InstanceState::Hung,
+            _ if silent => InstanceState::Hung,
+            Health::NotReady => InstanceState::NotReady,
+            Health::Unspecified if declares_health => InstanceState::Running,
+            Health::Ready | Health::Unspecified => InstanceState::Ready,
+        };
+        companion.silence_counts |= state == InstanceState::Ready;
+        let message = (signals.health() == Health::Failed).then(|| {
+            let said = if signals.message.is_empty() { "no reason given" } else { &signals.message };
+            Arc::from(format!("it reported that it failed: {said}"))
+        });
+        let last_end = signals.last_end.as_ref().filter(|last| last.restarted).and_then(last_end);
+        let since = companion.word.as_ref().filter(|word| word.state == state).map_or(now, |word| word.since);
+        let restarts = u32::try_from(signals.restarts).unwrap_or(u32::MAX);
+        let word = Word { state, since, message, restarts, last_end };
+        let changed = companion.word.as_ref() != Some(&word);
+        let load = companion.signals.as_ref().is_none_or(|(_, before)| {
+            before.in_flight != signals.in_flight || before.load != signals.load
+        });
+        companion.word = Some(word);
+        companion.signals = Some((now, signals));
+        if changed || (scales && load) {
+            self.mark_group(&instance.widget);
+        }
+        if changed {
+            self.concerns(&PodOf::Replica(instance));
+        }
+    }
+
+    fn hub_signals(&mut self, signals: v1::HubSignals, now: Timestamp) {
+        for queue in signals.subscriptions {
+            let name = |text: &str| Name::new(text).ok();
+            let (Some(namespace), Some(topic), Some(subscription)) =
+                (name(&queue.namespace), name(&queue.topic), name(&queue.subscription))
+            else {
+                continue;
+            };
+            let key = (namespace.clone(), topic.clone(), subscription);
+            let changed = self
+                .companions
+                .queues
+                .get(&key)
+                .is_none_or(|(_, before)| before.depth != queue.depth || before.growth != queue.growth);
+            self.companions.queues.insert(key, (now, queue));
+            if changed {
+                let topic = ObjectId { namespace, name: topic };
+                let widgets: Vec<WidgetId> = self
+                    .declared
+                    .consumers(&topic)
+                    .map(|(widget, _)| widget.clone())
+                    .filter(|id| self.declared.widget(id).is_some_and(|widget| widget.scaling.is_some()))
+                    .collect();
+                widgets.iter().for_each(|widget| self.mark_group(widget));
+            }
+        }
+    }
+
+    /// Has the tree of a widget looked at.
+    pub(super) fn mark_group(&mut self, id: &WidgetId) {
+        use crate::kubernetes::kind::Kind;
+        let group = Key::new(id.namespace.as_str(), id.group.as_str());
+        let kind = if self.store.own(Kind::WidgetGroup, &group).is_some() { Kind::WidgetGroup } else { Kind::Widget };
+        self.mark_object(kind, &group);
+    }
+
+    /// Whoever has to do with these may have to be told something new.
+    pub(super) fn concerns(&mut self, of: &PodOf) {
+        match of {
+            PodOf::Replica(instance) => {
+                let id = instance.widget.clone();
+                let mut widgets: BTreeSet<WidgetId> = self.declared.callers(&id).cloned().collect();
+                if let Some(widget) = self.declared.widget(&id) {
+                    widgets.extend(widget.calls.iter().cloned());
+                    let topics = widget.produces.iter().chain(widget.consumes.iter().map(|consume| &consume.topic));
+                    let buses: Vec<ObjectId> = topics
+                        .filter_map(|topic| {
+                            let id = ObjectId { namespace: id.namespace.clone(), name: topic.clone() };
+                            let bus = self.declared.topic(&id)?.bus.clone();
+                            Some(ObjectId { namespace: id.namespace, name: bus })
+                        })
+                        .collect();
+                    buses.iter().for_each(|bus| self.due_hub(bus));
+                }
+                widgets.insert(id);
+                widgets.iter().for_each(|widget| self.due_widget(widget));
+            }
+            PodOf::Hub(bus) => {
+                let uids: Vec<Box<str>> = self
+                    .companions
+                    .by_uid
+                    .iter()
+                    .filter(|(_, companion)| match &companion.of {
+                        PodOf::Replica(instance) => {
+                            self.declared.widget(&instance.widget).is_some_and(|widget| {
+                                !widget.produces.is_empty() || !widget.consumes.is_empty()
+                            })
+                        }
+                        PodOf::Hub(other) => other == bus,
+                    })
+                    .map(|(uid, _)| uid.clone())
+                    .collect();
+                self.companions.due.extend(uids);
+            }
+        }
+    }
+
+    /// Everybody in a namespace may have to be told something new.
+    pub(super) fn concerns_all_of(&mut self, namespace: &str) {
+        let uids = self.companions.by_uid.iter().filter(|(_, companion)| &*companion.pod.namespace == namespace);
+        let uids: Vec<Box<str>> = uids.map(|(uid, _)| uid.clone()).collect();
+        self.companions.due.extend(uids);
+    }
+
+    fn due_widget(&mut self, id: &WidgetId) {
+        let pods = self.store.pods_of(&id.namespace, &id.group);
+        let uids = pods
+            .filter(|(_, pod)| pod.instance().is_some_and(|instance| instance.widget == *id))
+            .map(|(_, pod)| pod.meta.uid.clone());
+        let uids: Vec<Box<str>> = uids.filter(|uid| self.companions.by_uid.contains_key(uid)).collect();
+        self.companions.due.extend(uids);
+    }
+
+    fn due_hub(&mut self, bus: &ObjectId) {
+        let hubs = self.companions.by_uid.iter().filter(|(_, companion)| {
+            matches!(&companion.of, PodOf::Hub(name) if *name == bus.name)
+                && &*companion.pod.namespace == bus.namespace.as_str()
+        });
+        let uids: Vec<Box<str>> = hubs.map(|(uid, _)| uid.clone()).collect();
+        self.companions.due.extend(uids);
+    }
+
+    /// Tells each sidecar and hub what is new for it.
+    pub(super) fn configure(&mut self, effects: &mut Vec<Effect>) {
+        for uid in std::mem::take(&mut self.companions.due) {
+            let Some(companion) = self.companions.by_uid.get(&uid) else { continue };
+            if companion.session.is_none() {
+                continue;
+            }
+            let Some(pod) = self.store.pod(&companion.pod).filter(|pod| pod.meta.uid == uid) else { continue };
+            let message = match &companion.of {
+                PodOf::Replica(instance) => {
+                    // An older pod of the same replica keeps what it has.
+                    let newest = self.newest(instance).is_some_and(|(_, newest)| newest.meta.uid == uid);
+                    if !newest {
+                        continue;
+                    }
+                    let replica = self.replica(instance, pod);
+                    let Some(mut config) = view::configure::sidecar(self, &replica) else { continue };
+                    if let Some(widget) = self.declared.widget(&instance.widget) {
+                        let topics = widget.produces.iter().chain(widget.consumes.iter().map(|c| &c.topic));
+                        let topic = topics.map(|topic| ObjectId {
+                            namespace: instance.widget.namespace.clone(),
+                            name: topic.clone(),
+                        });
+                        let bus = topic.filter_map(|topic| self.declared.topic(&topic)).map(|topic| &topic.bus).next();
+                        if let Some(bus) = bus {
+                            config.hub_subject = kontrol_core::trust::hub(&instance.widget.namespace, bus);
+                        }
+                        if widget.container.is_some_and(|container| container.wrapped) {
+                            config.grant = Some(self.grant(instance));
+                        }
+                    }
+                    session_response::Message::Sidecar(config)
+                }
+                PodOf::Hub(bus) => {
+                    let Ok(namespace) = Name::new(&companion.pod.namespace) else { continue };
+                    let id = ObjectId { namespace, name: bus.clone() };
+                    let storage = self.declared.bus(&id).map(|bus| bus.storage).unwrap_or_default();
+                    let of = |topic: &kontrol_core::spec::Topic| {
+                        topic.bus == id.name && topic.id.namespace == id.namespace
+                    };
+                    session_response::Message::Hub(view::configure::hub(self, storage, of))
+                }
+            };
+            let Some(companion) = self.companions.by_uid.get_mut(&uid) else { continue };
+            if companion.sent.as_ref() == Some(&message) {
+                continue;
+            }
+            companion.version += 1;
+            companion.sent = Some(message.clone());
+            let told = match message {
+                session_response::Message::Sidecar(config) => {
+                    session_response::Message::Sidecar(v1::SidecarConfig { version: companion.version, ..config })
+                }
+                session_response::Message::Hub(config) => {
+                    session_response::Message::Hub(v1::HubConfig { version: companion.version, ..config })
+                }
+            };
+            if let Some((_, session)) = &companion.session {
+                effects.push(Effect::Tell(session.clone(), told));
+            }
+        }
+    }
+
+    fn grant(&self, instance: &InstanceId) -> v1::RestartGrant {
+        let tree = self.tree_with(&instance.widget);
+        let granted = tree.and_then(|tree| kontrol_plan::grant(tree.node.as_deref()?, &tree.status, instance));
+        let epoch = self.newest(instance).map_or(0, |(_, pod)| pod.epoch);
+        match granted {
+            Some(grant) => v1::RestartGrant {
+                epoch: grant.epoch,
+                count: grant.count,
+                window_ms: u64::try_from(grant.window.as_millis()).unwrap_or(u64::MAX),
+                revoked: false,
+                only_failures: !grant.normal,
+            },
+            None => v1::RestartGrant { epoch, revoked: true, ..v1::RestartGrant::default() },
+        }
+    }
+
+    /// The companions of pods that are gone are forgotten.
+    pub(super) fn pod_is_gone(&mut self, key: &Key) {
+        let gone = self.companions.by_uid.iter().find(|(uid, companion)| {
+            companion.pod == *key
+                && companion.session.is_none()
+                && self.store.pod(key).is_none_or(|pod| pod.meta.uid != **uid)
+        });
+        if let Some(uid) = gone.map(|(uid, _)| uid.clone()) {
+            self.companions.by_uid.remove(&uid);
+        }
+    }
+}
+
+/// The port of an endpoint that names none.
+const ENDPOINT: u16 = 8080;
+
+/// The port of a widget's own server in its pod.
+pub(super) fn port_of(widget: &kontrol_core::spec::Widget) -> Option<u16> {
+    widget.endpoint.map(|endpoint| endpoint.port.unwrap_or(ENDPOINT))
+}
+
+fn last_end(end: &v1::WidgetEnd) -> Option<LastEnd> {
+    let how = match end.how.as_ref()? {
+        How::ExitCode(code) => End::Exited(*code),
+        How::Signal(signal) => End::Signalled(*signal),
+    };
+    let at = Timestamp::from_micros(u64::try_from(end.at_micros).unwrap_or(0));
+    Some(LastEnd { at, end: how, message: None })
+}

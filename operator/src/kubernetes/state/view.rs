@@ -1,0 +1,117 @@
+//! The world as others see it.
+
+use std::collections::BTreeMap;
+
+use kontrol_core::{
+    id::{InstanceId, Name, ObjectId, WidgetId},
+    time::Timestamp,
+};
+use kontrol_plan::{Status, status::ReplicaPhase};
+use kontrol_proto::v1;
+
+use super::{State, Tree, sessions};
+use crate::{
+    kubernetes::{forest::Root, kind::Kind, object::Key, observe, pod::Pod},
+    view::{Addresses, Declared, Replica, Run, Scaled, View},
+};
+
+impl View for State {
+    fn declared(&self) -> &Declared {
+        &self.declared
+    }
+
+    fn replicas(&self, widget: &WidgetId) -> impl Iterator<Item = Replica<'_>> {
+        let mut newest: BTreeMap<u32, (&InstanceId, &Pod)> = BTreeMap::new();
+        for (_, pod) in self.store.pods_of(&widget.namespace, &widget.group) {
+            let Some(id) = pod.instance().filter(|id| id.widget == *widget) else { continue };
+            let known = newest.get(&id.ordinal).is_some_and(|(_, known)| known.incarnation >= pod.incarnation);
+            if !known {
+                newest.insert(id.ordinal, (id, pod));
+            }
+        }
+        let replicas: Vec<Replica<'_>> =
+            newest.into_values().map(|(id, pod)| self.replica(id, pod)).collect();
+        replicas.into_iter()
+    }
+
+    fn status(&self, tree: &str) -> Option<&Status> {
+        let (kind, rest) = tree.split_once('/')?;
+        let (namespace, name) = rest.split_once('/')?;
+        let key = Key::new(namespace, name);
+        let kinds: &[Kind] =
+            if kind == "supervisor" { &[Kind::Supervisor] } else { &[Kind::WidgetGroup, Kind::Widget] };
+        let mut roots = kinds.iter().map(|kind| Root { kind: *kind, key: key.clone() });
+        roots.find_map(|root| self.trees.get(&root)).map(|tree| &tree.status)
+    }
+
+    fn statuses(&self) -> impl Iterator<Item = &Status> {
+        self.trees.values().map(|tree| &tree.status)
+    }
+
+    fn hub(&self, bus: &ObjectId) -> Option<&Addresses> {
+        self.hubs.get(bus)?.addresses.as_ref()
+    }
+
+    fn queue(
+        &self,
+        topic: &ObjectId,
+        subscription: &Name,
+    ) -> Option<(Timestamp, &v1::hub_signals::Subscription)> {
+        let key = (topic.namespace.clone(), topic.name.clone(), subscription.clone());
+        self.companions.queues.get(&key).map(|(at, queue)| (*at, queue))
+    }
+
+    fn scaled(&self, _widget: &WidgetId) -> Option<Scaled> {
+        None
+    }
+}
+
+impl State {
+    /// The newest pod of a replica.
+    pub(super) fn newest(&self, instance: &InstanceId) -> Option<(&Key, &Pod)> {
+        let WidgetId { namespace, group, .. } = &instance.widget;
+        let pods = self.store.pods_of(namespace, group);
+        pods.filter(|(_, pod)| pod.instance() == Some(instance)).max_by_key(|(_, pod)| pod.incarnation)
+    }
+
+    /// The tree that a widget is in.
+    pub(super) fn tree_with(&self, id: &WidgetId) -> Option<&Tree> {
+        let group = Key::new(id.namespace.as_str(), id.group.as_str());
+        let kind = if self.store.own(Kind::WidgetGroup, &group).is_some() { Kind::WidgetGroup } else { Kind::Widget };
+        self.trees.get(&self.forest.root_of(&self.store, kind, &group)?)
+    }
+
+    /// One replica as others see it.
+    pub(super) fn replica<'a>(&'a self, id: &'a InstanceId, pod: &'a Pod) -> Replica<'a> {
+        let noted = self
+            .tree_with(&id.widget)
+            .and_then(|tree| observe::noted(&tree.status, &id.widget))
+            .and_then(|widget| widget.replicas.get(id.ordinal as usize));
+        let companion = self.companions.of(&pod.meta.uid);
+        let seen = observe::observe(id, pod, noted, self.word(id, pod));
+        let decided = noted.map_or(0, |noted| match noted.phase {
+            ReplicaPhase::Starting => noted.incarnation.saturating_sub(1),
+            _ => noted.incarnation,
+        });
+        Replica {
+            id,
+            fence: pod.incarnation.max(decided),
+            run: Some(Run {
+                incarnation: pod.incarnation,
+                epoch: pod.epoch,
+                state: seen.state,
+                since: seen.since,
+                runs: !seen.state.is_ended() && pod.node.is_some(),
+                pid: None,
+            }),
+            signals: companion
+                .and_then(|companion| companion.signals.as_ref())
+                .map(|(at, signals)| (*at, signals)),
+            note: None,
+            addresses: companion.map(|companion| &companion.addresses),
+            host: &pod.ip,
+            port: self.declared.widget(&id.widget).and_then(sessions::port_of),
+            sidecar_pid: None,
+        }
+    }
+}
