@@ -15,16 +15,21 @@ use crate::{Error, Result, clock, error::at};
 /// How long processes may take to be gone after SIGKILL.
 const GONE: Duration = Duration::from_secs(20);
 
-/// The mount points of the hierarchies that processes are to be put into: all of version 1 where there are any, else version 2.
-pub(crate) fn hierarchies() -> Result<Vec<PathBuf>> {
+/// The mount points of all hierarchies: those of version 1, and the one of version 2.
+fn all_hierarchies() -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     let path = Path::new("/proc/self/mountinfo");
     let text = fs::read_to_string(path).map_err(at(path))?;
     let mounted = |kind: &str| -> Vec<PathBuf> {
         let of_kind = |line: &&str| line.split_once(" - ").is_some_and(|(_, rest)| rest.starts_with(kind));
         text.lines().filter(of_kind).filter_map(|l| l.split(' ').nth(4)).map(PathBuf::from).collect()
     };
-    let first = mounted("cgroup ");
-    let found = if first.is_empty() { mounted("cgroup2 ") } else { first };
+    Ok((mounted("cgroup "), mounted("cgroup2 ")))
+}
+
+/// The mount points of the hierarchies that processes are to be put into: all of version 1 where there are any, else version 2.
+pub(crate) fn hierarchies() -> Result<Vec<PathBuf>> {
+    let (first, second) = all_hierarchies()?;
+    let found = if first.is_empty() { second } else { first };
     if found.is_empty() {
         return Err(Error::Machine("no cgroup hierarchy is mounted: nodes need one".to_owned()));
     }
@@ -126,7 +131,9 @@ pub(crate) fn kill(path: &str) -> Result<()> {
 
 /// Removes the cgroup `path` with all below it from every hierarchy. Nobody may be in it.
 pub(crate) fn remove(path: &str) -> Result<()> {
-    for root in hierarchies()? {
+    let (first, second) = all_hierarchies()?;
+    // Where both are mounted, runc makes cgroups of pods in the second as well.
+    for root in first.into_iter().chain(second) {
         let folder = root.join(path);
         if folder.exists() {
             remove_tree(&folder)?;
