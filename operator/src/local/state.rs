@@ -35,6 +35,7 @@ use std::{
 
 use kontrol_core::{
     id::{InstanceId, WidgetId},
+    spec::Widget,
     time::Timestamp,
 };
 use kontrol_plan::{
@@ -86,6 +87,9 @@ pub struct State {
     desired: Arc<Desired>,
     /// The same, found by name.
     declared: Declared,
+    /// Earlier templates, the newest last: a roll-out that fails returns to one of them. They are forgotten with this world, as what the
+    /// plan knows of good ones is.
+    templates: BTreeMap<WidgetId, Vec<Widget>>,
     generation: u64,
     written: Written,
     slots: BTreeMap<InstanceId, Slot>,
@@ -109,6 +113,7 @@ impl State {
         Self {
             desired: Arc::default(),
             declared: Declared::default(),
+            templates: BTreeMap::new(),
             generation: 0,
             written: Written { trees, ..written },
             slots: BTreeMap::new(),

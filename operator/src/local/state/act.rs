@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, ffi::OsString};
 
 use kontrol_core::{
-    id::InstanceId,
-    spec::{Endpoint, Limits, Shutdown},
+    id::{InstanceId, WidgetId},
+    spec::{Endpoint, Limits, Revision, Shutdown, Widget},
     time::Timestamp,
 };
 use kontrol_plan::{Action, End, StartError};
@@ -114,13 +114,24 @@ impl State {
         !self.needs_hub() || self.hub.ever_up()
     }
 
+    /// A widget as its template of this revision says; as the manifest says where that is gone.
+    fn template(&self, id: &WidgetId, revision: Revision) -> Option<&Widget> {
+        let declared = self.desired.widget(id);
+        if declared.is_some_and(|widget| widget.revision == revision) {
+            return declared;
+        }
+        let kept =
+            self.templates.get(id).and_then(|kept| kept.iter().find(|widget| widget.revision == revision));
+        kept.or(declared)
+    }
+
     fn tree_of(&self, instance: &InstanceId) -> String {
         self.declared.tree_of(&instance.widget).map(str::to_owned).unwrap_or_default()
     }
 
     fn start(&mut self, instance: &InstanceId, mut process: Process, now: Timestamp) {
         let tree = self.tree_of(instance);
-        let widget = self.desired.widget(&instance.widget);
+        let widget = self.template(&instance.widget, process.revision).cloned();
         let slot = self.slots.entry(instance.clone()).or_insert_with(|| Slot::new(tree.clone()));
         if slot.process.as_ref().is_some_and(|running| running.incarnation >= process.incarnation) {
             return;
@@ -131,7 +142,7 @@ impl State {
         slot.signals = None;
         match widget.filter(|widget| widget.process.is_some()) {
             Some(widget) => {
-                process = process.of(widget);
+                process = process.of(&widget);
                 slot.port = port_of(widget.endpoint, slot.port, self.free_port);
             }
             None => {
@@ -176,7 +187,8 @@ impl State {
 
     /// Launches the process that waits in a slot, and raises the fence against those before it.
     pub(super) fn launch(&mut self, instance: &InstanceId) -> Option<Effect> {
-        let widget = self.desired.widget(&instance.widget)?;
+        let revision = self.slots.get(instance)?.process.as_ref()?.revision;
+        let widget = self.template(&instance.widget, revision)?.clone();
         let slot = self.slots.get_mut(instance)?;
         let process = slot.process.as_mut().filter(|process| process.is_configuring())?;
         let spec = widget.process.as_ref()?;

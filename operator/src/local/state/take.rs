@@ -13,6 +13,9 @@ use crate::{
     local::{desired::Desired, logs::Level},
 };
 
+/// How many earlier templates of a widget are kept.
+const TEMPLATES: usize = 10;
+
 impl State {
     /// Takes note of an input.
     pub fn take(&mut self, input: Input, now: Timestamp) -> Vec<Effect> {
@@ -54,6 +57,13 @@ impl State {
     }
 
     fn declare(&mut self, desired: Desired) {
+        for widget in self.desired.widgets() {
+            let kept = self.templates.entry(widget.id.clone()).or_default();
+            kept.retain(|template| template.revision != widget.revision);
+            kept.push(widget.clone());
+            let more = kept.len().saturating_sub(TEMPLATES);
+            kept.drain(..more);
+        }
         self.declared = desired.declared();
         self.desired = Arc::new(desired);
         self.generation += 1;

@@ -6,8 +6,9 @@ use kontrol_core::spec::Shutdown;
 use kontrol_plan::{Action, StartError};
 use kontrol_proto::v1::{Health, session_response::Message};
 
-use super::house::{House, Odd, group, group_with_topic, instance};
+use super::house::{House, Odd, desired, group, group_with_topic, instance};
 use crate::local::{
+    Desired,
     folder::Written,
     state::{APPLY_WITHIN, Input, Key, Report},
 };
@@ -205,4 +206,26 @@ fn a_sidecar_is_told_nothing_before_it_speaks_for_a_process() {
     });
     let told: Vec<u64> = told.collect();
     assert!(told.len() >= 3 && told.iter().all(|incarnation| *incarnation > 0), "{told:?}");
+}
+
+/// The same widget with another command.
+fn version(command: &str) -> Desired {
+    let head = "apiVersion: kontrol.dev/v1alpha1\nkind: WidgetGroup\nmetadata: {name: g}\nspec:\n";
+    desired(&format!("{head}  widgets:\n  - name: a\n    process: {{command: [{command}]}}\n"))
+}
+
+#[test]
+fn a_command_that_keeps_ending_is_returned_from_and_a_new_one_is_tried() {
+    let mut house = House::new(version("good"));
+    let command = |house: &House| house.launched[&instance("a/0")].command[0].clone();
+    house.wait(Duration::from_mins(1));
+    house.take(Input::Manifest(version("worse")));
+    assert_eq!(command(&house), "worse");
+    for incarnation in 2..6 {
+        house.ends("a", incarnation, 1);
+    }
+    assert_eq!(command(&house), "good");
+    assert!(house.said.iter().any(|(_, text)| text.contains("the last good one")), "{:?}", house.said);
+    house.take(Input::Manifest(version("better")));
+    assert_eq!(command(&house), "better");
 }
