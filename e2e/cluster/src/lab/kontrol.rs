@@ -62,7 +62,8 @@ pub fn previous_chart() -> String {
 
 /// Runs helm as an administrator; gives what it printed.
 pub fn helm(cluster: &Cluster, arguments: &[&str]) -> Result<String> {
-    let program = cluster.program("helm").map_or_else(|_| "helm".to_owned(), |path| path.display().to_string());
+    let program =
+        cluster.program("helm").map_or_else(|_| "helm".to_owned(), |path| path.display().to_string());
     let config = format!("--kubeconfig={}", cluster.kubeconfig().display());
     let mut all = vec![config.as_str()];
     all.extend(arguments);
@@ -72,7 +73,8 @@ pub fn helm(cluster: &Cluster, arguments: &[&str]) -> Result<String> {
 /// Installs Kontrol by its chart, or upgrades what is there, and waits until the operator is up.
 pub fn install(cluster: &Cluster, further: &[&str]) -> Result<String> {
     let chart = chart();
-    let mut all = vec!["upgrade", "--install", "kontrol", &chart, "--namespace", SYSTEM, "--create-namespace"];
+    let mut all =
+        vec!["upgrade", "--install", "kontrol", &chart, "--namespace", SYSTEM, "--create-namespace"];
     all.extend(["--wait", "--timeout", "2m"]);
     all.extend(VALUES);
     all.extend(further);
@@ -161,7 +163,13 @@ impl Lab {
     }
 
     /// Waits until an object's condition has this status, for the generation that is declared now.
-    pub async fn until_condition(&self, kind: &str, name: &str, condition: &str, status: &str) -> Result<Condition> {
+    pub async fn until_condition(
+        &self,
+        kind: &str,
+        name: &str,
+        condition: &str,
+        status: &str,
+    ) -> Result<Condition> {
         let what = format!("{kind} {name} to be {condition}={status}");
         self.wait(&what, async || {
             let object = self.get(kind, name).await?;
@@ -186,7 +194,7 @@ impl Lab {
         what: &str,
         mut read: impl FnMut(&Value) -> bool,
     ) -> Result<Value> {
-        let mut api = async || self.get(kind, name).await;
+        let api = async || self.get(kind, name).await;
         let deadline = crate::clock::now() + super::PATIENCE;
         loop {
             let object = api().await?;
