@@ -161,7 +161,7 @@ impl Shim<'_> {
         let Event::Ended { code, signal, left } = *event else { return false };
         let at_micros = wall_micros();
         let ended = Ended { code, signal, at_micros, left, denied: None };
-        let again = self.keeper.ended(ended, self.stopped, since_boot());
+        let again = self.keeper.ended(&ended, self.stopped, since_boot());
         self.tell();
         again
     }

@@ -53,7 +53,7 @@ impl Keeper {
     }
 
     /// The command has ended; says whether it is started again.
-    pub(super) fn ended(&mut self, ended: Ended, stopped: bool, now: Timestamp) -> bool {
+    pub(super) fn ended(&mut self, ended: &Ended, stopped: bool, now: Timestamp) -> bool {
         let denied = if stopped {
             Some(Why::Stopped)
         } else if self.only_failures && ended.code == Some(0) {
@@ -76,7 +76,7 @@ impl Keeper {
         };
         self.state.pid = 0;
         self.state.restarts += u64::from(denied.is_none());
-        self.state.last_end = Some(Ended { denied, ..ended });
+        self.state.last_end = Some(Ended { denied, ..*ended });
         denied.is_none()
     }
 
@@ -115,7 +115,7 @@ mod tests {
     fn without_a_grant_the_end_is_the_end() {
         let mut keeper = Keeper::new(1);
         keeper.started(7);
-        assert!(!keeper.ended(exit(1), false, at(0)));
+        assert!(!keeper.ended(&exit(1), false, at(0)));
         assert_eq!((keeper.state().restarts, keeper.state().pid, denied(&keeper)), (0, 0, Some(Why::Never)));
     }
 
@@ -123,16 +123,16 @@ mod tests {
     fn a_grant_is_spent_and_the_next_epoch_gives_another() {
         let mut keeper = Keeper::new(1);
         keeper.order(give(0, 2));
-        assert!(keeper.ended(exit(1), false, at(0)));
-        assert!(keeper.ended(exit(0), false, at(1)));
+        assert!(keeper.ended(&exit(1), false, at(0)));
+        assert!(keeper.ended(&exit(0), false, at(1)));
         keeper.order(give(0, 9));
         assert_eq!((keeper.state().spent, keeper.state().open), (2, true));
-        assert!(!keeper.ended(exit(1), false, at(2)));
+        assert!(!keeper.ended(&exit(1), false, at(2)));
         let state = keeper.state();
         assert_eq!((state.restarts, state.open, state.epoch), (2, false, Some(0)));
         assert_eq!(denied(&keeper), Some(Why::Spent));
         keeper.order(give(1, 1));
-        assert!(keeper.ended(exit(1), false, at(3)));
+        assert!(keeper.ended(&exit(1), false, at(3)));
     }
 
     #[test]
@@ -143,7 +143,7 @@ mod tests {
         assert!(keeper.state().open);
         keeper.order(Order::Revoke { epoch: 5 });
         assert!(!keeper.state().open);
-        assert!(!keeper.ended(exit(1), false, at(0)));
+        assert!(!keeper.ended(&exit(1), false, at(0)));
         assert_eq!(denied(&keeper), Some(Why::Revoked));
     }
 
@@ -151,7 +151,7 @@ mod tests {
     fn a_container_that_is_stopped_spends_nothing() {
         let mut keeper = Keeper::new(1);
         keeper.order(give(0, 1));
-        assert!(!keeper.ended(exit(0), true, at(0)));
+        assert!(!keeper.ended(&exit(0), true, at(0)));
         assert_eq!((keeper.state().spent, denied(&keeper)), (0, Some(Why::Stopped)));
     }
 
@@ -159,8 +159,8 @@ mod tests {
     fn where_only_failures_count_a_normal_end_is_the_end() {
         let mut keeper = Keeper::new(1);
         keeper.order(Order::Give { epoch: 0, count: 3, window_ms: 1000, only_failures: true });
-        assert!(keeper.ended(exit(1), false, at(0)));
-        assert!(!keeper.ended(exit(0), false, at(1)));
+        assert!(keeper.ended(&exit(1), false, at(0)));
+        assert!(!keeper.ended(&exit(0), false, at(1)));
         assert_eq!(denied(&keeper), Some(Why::Normal));
     }
 
@@ -169,7 +169,7 @@ mod tests {
         let mut keeper = Keeper::new(1);
         keeper.order(give(0, 3));
         keeper.started(7);
-        assert!(keeper.ended(exit(1), false, at(0)));
+        assert!(keeper.ended(&exit(1), false, at(0)));
         keeper.failed(exit(127));
         let state = keeper.state();
         assert_eq!(
