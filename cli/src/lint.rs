@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use kontrol_crds::{Problem, Source, World};
+use kontrol_crds::{Problem, Source, World, convert::Runtime};
 use kontrol_operator::local::Desired;
 use serde::Serialize;
 
@@ -12,8 +12,8 @@ use crate::{
     complain, print, render,
 };
 
-pub(crate) fn run(lint: &Lint) -> Outcome {
-    match read(&lint.paths) {
+pub(crate) fn run(lint: &Lint, runtime: Runtime) -> Outcome {
+    match read(&lint.paths, runtime) {
         Ok(desired) => {
             let text = format!("ok: {}", summary(&desired));
             match lint.output {
@@ -45,8 +45,8 @@ pub(crate) fn summary(desired: &Desired) -> String {
 }
 
 /// Reads everything; what is wrong is all in the error.
-pub(crate) fn read(paths: &[PathBuf]) -> Result<Desired, Vec<Problem>> {
-    desired_of(&sources(paths)?)
+pub(crate) fn read(paths: &[PathBuf], runtime: Runtime) -> Result<Desired, Vec<Problem>> {
+    Ok(desired(kontrol_crds::load_for(&sources(paths)?, runtime)?))
 }
 
 /// The texts of all manifests.
@@ -62,10 +62,13 @@ pub(crate) fn sources(paths: &[PathBuf]) -> Result<Vec<Source>, Vec<Problem>> {
     if problems.is_empty() { Ok(sources) } else { Err(problems) }
 }
 
-/// What these texts declare.
+/// What these texts declare, as this machine is to run it.
 pub(crate) fn desired_of(sources: &[Source]) -> Result<Desired, Vec<Problem>> {
-    let World { trees, buses, topics, routes } = kontrol_crds::load(sources)?;
-    Ok(Desired { trees, buses, topics, routes })
+    Ok(desired(kontrol_crds::load(sources)?))
+}
+
+fn desired(World { trees, buses, topics, routes }: World) -> Desired {
+    Desired { trees, buses, topics, routes }
 }
 
 #[derive(Serialize)]

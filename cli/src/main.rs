@@ -1,20 +1,22 @@
-//! `kontrol`: one manifest, on a laptop. See `kontrol --help`.
+//! `kontrol`: one manifest, on a laptop; and as `kubectl kontrol` what it has become on a cluster. See `kontrol --help`.
 
 mod args;
 mod ask;
+mod cluster;
+mod complete;
 mod lint;
 mod manifests;
 mod preflight;
 mod render;
+mod status;
 mod stderr;
 mod up;
 mod view;
 
 use std::{io::Write, process::ExitCode, time::Duration};
 
-use clap::Parser;
-
 use args::{Args, Command};
+use kontrol_crds::convert::Runtime;
 
 /// How a command ended; the numbers are documented in `kontrol --help`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +27,7 @@ pub(crate) enum Outcome {
     Failed = 1,
     /// The command line or a manifest is wrong.
     Invalid = 2,
-    /// No `kontrol up` runs in this place.
+    /// Nobody answers: no `kontrol up` runs in this place, or the cluster cannot be reached.
     NotRunning = 3,
     /// Another `kontrol up` runs in this place.
     AlreadyRunning = 4,
@@ -35,7 +37,8 @@ pub(crate) enum Outcome {
 pub(crate) const LAST_WORDS: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let words: Vec<_> = std::env::args_os().collect();
+    let args = Args::read(&words);
     let log = match stderr::Lines::new(std::io::stderr()) {
         Ok(log) => log,
         Err(error) => {
@@ -65,13 +68,32 @@ fn main() -> ExitCode {
 
 async fn run(args: Args) -> Outcome {
     let (place, named) = (args.place(), args.names_place());
+    let cluster = args.kube.is_meant();
+    if cluster && named && !args.kube.cluster {
+        complain(
+            "--state-dir (or KONTROL_STATE_DIR) means a `kontrol up`, and --namespace, --context, --kubeconfig and -A mean a cluster; name one of the two",
+        );
+        return Outcome::Invalid;
+    }
     match args.command {
+        Command::Up(_) if cluster => {
+            complain(
+                "`up` runs manifests on this machine; on a cluster apply them: `kubectl apply -f MANIFEST`",
+            );
+            Outcome::Invalid
+        }
         Command::Up(up) => up::run(&up, &place).await,
-        Command::Lint(lint) => lint::run(&lint),
+        Command::Lint(lint) => lint::run(&lint, if cluster { Runtime::Cluster } else { Runtime::Any }),
         Command::Version => {
             print(concat!("kontrol ", env!("CARGO_PKG_VERSION")));
             Outcome::Done
         }
+        Command::Completion { shell } => {
+            print(complete::script(shell).trim_end());
+            Outcome::Done
+        }
+        Command::Complete { words } => complete::run(&words).await,
+        Command::Ask(command) if cluster => cluster::run(command, &args.kube).await,
         Command::Ask(command) => ask::run(command, &place, named).await,
     }
 }

@@ -4,10 +4,12 @@ use std::path::Path;
 
 use kontrol_core::{id::WidgetId, spec::Node};
 use kontrol_crds::{Declared, Problem, Source};
-use kontrol_operator::local::{
-    Desired,
-    desired::widgets,
-    preflight::{Obstacle, obstacle},
+use kontrol_operator::{
+    local::{
+        Desired,
+        preflight::{Obstacle, obstacle},
+    },
+    view::{nodes, widgets},
 };
 
 /// What keeps a widget of an edit from being started.
@@ -40,7 +42,7 @@ pub(crate) fn obstacles(desired: &Desired, running: &Desired, origin: &Path) -> 
 
 /// Whether anything of a tree is there already.
 fn runs_in(tree: &Node, running: &Desired) -> bool {
-    running.node(tree.id()).is_some()
+    running.trees.iter().flat_map(nodes).any(|node| node.id() == tree.id())
         || match tree {
             Node::Group(_) => false,
             Node::Supervisor(supervisor) => {

@@ -1,5 +1,7 @@
 //! What people read: the tree as a table, decisions and lines with their time.
 
+use std::collections::BTreeSet;
+
 use jiff::{Timestamp, tz::TimeZone};
 use kontrol_core::id::DEFAULT_NAMESPACE;
 use kontrol_proto::v1;
@@ -64,25 +66,30 @@ pub(crate) fn tree(tree: &v1::TreeResponse) -> String {
     for root in &tree.roots {
         node(root, "", "", &mut rows);
     }
-    let width =
-        |column: usize| rows.iter().map(|row: &[String; 4]| row[column].chars().count()).max().unwrap_or(0);
-    let widths = [width(0), width(1), width(2)];
-    let mut text = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            line.push_str(cell);
-            if let Some(width) = widths.get(column) {
-                line.push_str(&" ".repeat(width - cell.chars().count() + 2));
-            }
-        }
-        text.push_str(line.trim_end());
+    let mut text = table(&rows);
+    if !text.is_empty() {
         text.push('\n');
     }
     if tree.draining {
         text.push_str("draining\n");
     }
     text
+}
+
+/// Rows of cells, each column as wide as its widest cell.
+pub(crate) fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let lines = rows.iter().map(|row| {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            line.push_str(cell);
+            if column + 1 < N {
+                line.push_str(&" ".repeat(width(column) - cell.chars().count() + 2));
+            }
+        }
+        line.trim_end().to_owned()
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Its name, after its namespace where that is not the default one.
@@ -140,6 +147,11 @@ fn widget_row(widget: &v1::TreeWidget, head: &str) -> [String; 4] {
     if !widget.scaling.is_empty() {
         notes.push(widget.scaling.clone());
     }
+    let nodes: BTreeSet<&str> = widget.replicas.iter().map(|replica| replica.node.as_str()).collect();
+    let nodes: Vec<&str> = nodes.into_iter().filter(|node| !node.is_empty()).collect();
+    if !nodes.is_empty() {
+        notes.push(format!("on {}", nodes.join(", ")));
+    }
     let endpoints = widget.replicas.iter().filter(|replica| !replica.endpoint.is_empty());
     notes.extend(endpoints.map(|replica| format!("http://{}", replica.endpoint)));
     [format!("{head}{}", widget.name), count, load.join(", "), notes.join("  ")]
@@ -158,7 +170,7 @@ fn all_ready(widget: &v1::TreeWidget) -> bool {
 }
 
 /// The states of the replicas that are not ready, or how the widget stands with its group.
-fn how_it_is(widget: &v1::TreeWidget) -> String {
+pub(crate) fn how_it_is(widget: &v1::TreeWidget) -> String {
     let mut states: Vec<&str> = widget.replicas.iter().map(|replica| replica.state.as_str()).collect();
     states.retain(|state| !matches!(*state, "Ready" | "Waiting"));
     states.dedup();

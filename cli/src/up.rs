@@ -69,9 +69,7 @@ pub(crate) async fn run(up: &Up, place: &Path) -> Outcome {
     let mut tasks = JoinSet::new();
     tasks.spawn(manifests.watch(handle.clone()));
     tasks.spawn(drain_on_signals(signals, handle.clone()));
-    if up.output == Lines::Text {
-        tasks.spawn(announce(handle.clone()));
-    }
+    tasks.spawn(announce(handle.clone(), up.output));
     // A terminal that stops reading (Ctrl-S, a full pipe) must not stop what supervises: printing has a thread of its own.
     let (output, quiet) = (up.output, up.quiet);
     let printer = spawn_blocking(move || {
@@ -142,8 +140,8 @@ async fn drain_on_signals(mut signals: Signals, handle: Handle) {
     }
 }
 
-/// Prints the tree when everything has become ready; before, says from time to time what it waits for.
-async fn announce(handle: Handle) {
+/// Says when everything has become ready, to people with the tree; before, says from time to time what it waits for.
+async fn announce(handle: Handle, output: Lines) {
     let mut ready = handle.ready();
     let mut said = String::new();
     while !*ready.borrow_and_update() {
@@ -160,11 +158,14 @@ async fn announce(handle: Handle) {
             }
         }
     }
-    if let Some(tree) = handle.tree().await {
-        drop(spawn_blocking(move || print(render::tree(&tree).trim_end())).await);
-        let text = "everything is Ready; in another terminal: kontrol tree -w, why NAME, logs NAME -f; Ctrl-C here stops it";
-        handle.say(Level::Info, text.to_owned());
+    let Some(tree) = handle.tree().await else { return };
+    if output == Lines::Json {
+        handle.say(Level::Info, "everything is Ready".to_owned());
+        return;
     }
+    drop(spawn_blocking(move || print(render::tree(&tree).trim_end())).await);
+    let text = "everything is Ready; in another terminal: kontrol tree -w, why NAME, logs NAME -f; Ctrl-C here stops it";
+    handle.say(Level::Info, text.to_owned());
 }
 
 fn show(mut lines: Receiver<Line>, output: Lines, quiet: bool) {

@@ -68,6 +68,10 @@ struct Replica {
     endpoint: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pod: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
     sidecar: Sidecar,
 }
 
@@ -168,6 +172,8 @@ impl From<v1::TreeReplica> for Replica {
             load: wire.load.into_iter().collect(),
             endpoint: some(wire.endpoint),
             message: some(wire.message),
+            pod: some(wire.pod),
+            node: some(wire.node),
             sidecar: Sidecar {
                 pid: nonzero(wire.sidecar_pid),
                 http: some(wire.sidecar_http),

@@ -90,6 +90,10 @@ pub struct Replica<'a> {
     pub port: Option<u16>,
     /// The process of its sidecar, where that is a process of this machine.
     pub sidecar_pid: Option<u32>,
+    /// Its pod, where it is one.
+    pub pod: Option<&'a str>,
+    /// The node that it runs on, where its world has nodes.
+    pub node: Option<&'a str>,
 }
 
 /// One process (or pod) of one replica.

@@ -126,6 +126,8 @@ fn tree_replicas(view: &impl View, widget: &WidgetId, status: Option<&Widget>) -
             sidecar_grpc: sidecar.grpc,
             sidecar_admin: sidecar.admin,
             sidecar_pid: replica.sidecar_pid.unwrap_or(0),
+            pod: replica.pod.unwrap_or_default().to_owned(),
+            node: replica.node.unwrap_or_default().to_owned(),
         }
     };
     view.replicas(widget).map(row).collect()

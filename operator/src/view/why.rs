@@ -111,11 +111,12 @@ fn why_widget(view: &impl View, id: &WidgetId, now: Timestamp) -> v1::WhyRespons
     for replica in view.replicas(id) {
         let Some(run) = replica.run else { continue };
         lines.push(format!(
-            "replica {}: {}, incarnation {}, epoch {}{}",
+            "replica {}: {}, incarnation {}, epoch {}{}{}",
             replica.id.ordinal,
             for_how_long(run, now),
             run.incarnation,
             run.epoch,
+            replica.node.map(|node| format!(", on {node}")).unwrap_or_default(),
             said(&replica)
         ));
     }
@@ -350,6 +351,13 @@ fn in_words(reason: Reason) -> &'static str {
         Reason::ShutDown => "it shut down when its significant child had ended",
         Reason::Stopped => "it is not to run",
         Reason::Waiting => "it waits to be started",
+        Reason::Unschedulable => "no node has room for a replica, or fits what it asks for",
+        Reason::NodeLost => "a replica with an identity of its own waits for a lost node",
+        Reason::RollingOut => "a new revision is rolled out",
+        Reason::RolledOut => "the revision of its manifest runs",
+        Reason::Paused => "its roll-out is paused",
+        Reason::RolloutStalled => "its roll-out stands still",
+        Reason::Returned => "the revision of its manifest failed, and the last good one runs instead",
     }
 }
 

@@ -112,6 +112,8 @@ impl State {
             host: &pod.ip,
             port: self.declared.widget(&id.widget).and_then(sessions::port_of),
             sidecar_pid: None,
+            pod: None,
+            node: pod.node.as_deref(),
         }
     }
 }

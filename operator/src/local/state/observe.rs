@@ -83,6 +83,8 @@ impl Slot {
             host: "127.0.0.1",
             port: self.port,
             sidecar_pid: self.sidecar.pid(),
+            pod: None,
+            node: None,
         }
     }
 }

@@ -62,6 +62,8 @@ impl View for Cluster {
             host: "10.0.0.1",
             port: Some(80),
             sidecar_pid: None,
+            pod: None,
+            node: None,
         })
     }
 
@@ -114,7 +116,7 @@ spec: {}
 apiVersion: kontrol.dev/v1alpha1
 kind: Route
 metadata: {name: cook}
-spec: {from: raw, rules: [{to: [cooked]}]}
+spec: {from: {topic: raw}, rules: [{to: [{topic: cooked}]}]}
 ---
 apiVersion: kontrol.dev/v1alpha1
 kind: WidgetGroup

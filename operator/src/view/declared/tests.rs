@@ -46,7 +46,7 @@ spec: {}
 apiVersion: kontrol.dev/v1alpha1
 kind: Route
 metadata: {name: to-bills}
-spec: {from: orders, rules: [{to: [bills]}]}
+spec: {from: {topic: orders}, rules: [{to: [{topic: bills}]}]}
 ---
 apiVersion: kontrol.dev/v1alpha1
 kind: WidgetGroup
