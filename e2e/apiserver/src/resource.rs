@@ -251,7 +251,7 @@ pub(crate) fn built_in() -> Vec<Resource> {
 fn list_map(keys: &[&str], properties: &Value) -> Value {
     json!({
         "type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": keys,
-        "items": {"type": "object", "properties": properties},
+        "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": properties},
     })
 }
 

@@ -6,7 +6,13 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::State;
-use crate::{clock::seconds, failure::Failure, request::Target, resource::Resource, schema};
+use crate::{
+    clock::seconds,
+    failure::Failure,
+    request::Target,
+    resource::{Custom, Resource},
+    schema,
+};
 
 impl State {
     /// The object as it would be stored, or what is wrong with it.
@@ -23,17 +29,13 @@ impl State {
             schema::prune(&custom.schema, &mut object);
             let object = kube_cel::apply_defaults(&custom.schema, &object);
             let name = object["metadata"]["name"].as_str().unwrap_or_default();
-            let mut wrong = schema::validate(&custom.schema, &object);
-            if wrong.is_empty()
-                && let Err(errors) = self.validator.validate_compiled(&custom.rules, &object, old)
+            let mut wrong = self.wrong(custom, &object, old);
+            if !wrong.is_empty()
+                && let Some(old) = old
             {
-                wrong = errors
-                    .iter()
-                    .map(|error| {
-                        let why = format!("Invalid value: {}", error.message);
-                        (error.field_path.clone(), why)
-                    })
-                    .collect();
+                // What was wrong before and has not changed is let pass, as the real server's ratchet does.
+                let before = self.wrong(custom, old, None);
+                wrong.retain(|one| !before.contains(one));
             }
             if wrong.is_empty() {
                 return Ok(object);
@@ -73,6 +75,21 @@ impl State {
             object["kind"] = resource.kind.clone().into();
         }
         Ok(object)
+    }
+
+    /// What the schema and its rules refuse.
+    fn wrong(&self, custom: &Custom, object: &Value, old: Option<&Value>) -> Vec<(String, String)> {
+        let wrong = schema::validate(&custom.schema, object);
+        if !wrong.is_empty() {
+            return wrong;
+        }
+        let said = |error: &kube_cel::ValidationError| {
+            (error.field_path.clone(), format!("Invalid value: {}", error.message))
+        };
+        match self.validator.validate_compiled(&custom.rules, object, old) {
+            Ok(()) => Vec::new(),
+            Err(errors) => errors.iter().map(said).collect(),
+        }
     }
 
     fn service(&mut self, object: &mut Value, old: Option<&Value>) -> Result<(), Failure> {
