@@ -30,6 +30,16 @@
 //!
 //! It refuses to do I/O, to read a clock, to draw random numbers and to check manifests: what comes in is valid by its types.
 //!
+//! # Beyond one machine
+//!
+//! - **Restarts in place** (`in_place`) by the kubelet or a shim are ends and restarts as all others: told, counted, and from the second on
+//!   the kubelet's back-off is not waited for. What a shim may do by itself is a [`grant`](fn@grant).
+//! - **Ends from outside** ([`End::is_external`]) are restarted by the strategy and not counted; many of them only slow the next start down.
+//! - **Places** (`place`): a replica without one tries its alternatives and fails nothing. Machines are given up by a pure fold,
+//!   [`nodes`]; what ran there has ended, unless it has an identity of its own. Nothing of one replica is started beside another process of
+//!   it that is not fenced off; of an identity of its own, nothing before the one before is gone altogether.
+//! - **Roll-outs** (`roll`) move a widget from one template to the next within the manifest's budget, and back to the last good one.
+//!
 //! # Supervision is OTP's
 //!
 //! Strategies, restart types, windows, automatic shutdown, failed starts and the order of everything are those of Erlang/OTP's

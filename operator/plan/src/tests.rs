@@ -10,4 +10,5 @@ mod restarts;
 mod rollouts;
 mod scale;
 mod start_stop;
+mod storms;
 mod world;

@@ -1,16 +1,21 @@
 //! Numbers, order and phases: what one write makes of the tree.
 
+use std::time::Duration;
+
 use kontrol_core::{
     id::{InstanceId, Name, ObjectId},
     spec::{self, Strategy},
 };
 use kontrol_plan::{
-    Event,
+    Event, InstanceState,
     status::{Inner, Kind, Node, NodePhase, OpenKind, Replica, ReplicaPhase, Slot, SlotPhase, Stage},
 };
 
 use super::{Checked, Checks, Commit, Rule, widget_id};
 use crate::processes::{Key, Processes};
+
+/// No observation is older than this.
+const LATEST: Duration = Duration::from_secs(4);
 
 impl Checks {
     pub(super) fn node(&mut self, commit: &Commit<'_>, old: Option<&Node>, new: &Node) -> Checked {
@@ -127,7 +132,7 @@ impl Checks {
             spec::Node::Supervisor(_) => None,
         });
         if let (Some(old), Some(spec)) = (old, widget) {
-            budget(old, slot, spec)?;
+            budget(commit, node, old, slot, spec)?;
         }
         self.replicas(commit, node, slot, widget)
     }
@@ -166,20 +171,30 @@ impl Checks {
     }
 }
 
-/// What a roll-out takes away leaves as many replicas ready as the manifest wants.
-fn budget(old: &Slot, new: &Slot, spec: &spec::Widget) -> Checked {
+/// What a roll-out takes away leaves as many replicas ready as the manifest wants. What was not ready, as far as anybody can have seen it, is
+/// taken away with nothing.
+fn budget(commit: &Commit<'_>, node: &Node, old: &Slot, new: &Slot, spec: &spec::Widget) -> Checked {
     let (Inner::Widget(before), Inner::Widget(after)) = (&old.inner, &new.inner) else { return Ok(()) };
     if old.phase != SlotPhase::Up || new.phase != SlotPhase::Up {
         return Ok(());
     }
     let is_ready = |replica: &Replica| replica.phase == ReplicaPhase::Up && replica.ready;
-    let rolled =
-        before.replicas.iter().zip(&after.replicas).take(after.desired as usize).any(|(old, new)| {
-            is_ready(old)
-                && new.phase == ReplicaPhase::Stopping
-                && new.incarnation == old.incarnation
-                && new.revision != old.revision
-        });
+    let was_seen_ready = |ordinal: u32, incarnation: u64| {
+        let key = (InstanceId { widget: widget_id(node, new), ordinal }, incarnation);
+        commit.processes.get(&key).is_some_and(|process| {
+            let seen = process.instance.since.plus(LATEST) <= commit.planned;
+            let health = if spec.health.is_none() { InstanceState::Running } else { InstanceState::Ready };
+            seen && [health, InstanceState::Ready].contains(&process.instance.state)
+        })
+    };
+    let pairs = (0_u32..).zip(before.replicas.iter().zip(&after.replicas)).take(after.desired as usize);
+    let rolled = pairs.into_iter().any(|(ordinal, (old, new))| {
+        is_ready(old)
+            && new.phase == ReplicaPhase::Stopping
+            && new.incarnation == old.incarnation
+            && new.revision != old.revision
+            && was_seen_ready(ordinal, old.incarnation)
+    });
     let ready = after.replicas.iter().filter(|replica| is_ready(replica)).count();
     let least = after.desired.saturating_sub(spec.rollout.unavailable(after.desired)) as usize;
     if !rolled || ready >= least {
