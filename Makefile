@@ -33,18 +33,21 @@ test: ## Run all tests that need no cluster
 	@KONTROL_BIN_DIR=$(abspath $(BIN)) cargo nextest run --locked --workspace --cargo-profile $(PROFILE) --no-fail-fast
 	@echo "==> documentation tests"
 	@cargo test --locked --doc --workspace --profile $(PROFILE) --quiet
-	@hack/skipped
+	@cargo nextest list --locked --workspace --cargo-profile $(PROFILE) -T json >target/tests.json
+	@hack/skipped target/tests.json
 
 lint: crds-check ## Check formatting, lints, generated files and dependencies
 	cargo fmt --all -- --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; else echo "skipped: cargo-deny is not installed (cargo install --locked cargo-deny)"; fi
+	hack/chart-check
 
-crds: ## Generate crds/manifests and docs/reference.md from the types
+crds: ## Generate crds/manifests, docs/reference.md, docs/rbac.md and the chart's part of them from the types
 	cargo run --locked --quiet -p kontrol-crds --bin crdgen
+	python3 hack/chart/generate.py
 
 crds-check: crds ## Fail where the generated files are stale
-	@git diff --exit-code --stat -- crds/manifests docs/reference.md || { echo "the generated files above were stale: commit them"; exit 1; }
+	@git diff --exit-code --stat -- crds/manifests docs/reference.md docs/rbac.md charts/kontrol || { echo "the generated files above were stale: commit them"; exit 1; }
 
 bench: ## Measure, into target/bench/results.json (BENCH=prefix runs a part)
 	@echo "==> building (profile release)"
@@ -57,8 +60,10 @@ bench: ## Measure, into target/bench/results.json (BENCH=prefix runs a part)
 export K8S ?= 1.36
 CLUSTER_PROGRAM := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/kontrol-cluster
 
+# With a test, so that it has the features of `make test` and `make e2e`, and no dependency is built twice.
 cluster-program:
-	@cargo build --locked --quiet --profile $(PROFILE) -p kontrol-e2e-cluster --bins
+	@echo "==> building kontrol-cluster (profile $(PROFILE))"
+	@cargo build --locked --profile $(PROFILE) --workspace --bin kontrol-cluster --test cluster
 
 cluster: cluster-program ## Start a cluster of two nodes (CLUSTER_FLAGS='--gpus node1=2 --kwok 100')
 	@hack/setup cluster
@@ -70,7 +75,7 @@ cluster-down: cluster-program ## End the cluster and remove all that it has made
 images: cluster-program ## Make the images into target/images (IMAGES='kontrol-sidecar'; RELEASE=1 for the small ones)
 	@$(CLUSTER_PROGRAM) images $(if $(RELEASE),--release) $(IMAGES)
 
-e2e: cluster-program ## Run the tests on a cluster of its own (E2E='name' runs a part; KEEP=1 leaves the cluster up)
+e2e: ## Run the tests on a cluster of its own (E2E='name' runs a part; KEEP=1 leaves the cluster up)
 	@hack/setup cluster
 	@KONTROL_CLUSTER_PROGRAM=$(abspath $(CLUSTER_PROGRAM)) PROFILE=$(PROFILE) hack/run-e2e $(E2E)
 

@@ -27,6 +27,7 @@ pub mod images;
 pub mod lab;
 mod ledger;
 pub mod measure;
+mod mend;
 mod mounts;
 mod name;
 mod network;

@@ -298,6 +298,18 @@ impl Tools {
         Ok(Self { programs })
     }
 
+    /// Those of `tools` that are built already; builds nothing.
+    pub fn built(tools: &[Tool]) -> Result<Self> {
+        let (cache, go) = (Self::cache(), go_version()?);
+        let mut programs = BTreeMap::new();
+        for tool in tools {
+            let folder = tool.folder_in(&cache, &go)?;
+            let all = tool.programs().map(|(name, _)| (name.to_owned(), folder.join(name)));
+            programs.extend(all.filter(|(_, path)| path.exists()));
+        }
+        Ok(Self { programs })
+    }
+
     /// The path of a program.
     pub fn program(&self, name: &str) -> Result<String> {
         self.path(name).map(|path| path.display().to_string())

@@ -151,7 +151,8 @@ impl Cluster {
         for (name, number) in nodes.iter().zip(0u8..) {
             components.extend(node::make(run, addresses, (name, number), tools, &authority)?);
         }
-        let path = tools.folders();
+        // With what tests use besides, where it is built: helm.
+        let path = Tools::built(&Tool::all(options.kubernetes))?.folders();
         let state = State { options: options.clone(), addresses, nodes, launcher: copy, path, components };
         state.write(run)?;
         Ok(Self::from_parts(run.clone(), state))
