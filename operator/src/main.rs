@@ -16,7 +16,7 @@ struct Cli {
     #[command(subcommand)]
     mode: Mode,
     /// What is logged, as `tracing` filters write it.
-    #[arg(long, env = "KONTROL_LOG", default_value = "info", global = true)]
+    #[arg(long, env = "KONTROL_LOG", default_value = "info,kube_client=off", global = true)]
     log: String,
     /// How it is logged.
     #[arg(long, env = "KONTROL_LOG_FORMAT", default_value = "json", global = true)]
@@ -136,9 +136,8 @@ async fn operate(run: Run) -> anyhow::Result<()> {
     config.default_retry = false;
     let client = kube::Client::try_from(config).context("the API server's client cannot be made")?;
     let defaults = Options::default();
-    let control_address = run
-        .control_address
-        .unwrap_or_else(|| format!("kontrol-control.{}.svc:7400", run.namespace));
+    let control_address =
+        run.control_address.unwrap_or_else(|| format!("kontrol-control.{}.svc:7400", run.namespace));
     let options = Options {
         namespace: run.namespace,
         pod_name: run.pod_name,
@@ -185,7 +184,11 @@ async fn check(asked: Check) -> anyhow::Result<()> {
         stream.read_to_end(&mut answer).await?;
         let answer = String::from_utf8_lossy(&answer).into_owned();
         let first = answer.lines().next().unwrap_or_default().to_owned();
-        anyhow::ensure!(first.contains(" 200 "), "{path} says {first:?}: {}", answer.lines().last().unwrap_or(""));
+        anyhow::ensure!(
+            first.contains(" 200 "),
+            "{path} says {first:?}: {}",
+            answer.lines().last().unwrap_or("")
+        );
         anyhow::Ok(())
     };
     let mut last = None;

@@ -141,10 +141,8 @@ impl Pods for Known {
                 "apiVersion": Kind::TokenReview.api_version(), "kind": "TokenReview",
                 "spec": {"token": token, "audiences": [AUDIENCE]},
             });
-            let request = Request {
-                namespace: None,
-                ..Request::new(Verb::Create, Kind::TokenReview, "", "")
-            };
+            let request =
+                Request { namespace: None, ..Request::new(Verb::Create, Kind::TokenReview, "", "") };
             match self.client.send(&request.with(body)).await {
                 done @ Outcome::Done(_) => Ok(review(&done.value()["status"])),
                 other => Err(other.message().to_owned()),

@@ -61,8 +61,8 @@ impl Events {
         let same = (about.clone(), reason.clone(), shape(&note));
         if let Some(told) = self.told.get_mut(&same) {
             told.count += 1;
+            // Of an event that is there nothing but its series may change.
             let body = json!({
-                "note": note,
                 "series": {"count": told.count, "lastObservedTime": time::rfc3339(now)},
             });
             let request = Request::new(Verb::Merge, Kind::Event, &about.key.namespace, &told.name);

@@ -186,7 +186,10 @@ impl Forest {
                     };
                     let there = store.own(kind, &key).filter(|own| own.meta.deleting.is_none());
                     // One with two parents is where the first of them, by name, has it.
-                    let mine = self.parents_of(kind, &key).next().is_none_or(|first| *first == key_of(&declared.supervisor.id));
+                    let mine = self
+                        .parents_of(kind, &key)
+                        .next()
+                        .is_none_or(|first| *first == key_of(&declared.supervisor.id));
                     if there.is_none() {
                         missing.push(format!("{} {}", kind.as_str(), key.name));
                         continue;
@@ -195,14 +198,20 @@ impl Forest {
                         continue;
                     }
                     if let Some(node) = self.build(store, kind, &key, depth + 1, into) {
-                        children.push(spec::Child { restart: child.restart, significant: child.significant, node });
+                        children.push(spec::Child {
+                            restart: child.restart,
+                            significant: child.significant,
+                            node,
+                        });
                     }
                 }
                 if !missing.is_empty() {
                     let message = format!("there is no {}", missing.join(", no "));
-                    into.problems
-                        .entry((kind, key.clone()))
-                        .or_insert(Problem { reason: "ChildNotFound", message, goes_on: true });
+                    into.problems.entry((kind, key.clone())).or_insert(Problem {
+                        reason: "ChildNotFound",
+                        message,
+                        goes_on: true,
+                    });
                 }
                 Some(spec::Node::Supervisor(spec::Supervisor { children, ..declared.supervisor }))
             }

@@ -3,8 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use prometheus::{
-    Encoder as _, core::{Collector, Desc}, proto::MetricFamily, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+    core::{Collector, Desc},
+    proto::MetricFamily,
 };
 
 use kontrol_core::time::Timestamp;
@@ -101,8 +103,7 @@ impl Metrics {
             "kontrol_operator_api_request_duration_seconds",
             "The time that requests to the API server took.",
         );
-        let request_seconds =
-            HistogramVec::new(opts.buckets(buckets), &["verb"]).expect("a constant name");
+        let request_seconds = HistogramVec::new(opts.buckets(buckets), &["verb"]).expect("a constant name");
         registry.register(Box::new(request_seconds.clone())).expect("registered once");
         let process = prometheus::process_collector::ProcessCollector::for_self();
         registry.register(Box::new(process)).expect("registered once");
@@ -134,10 +135,7 @@ impl Metrics {
                 &["kind"],
             ),
             restarts: counters("kontrol_operator_restarts_total", "Restarts decided.", &["rung"]),
-            rollbacks: counter(
-                "kontrol_operator_rollbacks_total",
-                "Roll-outs that went back by themselves.",
-            ),
+            rollbacks: counter("kontrol_operator_rollbacks_total", "Roll-outs that went back by themselves."),
             nodes: gauges("kontrol_operator_nodes", "Nodes by health.", &["health"]),
             sessions: gauge("kontrol_operator_control_sessions", "Control streams that are open."),
             schema_outdated: gauge(
@@ -180,7 +178,7 @@ impl Metrics {
         }
         self.sessions.set(figure(state.sessions()));
         self.plans.inc_by(state.plans().saturating_sub(self.plans.get()));
-        for (kind, count) in state.store().counts() {
+        for (kind, count) in state.store().counts().into_iter().filter(|(kind, _)| Kind::OWN.contains(kind)) {
             let refused = state.not_accepted(kind);
             let accepted = count.saturating_sub(refused);
             self.objects.with_label_values(&[kind.as_str(), "Accepted", "True"]).set(figure(accepted));
@@ -191,7 +189,9 @@ impl Metrics {
         }
         let (suspect, lost) = state.machines();
         let all = state.store().nodes().len();
-        for (health, count) in [("Healthy", all.saturating_sub(suspect + lost)), ("Suspect", suspect), ("Lost", lost)] {
+        for (health, count) in
+            [("Healthy", all.saturating_sub(suspect + lost)), ("Suspect", suspect), ("Lost", lost)]
+        {
             self.nodes.with_label_values(&[health]).set(figure(count));
         }
         let stale = state.store().stale();

@@ -107,9 +107,10 @@ impl RawMeta {
 
     pub(super) fn meta(&self) -> Meta {
         let owner = self.owner_references.iter().find(|owner| owner.controller);
-        let ours = self.annotations.iter().filter_map(|(name, value)| {
-            Some((name.strip_prefix(PREFIX)?.into(), value.as_str().into()))
-        });
+        let ours = self
+            .annotations
+            .iter()
+            .filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?.into(), value.as_str().into())));
         Meta {
             uid: self.uid.as_str().into(),
             version: self.resource_version.parse().unwrap_or(0),
@@ -165,7 +166,8 @@ impl Own {
             },
             _ => Box::default(),
         };
-        let status = if status.is_empty() { Box::default() } else { Value::Object(status).to_string().into() };
+        let status =
+            if status.is_empty() { Box::default() } else { Value::Object(status).to_string().into() };
         let spec = raw.spec.map_or("{}", RawValue::get).into();
         Ok((raw.metadata.key(), Self { meta: raw.metadata.meta(), spec, good: None, status, supervision }))
     }
@@ -205,7 +207,10 @@ mod tests {
             "ownerReferences":[{"kind":"WidgetGroup","name":"g","uid":"o","controller":true}]},"spec":{"b":1,"a":"2"}}"#;
         let (key, own) = Own::read(text).unwrap();
         assert_eq!(key.to_string(), "default/rag");
-        assert_eq!((&*own.spec, &*own.status, &*own.supervision), (r#"{"b":1,"a":"2"}"#, r#"{"restarts":2}"#, "{}"));
+        assert_eq!(
+            (&*own.spec, &*own.status, &*own.supervision),
+            (r#"{"b":1,"a":"2"}"#, r#"{"restarts":2}"#, "{}")
+        );
         assert_eq!((own.meta.version, own.meta.generation), (42, 3));
         assert_eq!(own.meta.annotation("restart-requested-at"), Some("x"));
         assert_eq!(own.meta.controller.as_ref().map(|owner| &*owner.name), Some("g"));
@@ -213,7 +218,8 @@ mod tests {
 
     #[test]
     fn an_object_without_a_status_or_with_a_strange_one_is_read_all_the_same() {
-        let (_, own) = Own::read(r#"{"metadata":{"name":"a"},"spec":{},"status":{"supervision":7}}"#).unwrap();
+        let (_, own) =
+            Own::read(r#"{"metadata":{"name":"a"},"spec":{},"status":{"supervision":7}}"#).unwrap();
         assert_eq!((&*own.status, &*own.supervision), ("", ""));
         assert!(Own::read("[]").is_err());
     }

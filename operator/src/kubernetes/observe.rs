@@ -82,7 +82,8 @@ fn state_of(pod: &Pod, noted: Option<&Replica>, word: Option<&Word>) -> Told {
         ContainerState::Waiting { reason, message } => {
             let starts = matches!(&**reason, "" | "ContainerCreating" | "PodInitializing");
             let message = (!starts).then(|| {
-                let text = if message.is_empty() { reason.to_string() } else { format!("{reason}: {message}") };
+                let text =
+                    if message.is_empty() { reason.to_string() } else { format!("{reason}: {message}") };
                 Arc::from(text)
             });
             (InstanceState::Starting, pod.created, message)
@@ -250,10 +251,10 @@ pub fn noted<'a>(status: &'a Status, id: &WidgetId) -> Option<&'a Widget> {
     fn walk<'a>(node: &'a Node, id: &WidgetId) -> Option<&'a Widget> {
         node.children.iter().chain(&node.leaving).find_map(|slot| match &slot.inner {
             Inner::Node(below) => walk(below, id),
-            Inner::Widget(widget) => (node.id.name == id.group
-                && node.id.namespace == id.namespace
-                && slot.key.name == id.widget)
-                .then_some(widget),
+            Inner::Widget(widget) => {
+                (node.id.name == id.group && node.id.namespace == id.namespace && slot.key.name == id.widget)
+                    .then_some(widget)
+            }
         })
     }
     walk(status.root.as_deref()?, id)

@@ -231,8 +231,9 @@ impl RawPod {
         let created = self.metadata.creation_timestamp.as_deref().and_then(time::parse);
         let created = created.unwrap_or_default();
         let condition = |name: &str| self.status.conditions.iter().find(|known| known.r#type == name);
-        let since =
-            |known: &RawCondition| known.last_transition_time.as_deref().and_then(time::parse).unwrap_or(created);
+        let since = |known: &RawCondition| {
+            known.last_transition_time.as_deref().and_then(time::parse).unwrap_or(created)
+        };
         let ready = condition("Ready").filter(|ready| ready.status == "True").map(since);
         let scheduled = condition("PodScheduled")
             .filter(|scheduled| scheduled.status == "False" && scheduled.reason == "Unschedulable");

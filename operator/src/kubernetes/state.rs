@@ -188,6 +188,8 @@ pub struct State {
     leads: bool,
     /// Plans made so far.
     plans: u64,
+    /// Trees whose sidecars may have to be told of a decision.
+    decided: BTreeSet<Root>,
     /// Requests that are asked in another form.
     again: Vec<(Root, Request)>,
     /// Facts that were decided, to be told.
@@ -223,6 +225,7 @@ impl State {
             tickets: 0,
             leads: false,
             plans: 0,
+            decided: BTreeSet::new(),
             again: Vec::new(),
             told: Vec::new(),
         }
@@ -256,7 +259,8 @@ impl State {
     /// Trees by how they stand, for the metrics.
     pub fn trees(&self) -> BTreeMap<&'static str, usize> {
         let mut counts = BTreeMap::from([("ready", 0), ("not_ready", 0), ("held", 0)]);
-        for tree in self.trees.values() {
+        for tree in self.trees.iter().filter(|(root, _)| root.kind != Kind::MessageBus).map(|(_, tree)| tree)
+        {
             let ready = tree.status.root.as_ref().is_some_and(|root| root.conditions.ready.status);
             let name = if tree.node.is_none() {
                 "held"
@@ -284,7 +288,11 @@ impl State {
     /// What an event about a widget, or about a whole tree, regards.
     pub fn regarding(&self, root: &Root, event: &Event) -> Option<Regarding> {
         let of = |kind, key: &Key| {
-            self.store.own(kind, key).map(|own| Regarding { kind, key: key.clone(), uid: own.meta.uid.to_string() })
+            self.store.own(kind, key).map(|own| Regarding {
+                kind,
+                key: key.clone(),
+                uid: own.meta.uid.to_string(),
+            })
         };
         let widget = events::widget_of(event).and_then(|id| {
             let tree = self.trees.get(root)?;

@@ -175,7 +175,7 @@ impl Store {
         };
         match kind {
             Kind::Pod => match Pod::read(text) {
-                Ok((key, Some(pod))) => self.is_pod(key, pod),
+                Ok((key, Some(pod))) => self.is_pod(key, pod, now),
                 Ok(_) => Change::Nothing,
                 Err(error) => unreadable(&error),
             },
@@ -228,11 +228,16 @@ impl Store {
         }
     }
 
-    fn is_pod(&mut self, key: Key, pod: Pod) -> Change {
+    fn is_pod(&mut self, key: Key, pod: Pod, now: Timestamp) -> Change {
         let gone = self.removed.get(&(Kind::Pod, key.clone())).copied().unwrap_or(0);
-        let old = self.pods.get(&key).map_or(0, |old| old.meta.version);
-        if pod.meta.version <= old.max(gone) {
+        let old = self.pods.get(&key);
+        if pod.meta.version <= old.map_or(0, |old| old.meta.version).max(gone) {
             return Change::Nothing;
+        }
+        // Nobody but the kubelet says how a container is.
+        let told = old.is_some_and(|old| old.container != pod.container && old.meta.uid == pod.meta.uid);
+        if told && let Some(node) = pod.node.as_deref().and_then(|node| self.nodes.get_mut(node)) {
+            node.written = Some(now);
         }
         let of = pod.of.clone();
         match group_of(&of) {
@@ -279,7 +284,9 @@ impl Store {
         match kind {
             Kind::Pod => {
                 let older = self.pods.get(key).is_some_and(|pod| pod.meta.version <= version);
-                let Some(pod) = older.then(|| self.pods.remove(key)).flatten() else { return Change::Nothing };
+                let Some(pod) = older.then(|| self.pods.remove(key)).flatten() else {
+                    return Change::Nothing;
+                };
                 self.hubs.remove(key);
                 if let Some(group) = group_of(&pod.of)
                     && let Some(names) = self.by_group.get_mut(&group)
@@ -346,12 +353,22 @@ impl Store {
                 nodes.filter(|key| !keys.contains(key)).collect()
             }
             Kind::Lease => Vec::new(),
-            kind if Kind::OWN.contains(&kind) => {
-                self.own.get(&kind).into_iter().flat_map(BTreeMap::keys).filter(|key| here(key)).cloned().collect()
-            }
-            kind => {
-                self.owned.get(&kind).into_iter().flat_map(BTreeMap::keys).filter(|key| here(key)).cloned().collect()
-            }
+            kind if Kind::OWN.contains(&kind) => self
+                .own
+                .get(&kind)
+                .into_iter()
+                .flat_map(BTreeMap::keys)
+                .filter(|key| here(key))
+                .cloned()
+                .collect(),
+            kind => self
+                .owned
+                .get(&kind)
+                .into_iter()
+                .flat_map(BTreeMap::keys)
+                .filter(|key| here(key))
+                .cloned()
+                .collect(),
         };
         missing.iter().map(|key| self.gone(source.kind, key, version)).collect()
     }
@@ -382,7 +399,8 @@ impl Store {
         let known = self.own.get(&kind);
         known.into_iter().flat_map(move |known| {
             let Key { namespace, name } = from.clone();
-            let begins = move |(key, _): &(&Key, &Own)| key.namespace == namespace && key.name.starts_with(&*name);
+            let begins =
+                move |(key, _): &(&Key, &Own)| key.namespace == namespace && key.name.starts_with(&*name);
             known.range(from.clone()..).take_while(begins)
         })
     }
@@ -424,12 +442,18 @@ impl Store {
     }
 
     /// What objects of ours own, of one kind, in one namespace, whose names begin so.
-    pub fn owned_named(&self, kind: Kind, namespace: &str, prefix: &str) -> impl Iterator<Item = (&Key, &Owned)> {
+    pub fn owned_named(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        prefix: &str,
+    ) -> impl Iterator<Item = (&Key, &Owned)> {
         let from = Key::new(namespace, prefix);
         let known = self.owned.get(&kind);
         known.into_iter().flat_map(move |known| {
             let Key { namespace, name } = from.clone();
-            let begins = move |(key, _): &(&Key, &Owned)| key.namespace == namespace && key.name.starts_with(&*name);
+            let begins =
+                move |(key, _): &(&Key, &Owned)| key.namespace == namespace && key.name.starts_with(&*name);
             known.range(from.clone()..).take_while(begins)
         })
     }
@@ -437,13 +461,6 @@ impl Store {
     /// The machines.
     pub fn nodes(&self) -> &BTreeMap<Box<str>, Node> {
         &self.nodes
-    }
-
-    /// A kubelet was seen to write.
-    pub fn kubelet_wrote(&mut self, node: &str, now: Timestamp) {
-        if let Some(node) = self.nodes.get_mut(node) {
-            node.written = Some(now);
-        }
     }
 
     /// How many objects there are, by kind.

@@ -21,10 +21,10 @@ use super::{
 
 /// Objects of one page of a list.
 const PAGE: usize = 500;
-/// The API server ends a watch after so long; with bookmarks each minute it is never silent for longer.
+/// The API server ends a watch after so long. It may say nothing until then: not even bookmarks come where nothing changes.
 const LIFE: Duration = Duration::from_secs(290);
-/// A watch that says nothing for so long is opened again.
-const SILENCE: Duration = Duration::from_secs(90);
+/// A watch that has not ended by then is broken, and so is a list.
+const SILENCE: Duration = Duration::from_secs(305);
 /// The first and the longest pause after something failed.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -199,7 +199,9 @@ impl Watch {
             let mut from = buffer.len();
             buffer.extend_from_slice(&data);
             let mut begin = 0;
-            while let Some(at) = buffer.get(from..).and_then(|rest| rest.iter().position(|byte| *byte == b'\n')) {
+            while let Some(at) =
+                buffer.get(from..).and_then(|rest| rest.iter().position(|byte| *byte == b'\n'))
+            {
                 let end = from + at;
                 let line = buffer.get(begin..end).unwrap_or_default();
                 if let Err(end) = self.hear(line, version).await {
@@ -243,4 +245,3 @@ impl Watch {
 fn failed(error: &(impl std::fmt::Display + ?Sized)) -> End {
     End::Failed(error.to_string(), None)
 }
-

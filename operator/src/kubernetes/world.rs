@@ -19,8 +19,8 @@ use super::{
     elect,
     events::Events,
     kind::Kind,
-    lease::Candidate,
     leading::{self, Leading},
+    lease::Candidate,
     metrics::Metrics,
     options::Options,
     request::{Outcome, Request},
@@ -129,6 +129,7 @@ impl World {
         let (events, mut said) = mpsc::channel(MAILBOX);
         let (asks, mut asked) = mpsc::channel::<Asked>(MAILBOX);
         let mut lead: Option<(CancellationToken, JoinHandle<()>)> = None;
+        let mut ending: Option<JoinHandle<()>> = None;
         // A pod whose container was started again may still be labelled from before.
         leading::label(&self.client, &self.options, &serde_json::Value::Null).await;
         let outcome = loop {
@@ -138,8 +139,9 @@ impl World {
             if may_act != state.leads() {
                 state.take(Input::Leads(may_act), now);
                 self.metrics.leader.set(may_act.into());
-                if let Some((ended, _)) = lead.take() {
+                if let Some((ended, former)) = lead.take() {
                     ended.cancel();
+                    ending = Some(former);
                 }
                 if may_act {
                     let leading = Leading {
@@ -151,8 +153,16 @@ impl World {
                         events: events.clone(),
                         asks: asks.clone(),
                     };
-                    let ended = CancellationToken::new();
-                    lead = Some((ended.clone(), tokio::spawn(leading.run(ended))));
+                    let (ended, former) = (CancellationToken::new(), ending.take());
+                    let token = ended.clone();
+                    let led = tokio::spawn(async move {
+                        // The former one still holds the port, and takes the label away last of all.
+                        if let Some(former) = former {
+                            drop(former.await);
+                        }
+                        leading.run(token).await;
+                    });
+                    lead = Some((ended, led));
                 }
             }
             for effect in state.step(now) {

@@ -33,7 +33,9 @@ fn state(spec: &str, status: &str) -> InstanceState {
 const RUNNING: &str = r#"{"phase":"Running","containerStatuses":[{"name":"widget","state":{"running":{"startedAt":"2026-11-21T20:00:01Z"}}}]}"#;
 
 fn ended(state: &str) -> String {
-    format!(r#"{{"phase":"Running","containerStatuses":[{{"name":"widget","state":{{"terminated":{state}}}}}]}}"#)
+    format!(
+        r#"{{"phase":"Running","containerStatuses":[{{"name":"widget","state":{{"terminated":{state}}}}}]}}"#
+    )
 }
 
 #[test]
@@ -68,12 +70,15 @@ fn signals_memory_eviction_and_preemption_are_told_apart() {
         (r#"{"exitCode":137}"#, End::Signalled(9)),
         (r#"{"exitCode":137,"reason":"OOMKilled"}"#, End::OutOfMemory),
         (r#"{"exitCode":2}"#, End::Exited(2)),
-        (r#"{"exitCode":128,"reason":"StartError","message":"exec: \"x\": executable file not found in $PATH"}"#,
-            End::NotStarted(StartError::NotFound)),
+        (
+            r#"{"exitCode":128,"reason":"StartError","message":"exec: \"x\": executable file not found in $PATH"}"#,
+            End::NotStarted(StartError::NotFound),
+        ),
     ] {
         assert_eq!(state(never, &ended(terminated)), InstanceState::Ended(end));
     }
-    let evicted = r#"{"phase":"Failed","reason":"Evicted","message":"The node was low on resource: memory."}"#;
+    let evicted =
+        r#"{"phase":"Failed","reason":"Evicted","message":"The node was low on resource: memory."}"#;
     assert_eq!(state(never, evicted), InstanceState::Ended(End::Evicted));
     let preempted = r#"{"phase":"Failed","conditions":[{"type":"DisruptionTarget","status":"True",
         "reason":"PreemptionByScheduler"}],"containerStatuses":[{"name":"widget","state":{"terminated":{"exitCode":143}}}]}"#;

@@ -37,7 +37,8 @@ impl State {
                         }
                         Template::Elsewhere(request) => {
                             if !requests.iter().any(|(_, known)| known.name == request.name) {
-                                requests.push((Purpose::Template(instance.widget.clone(), revision), request));
+                                requests
+                                    .push((Purpose::Template(instance.widget.clone(), revision), request));
                             }
                         }
                         Template::Lost => {
@@ -63,7 +64,12 @@ impl State {
         requests
     }
 
-    fn stop(&self, instance: &InstanceId, incarnation: u64, grace: Option<u64>) -> Option<(Purpose, Request)> {
+    fn stop(
+        &self,
+        instance: &InstanceId,
+        incarnation: u64,
+        grace: Option<u64>,
+    ) -> Option<(Purpose, Request)> {
         let (key, pod) = self.pod_of(instance, incarnation)?;
         let asked = pod.meta.deleting.is_some();
         (!asked).then(|| (Purpose::Stop, remove(Kind::Pod, key, &pod.meta.uid, grace)))
@@ -89,7 +95,8 @@ impl State {
         if let Some(spec) = tree.templates.get(&(id.clone(), revision)) {
             return Template::There(spec.clone());
         }
-        let declared = tree.node.as_deref().into_iter().flat_map(super::widgets).find(|known| known.id == *id);
+        let declared =
+            tree.node.as_deref().into_iter().flat_map(super::widgets).find(|known| known.id == *id);
         if declared.is_some_and(|declared| declared.revision == revision)
             && let Some(spec) = self.declared_spec(tree, id)
         {
@@ -98,9 +105,12 @@ impl State {
         let (object, _) = self.object_of(tree, id);
         let name = Key::new(&object.namespace, &revision_name(&object, revision));
         match self.store.owned(Kind::ControllerRevision, &name) {
-            Some(_) => {
-                Template::Elsewhere(Request::new(Verb::Get, Kind::ControllerRevision, &name.namespace, &name.name))
-            }
+            Some(_) => Template::Elsewhere(Request::new(
+                Verb::Get,
+                Kind::ControllerRevision,
+                &name.namespace,
+                &name.name,
+            )),
             None => Template::Lost,
         }
     }

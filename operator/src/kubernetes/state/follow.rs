@@ -32,7 +32,8 @@ impl State {
     /// The Service and the budget of a widget, and what is left of its old revisions.
     fn surround(&self, tree: &Tree, widget: &spec::Widget, requests: &mut Requests) {
         let (object, _) = self.object_of(tree, &widget.id);
-        let Some(own) = self.store.own(Kind::Widget, &object).filter(|own| own.meta.deleting.is_none()) else {
+        let Some(own) = self.store.own(Kind::Widget, &object).filter(|own| own.meta.deleting.is_none())
+        else {
             return;
         };
         if widget.container.is_none() {
@@ -102,8 +103,11 @@ impl State {
         }
         revisions.sort_by_key(|(_, there)| there.meta.version);
         let beyond = revisions.len() - HISTORY;
-        for (name, there) in revisions.into_iter().filter(|(name, _)| !used.contains(&*name.name)).take(beyond) {
-            requests.push((Purpose::Stop, act::remove(Kind::ControllerRevision, name, &there.meta.uid, None)));
+        for (name, there) in
+            revisions.into_iter().filter(|(name, _)| !used.contains(&*name.name)).take(beyond)
+        {
+            requests
+                .push((Purpose::Stop, act::remove(Kind::ControllerRevision, name, &there.meta.uid, None)));
         }
     }
 

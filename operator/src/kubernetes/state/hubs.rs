@@ -46,7 +46,8 @@ pub(super) struct Hub {
 impl State {
     /// The buses that need a hub: those that are declared, and those that topics name.
     pub(super) fn note_buses(&mut self) {
-        let mut wanted: BTreeMap<ObjectId, ()> = self.declared.buses().map(|bus| (bus.id.clone(), ())).collect();
+        let mut wanted: BTreeMap<ObjectId, ()> =
+            self.declared.buses().map(|bus| (bus.id.clone(), ())).collect();
         for topic in self.declared.topics() {
             let bus = ObjectId { namespace: topic.id.namespace.clone(), name: topic.bus.clone() };
             wanted.insert(bus, ());
@@ -60,7 +61,11 @@ impl State {
     fn pods_of_hub(&self, id: &ObjectId) -> Vec<(Key, Pod)> {
         let of = PodOf::Hub(id.name.clone());
         let ours = |key: &Key, pod: &Pod| pod.of == of && &*key.namespace == id.namespace.as_str();
-        self.store.hub_pods().filter(|(key, pod)| ours(key, pod)).map(|(key, pod)| (key.clone(), pod.clone())).collect()
+        self.store
+            .hub_pods()
+            .filter(|(key, pod)| ours(key, pod))
+            .map(|(key, pod)| (key.clone(), pod.clone()))
+            .collect()
     }
 
     /// Looks after every hub.
@@ -108,7 +113,10 @@ impl State {
         let storage = spec.map(|spec| spec.embedded.storage).unwrap_or_default();
         let name = render::names::hub(bus);
         let apply = |kind: Kind, body: serde_json::Value| {
-            (Purpose::Prepare, Request::new(Verb::Apply, kind, namespace, &name).by("kontrol-reconciler").with(body))
+            (
+                Purpose::Prepare,
+                Request::new(Verb::Apply, kind, namespace, &name).by("kontrol-reconciler").with(body),
+            )
         };
         if !hub.claimed {
             hub.claimed = true;
@@ -174,7 +182,13 @@ impl State {
         self.show_bus(id, hub, newest.map(|(_, pod)| pod), now)
     }
 
-    fn show_bus(&self, id: &ObjectId, hub: &Hub, pod: Option<&Pod>, now: Timestamp) -> Vec<(Purpose, Request)> {
+    fn show_bus(
+        &self,
+        id: &ObjectId,
+        hub: &Hub,
+        pod: Option<&Pod>,
+        now: Timestamp,
+    ) -> Vec<(Purpose, Request)> {
         let key = key_of(id);
         let Some(object) = self.store.own(Kind::MessageBus, &key) else { return Vec::new() };
         let ready = hub.addresses.is_some();
@@ -186,7 +200,8 @@ impl State {
             ("Accepted", true, "Valid", "the spec can be carried out"),
             ("Progressing", !ready, if ready { "Complete" } else { "Starting" }, ""),
         ];
-        let old: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&object.status).unwrap_or_default();
+        let old: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(&object.status).unwrap_or_default();
         let before = old.get("conditions").and_then(|known| known.as_array()).cloned().unwrap_or_default();
         let conditions: Vec<_> = conditions
             .into_iter()

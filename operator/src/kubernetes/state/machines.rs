@@ -62,7 +62,17 @@ impl State {
             }
         }
         let listener = Listener { since: self.machines.since, cluster: self.machines.cluster };
-        let health = fold(&signs, listener, now);
+        let mut health = fold(&signs, listener, now);
+        // One that was given up stays so until it gives a sign of life: that nothing is expected of it any more is none.
+        for (node, before) in &self.machines.health {
+            let NodeHealth::Lost { since } = before else { continue };
+            let sign = signs.get(node).copied().unwrap_or_default();
+            let newest = sign.heard.max(sign.lease).max(sign.kubelet);
+            let silent = newest.is_none_or(|at| at <= *since);
+            if silent && self.store.nodes().contains_key(&**node) && !health.contains_key(node) {
+                health.insert(node.clone(), *before);
+            }
+        }
         if health == self.machines.health {
             return;
         }

@@ -136,13 +136,20 @@ impl State {
         let mut body = serde_json::to_value(render::controller_revision(&input)).unwrap_or_default();
         body["apiVersion"] = json!(Kind::ControllerRevision.api_version());
         body["kind"] = json!(Kind::ControllerRevision.as_str());
+        // The number is needed where only the metadata is kept.
+        body["metadata"]["annotations"] = json!({"kontrol.dev/number": input.number.to_string()});
         let request = Request::new(Verb::Apply, Kind::ControllerRevision, &object.namespace, &name);
         Some((Purpose::Prepare, request.by("kontrol-rollout").with(body)))
     }
 
-    /// The number of the next template of an object: they only grow, and each is of its own generation.
+    /// The number of the next template of an object: one above all that there are.
     fn next_revision(&self, object: &Key) -> i64 {
-        self.store.own(Kind::Widget, object).map_or(1, |own| own.meta.generation.max(1))
+        let prefix = format!("{}-", object.name);
+        let kept = self.store.owned_named(Kind::ControllerRevision, &object.namespace, &prefix);
+        let numbers = kept
+            .filter(|(_, there)| *there.of == *object.name)
+            .filter_map(|(_, there)| there.meta.annotation("number")?.parse::<i64>().ok());
+        numbers.max().unwrap_or(0) + 1
     }
 }
 

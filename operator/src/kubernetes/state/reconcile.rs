@@ -13,7 +13,6 @@ use kontrol_plan::{
 use serde_json::json;
 
 use super::{Decided, Effect, Purpose, State, Tree};
-use crate::view;
 use crate::kubernetes::{
     forest::{Problem, Root, id_of},
     kind::Kind,
@@ -22,6 +21,7 @@ use crate::kubernetes::{
     request::{Request, Verb},
     time,
 };
+use crate::view;
 
 /// Requests with what they are for.
 pub(super) type Requests = Vec<(Purpose, Request)>;
@@ -106,13 +106,15 @@ impl State {
     fn declare(&mut self, root: &Root, own: &Own, tree: &mut Tree) {
         let mut assembled = self.forest.assemble(&self.store, root, tree.status.root.is_some());
         if root.kind == Kind::Widget && self.store.own(Kind::WidgetGroup, &root.key).is_some() {
-            let message = format!("there is a WidgetGroup {} in this namespace; rename one of them", root.key.name);
+            let message =
+                format!("there is a WidgetGroup {} in this namespace; rename one of them", root.key.name);
             let problem = Problem { reason: "NameCollision", message, goes_on: false };
             assembled.problems.insert((root.kind, root.key.clone()), problem);
             assembled.node = None;
         }
         for (kind, key) in &assembled.members {
-            let invalid = assembled.problems.get(&(*kind, key.clone())).is_some_and(|known| known.reason == "Invalid");
+            let invalid =
+                assembled.problems.get(&(*kind, key.clone())).is_some_and(|known| known.reason == "Invalid");
             if !invalid && self.store.own(*kind, key).is_some_and(|own| own.good.is_some()) {
                 self.store.is_good(*kind, key);
             }
@@ -146,7 +148,8 @@ impl State {
             "metadata": {"resourceVersion": own.meta.version.to_string(), "uid": own.meta.uid},
             "status": {"supervision": supervision},
         });
-        tree.decided = Some(Box::new(Decided { text: text.into(), status: plan.status, actions: plan.actions }));
+        tree.decided =
+            Some(Box::new(Decided { text: text.into(), status: plan.status, actions: plan.actions }));
         let request = Request::new(Verb::Merge, root.kind, &root.key.namespace, &root.key.name);
         vec![(Purpose::Decide(plan.events), request.of("status").by("kontrol-plan").with(body))]
     }
@@ -245,7 +248,13 @@ impl State {
     }
 
     /// Lets an object go whose pods were stopped in order, or whose time for it is over.
-    fn release(&mut self, root: &Root, own: &Own, tree: &mut Tree, now: Timestamp) -> Option<(Purpose, Request)> {
+    fn release(
+        &mut self,
+        root: &Root,
+        own: &Own,
+        tree: &mut Tree,
+        now: Timestamp,
+    ) -> Option<(Purpose, Request)> {
         let since = own.meta.deleting?;
         let mut grace = std::time::Duration::ZERO;
         let mut left = false;
@@ -309,10 +318,10 @@ fn forget(tree: &mut Tree) {
         observe::noted(status, &id.widget)
             .and_then(|widget| widget.replicas.get(id.ordinal as usize))
             .is_some_and(|replica| {
-                replica.incarnation == incarnation && replica.phase == kontrol_plan::status::ReplicaPhase::Starting
+                replica.incarnation == incarnation
+                    && replica.phase == kontrol_plan::status::ReplicaPhase::Starting
             })
     };
     tree.launched.retain(|id, incarnation| starts(id, *incarnation));
     tree.refused.retain(|(id, incarnation), _| starts(id, *incarnation));
 }
-

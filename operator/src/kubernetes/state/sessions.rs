@@ -77,7 +77,11 @@ impl State {
                 let uid: Box<str> = hello.pod_uid.as_str().into();
                 let Some((key, of)) = self.pod_by_uid(&hello.subject, &uid) else {
                     // It is told nothing, and its word counts for nothing, until its pod is known.
-                    tracing::warn!(subject = hello.subject, uid = &*uid, "a stream of a pod that is not known");
+                    tracing::warn!(
+                        subject = hello.subject,
+                        uid = &*uid,
+                        "a stream of a pod that is not known"
+                    );
                     return;
                 };
                 let addresses = Addresses {
@@ -166,7 +170,9 @@ impl State {
         match &pod.of {
             PodOf::Replica(instance) => {
                 let owner = owner?;
-                let object = self.store.own(crate::kubernetes::kind::Kind::Widget, &Key::new(namespace, &owner.name))?;
+                let object = self
+                    .store
+                    .own(crate::kubernetes::kind::Kind::Widget, &Key::new(namespace, &owner.name))?;
                 (object.meta.uid == owner.uid).then(|| instance.to_string())
             }
             PodOf::Hub(bus) => {
@@ -178,7 +184,8 @@ impl State {
                         .own(crate::kubernetes::kind::Kind::MessageBus, &key)
                         .is_some_and(|object| object.meta.uid == owner.uid)
                 });
-                let known = self.hubs.contains_key(&ObjectId { namespace: namespace.clone(), name: bus.clone() });
+                let known =
+                    self.hubs.contains_key(&ObjectId { namespace: namespace.clone(), name: bus.clone() });
                 (owned && known).then(|| kontrol_core::trust::hub(&namespace, bus))
             }
         }
@@ -210,9 +217,10 @@ impl State {
         let restarts = u32::try_from(signals.restarts).unwrap_or(u32::MAX);
         let word = Word { state, since, message, restarts, last_end };
         let changed = companion.word.as_ref() != Some(&word);
-        let load = companion.signals.as_ref().is_none_or(|(_, before)| {
-            before.in_flight != signals.in_flight || before.load != signals.load
-        });
+        let load = companion
+            .signals
+            .as_ref()
+            .is_none_or(|(_, before)| before.in_flight != signals.in_flight || before.load != signals.load);
         companion.word = Some(word);
         companion.signals = Some((now, signals));
         if changed || (scales && load) {
@@ -255,7 +263,11 @@ impl State {
     pub(super) fn mark_group(&mut self, id: &WidgetId) {
         use crate::kubernetes::kind::Kind;
         let group = Key::new(id.namespace.as_str(), id.group.as_str());
-        let kind = if self.store.own(Kind::WidgetGroup, &group).is_some() { Kind::WidgetGroup } else { Kind::Widget };
+        let kind = if self.store.own(Kind::WidgetGroup, &group).is_some() {
+            Kind::WidgetGroup
+        } else {
+            Kind::Widget
+        };
         self.mark_object(kind, &group);
     }
 
@@ -267,7 +279,8 @@ impl State {
                 let mut widgets: BTreeSet<WidgetId> = self.declared.callers(&id).cloned().collect();
                 if let Some(widget) = self.declared.widget(&id) {
                     widgets.extend(widget.calls.iter().cloned());
-                    let topics = widget.produces.iter().chain(widget.consumes.iter().map(|consume| &consume.topic));
+                    let topics =
+                        widget.produces.iter().chain(widget.consumes.iter().map(|consume| &consume.topic));
                     let buses: Vec<ObjectId> = topics
                         .filter_map(|topic| {
                             let id = ObjectId { namespace: id.namespace.clone(), name: topic.clone() };
@@ -286,11 +299,10 @@ impl State {
                     .by_uid
                     .iter()
                     .filter(|(_, companion)| match &companion.of {
-                        PodOf::Replica(instance) => {
-                            self.declared.widget(&instance.widget).is_some_and(|widget| {
-                                !widget.produces.is_empty() || !widget.consumes.is_empty()
-                            })
-                        }
+                        PodOf::Replica(instance) => self
+                            .declared
+                            .widget(&instance.widget)
+                            .is_some_and(|widget| !widget.produces.is_empty() || !widget.consumes.is_empty()),
                         PodOf::Hub(other) => other == bus,
                     })
                     .map(|(uid, _)| uid.clone())
@@ -302,7 +314,8 @@ impl State {
 
     /// Everybody in a namespace may have to be told something new.
     pub(super) fn concerns_all_of(&mut self, namespace: &str) {
-        let uids = self.companions.by_uid.iter().filter(|(_, companion)| &*companion.pod.namespace == namespace);
+        let uids =
+            self.companions.by_uid.iter().filter(|(_, companion)| &*companion.pod.namespace == namespace);
         let uids: Vec<Box<str>> = uids.map(|(uid, _)| uid.clone()).collect();
         self.companions.due.extend(uids);
     }
@@ -327,12 +340,20 @@ impl State {
 
     /// Tells each sidecar and hub what is new for it.
     pub(super) fn configure(&mut self, effects: &mut Vec<Effect>) {
+        for root in std::mem::take(&mut self.decided) {
+            let node = self.trees.get(&root).and_then(|tree| tree.node.clone());
+            for widget in node.as_deref().into_iter().flat_map(super::widgets) {
+                self.due_widget(&widget.id);
+            }
+        }
         for uid in std::mem::take(&mut self.companions.due) {
             let Some(companion) = self.companions.by_uid.get(&uid) else { continue };
             if companion.session.is_none() {
                 continue;
             }
-            let Some(pod) = self.store.pod(&companion.pod).filter(|pod| pod.meta.uid == uid) else { continue };
+            let Some(pod) = self.store.pod(&companion.pod).filter(|pod| pod.meta.uid == uid) else {
+                continue;
+            };
             let message = match &companion.of {
                 PodOf::Replica(instance) => {
                     // An older pod of the same replica keeps what it has.
@@ -348,7 +369,10 @@ impl State {
                             namespace: instance.widget.namespace.clone(),
                             name: topic.clone(),
                         });
-                        let bus = topic.filter_map(|topic| self.declared.topic(&topic)).map(|topic| &topic.bus).next();
+                        let bus = topic
+                            .filter_map(|topic| self.declared.topic(&topic))
+                            .map(|topic| &topic.bus)
+                            .next();
                         if let Some(bus) = bus {
                             config.hub_subject = kontrol_core::trust::hub(&instance.widget.namespace, bus);
                         }
@@ -376,7 +400,10 @@ impl State {
             companion.sent = Some(message.clone());
             let told = match message {
                 session_response::Message::Sidecar(config) => {
-                    session_response::Message::Sidecar(v1::SidecarConfig { version: companion.version, ..config })
+                    session_response::Message::Sidecar(v1::SidecarConfig {
+                        version: companion.version,
+                        ..config
+                    })
                 }
                 session_response::Message::Hub(config) => {
                     session_response::Message::Hub(v1::HubConfig { version: companion.version, ..config })
@@ -390,7 +417,8 @@ impl State {
 
     fn grant(&self, instance: &InstanceId) -> v1::RestartGrant {
         let tree = self.tree_with(&instance.widget);
-        let granted = tree.and_then(|tree| kontrol_plan::grant(tree.node.as_deref()?, &tree.status, instance));
+        let granted =
+            tree.and_then(|tree| kontrol_plan::grant(tree.node.as_deref()?, &tree.status, instance));
         let epoch = self.newest(instance).map_or(0, |(_, pod)| pod.epoch);
         match granted {
             Some(grant) => v1::RestartGrant {

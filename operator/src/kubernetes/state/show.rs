@@ -8,7 +8,9 @@ use kontrol_crds as api;
 use kontrol_plan::{
     End, Event, InstanceState,
     event::Cause,
-    status::{Inner, Key as SlotKey, Kind as Is, Node, NodePhase, Open, OpenKind, Outcome, Slot, SlotPhase, Widget},
+    status::{
+        Inner, Key as SlotKey, Kind as Is, Node, NodePhase, Open, OpenKind, Outcome, Slot, SlotPhase, Widget,
+    },
 };
 use serde_json::{Map, Value, json};
 
@@ -42,15 +44,21 @@ impl State {
         for (kind, key) in &tree.members {
             let Some(object) = self.store.own(*kind, key) else { continue };
             let id = id_of(key);
-            let noted = id.as_ref().and_then(|id| {
-                find(whole.or(status)?, *kind == Kind::Supervisor, id)
-            });
+            let noted = id.as_ref().and_then(|id| find(whole.or(status)?, *kind == Kind::Supervisor, id));
             let mut view = match kind {
                 Kind::Supervisor => self.supervisor(noted, tree, key),
                 Kind::WidgetGroup => self.group(noted, tree, key),
                 _ => {
-                    let id = id.map(|id| WidgetId { namespace: id.namespace, group: id.name.clone(), widget: id.name });
-                    self.widget(id.as_ref(), noted.and_then(|node| node.children.first()).map(AsRef::as_ref), tree)
+                    let id = id.map(|id| WidgetId {
+                        namespace: id.namespace,
+                        group: id.name.clone(),
+                        widget: id.name,
+                    });
+                    self.widget(
+                        id.as_ref(),
+                        noted.and_then(|node| node.children.first()).map(AsRef::as_ref),
+                        tree,
+                    )
                 }
             };
             let conditions = conditions(noted, tree, *kind, key);
@@ -78,12 +86,19 @@ impl State {
         let children = node.children.iter().map(|slot| {
             let kind = match slot.key.kind {
                 Is::Supervisor => "Supervisor",
-                _ if tree.members.contains(&(Kind::Widget, Key::new(&key.namespace, slot.key.name.as_str()))) => {
+                _ if tree
+                    .members
+                    .contains(&(Kind::Widget, Key::new(&key.namespace, slot.key.name.as_str()))) =>
+                {
                     "Widget"
                 }
                 _ => "WidgetGroup",
             };
-            api::ChildStatus { kind: kind.to_owned(), name: slot.key.name.to_string(), state: slot_state(node, slot) }
+            api::ChildStatus {
+                kind: kind.to_owned(),
+                name: slot.key.name.to_string(),
+                state: slot_state(node, slot),
+            }
         });
         to_value(&api::SupervisorStatus {
             state: Some(node_state(node, tree)),
@@ -167,7 +182,9 @@ impl State {
             InstanceState::Ready => api::InstanceState::Ready,
             InstanceState::Stopping => api::InstanceState::Stopping,
             InstanceState::Ended(_) => api::InstanceState::Ended,
-            InstanceState::Running | InstanceState::NotReady | InstanceState::Hung => api::InstanceState::Running,
+            InstanceState::Running | InstanceState::NotReady | InstanceState::Hung => {
+                api::InstanceState::Running
+            }
         });
         api::InstanceStatus {
             ordinal: instance.ordinal,
@@ -342,7 +359,9 @@ fn node_state(node: &Node, tree: &Tree) -> api::State {
         NodePhase::Down(_) => api::State::Stopped,
         NodePhase::Starting => api::State::Starting,
         NodePhase::Stopping(_) => api::State::Stopping,
-        NodePhase::Running if node.open.iter().any(|open| open.kind != OpenKind::Manifest) => api::State::Restarting,
+        NodePhase::Running if node.open.iter().any(|open| open.kind != OpenKind::Manifest) => {
+            api::State::Restarting
+        }
         NodePhase::Running => api::State::Running,
     }
 }
@@ -386,12 +405,8 @@ fn conditions(noted: Option<&Node>, tree: &Tree, kind: Kind, key: &Key) -> Vec<S
     let Some(node) = noted else {
         let reason = if tree.problems.is_empty() { "Pending" } else { "NotAccepted" };
         let first = tree.problems.values().next().map_or_else(String::new, |problem| problem.message.clone());
-        let unknown = |kind, status| Shown {
-            kind,
-            status,
-            reason: reason.to_owned(),
-            message: first.clone(),
-        };
+        let unknown =
+            |kind, status| Shown { kind, status, reason: reason.to_owned(), message: first.clone() };
         let stalled = flag(!tree.problems.is_empty());
         return vec![
             unknown("Ready", "Unknown"),
@@ -412,11 +427,13 @@ fn conditions(noted: Option<&Node>, tree: &Tree, kind: Kind, key: &Key) -> Vec<S
     let ready = node.children.iter().filter(|slot| is_ready(slot)).count();
     let message = format!("{ready} of {total} are ready");
     let wrong = tree.failed.clone().unwrap_or_default();
-    let mut stalled = of("Stalled", known.stalled, chain(node).filter(|_| known.stalled.status).unwrap_or_default());
+    let mut stalled =
+        of("Stalled", known.stalled, chain(node).filter(|_| known.stalled.status).unwrap_or_default());
     if !tree.problems.is_empty() && !known.stalled.status {
         stalled.status = "True";
         "NotAccepted".clone_into(&mut stalled.reason);
-        stalled.message = tree.problems.values().next().map_or_else(String::new, |known| known.message.clone());
+        stalled.message =
+            tree.problems.values().next().map_or_else(String::new, |known| known.message.clone());
     }
     vec![
         of("Ready", known.ready, message),
@@ -470,9 +487,11 @@ fn widget_conditions(node: Option<&Node>, slot: Option<&Slot>, tree: &Tree) -> V
     });
     let working = matches!(state, api::State::Starting | api::State::Restarting | api::State::Stopping);
     let failed = slot.outcome == Some(Outcome::Failed);
-    let rolls = node.open.iter().any(|open| open.kind == OpenKind::Manifest && open.scope.contains(&slot.key));
+    let rolls =
+        node.open.iter().any(|open| open.kind == OpenKind::Manifest && open.scope.contains(&slot.key));
     let reason = if ready { "AllReady".to_owned() } else { format!("{state:?}") };
-    let shown = |kind, status, reason: String, message: String| Shown { kind, status: flag(status), reason, message };
+    let shown =
+        |kind, status, reason: String, message: String| Shown { kind, status: flag(status), reason, message };
     let what = if working { format!("{state:?}") } else { "Settled".to_owned() };
     let cause = widget.and_then(|widget| widget.last.as_deref()).map(|last| last.first().event.to_string());
     let cause = cause.filter(|_| failed || !ready).unwrap_or_default();

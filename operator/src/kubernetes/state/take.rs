@@ -60,11 +60,11 @@ impl State {
 
     fn watch(&mut self, source: &Source, seen: Seen, now: Timestamp) {
         for change in self.store.hear(source, seen, now) {
-            self.changed(change, now);
+            self.changed(change);
         }
     }
 
-    fn changed(&mut self, change: Change, now: Timestamp) {
+    fn changed(&mut self, change: Change) {
         match change {
             Change::Nothing => {}
             Change::Own(kind @ (Kind::Supervisor | Kind::WidgetGroup | Kind::Widget), key) => {
@@ -72,9 +72,6 @@ impl State {
             }
             Change::Own(kind, key) => self.message_object(kind, &key),
             Change::Pod(key, PodOf::Replica(instance)) => {
-                if let Some(node) = self.store.pod(&key).and_then(|pod| pod.node.clone()) {
-                    self.store.kubelet_wrote(&node, now);
-                }
                 self.mark_group(&instance.widget);
                 self.pod_is_gone(&key);
                 self.concerns(&PodOf::Replica(instance));
@@ -82,7 +79,8 @@ impl State {
             Change::Pod(key, PodOf::Hub(bus)) => {
                 self.pod_is_gone(&key);
                 if let Some(id) = Self::bus_of(&key.namespace, &bus) {
-                    self.queue.now(Root { kind: Kind::MessageBus, key: crate::kubernetes::forest::key_of(&id) });
+                    self.queue
+                        .now(Root { kind: Kind::MessageBus, key: crate::kubernetes::forest::key_of(&id) });
                 }
             }
             Change::Node(_) => {}
@@ -177,14 +175,16 @@ impl State {
     }
 
     fn answer(&mut self, ticket: Ticket, outcome: Outcome, now: Timestamp) {
-        let Some(Pending { root, purpose, kind, key, version }) = self.pending.remove(&ticket) else { return };
+        let Some(Pending { root, purpose, kind, key, version }) = self.pending.remove(&ticket) else {
+            return;
+        };
         if let Outcome::Done(text) = &outcome {
             let change = if matches!(purpose, Purpose::Stop) && is_status(text) {
                 self.store.gone(kind, &key, version)
             } else {
                 self.store.is(kind, text, now)
             };
-            self.changed(change, now);
+            self.changed(change);
         }
         if let (Purpose::Template(id, revision), Outcome::Done(text)) = (&purpose, &outcome)
             && let Some(mut tree) = self.trees.remove(&root)
@@ -207,7 +207,7 @@ impl State {
             // What is to go is gone.
             (Purpose::Stop, Outcome::Gone(_)) => {
                 let change = self.store.gone(kind, &key, version);
-                self.changed(change, now);
+                self.changed(change);
                 None
             }
             // Another one of the name is there, and the watch will show it.
@@ -229,6 +229,8 @@ impl State {
                 tree.launched.insert(instance.clone(), *incarnation);
             }
             (Purpose::Decide(_), true) => {
+                // What shims may do by themselves, and who is fenced off, follows from it.
+                self.decided.insert(root.clone());
                 if let Purpose::Decide(events) = purpose {
                     self.told.extend(events.into_iter().map(|event| (root.clone(), event)));
                 }
@@ -242,7 +244,8 @@ impl State {
         }
         if tree.outstanding == 0 {
             if tree.failed.is_some() {
-                let pause = PAUSES.0.saturating_mul(2_u32.saturating_pow(tree.failures.min(10))).min(PAUSES.1);
+                let pause =
+                    PAUSES.0.saturating_mul(2_u32.saturating_pow(tree.failures.min(10))).min(PAUSES.1);
                 tree.failures += 1;
                 tree.hold = tree.hold.max(Some(now.plus(pause)));
             } else if tree.hold.is_none() {

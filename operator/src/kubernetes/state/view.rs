@@ -24,7 +24,8 @@ impl View for State {
         let mut newest: BTreeMap<u32, (&InstanceId, &Pod)> = BTreeMap::new();
         for (_, pod) in self.store.pods_of(&widget.namespace, &widget.group) {
             let Some(id) = pod.instance().filter(|id| id.widget == *widget) else { continue };
-            let known = newest.get(&id.ordinal).is_some_and(|(_, known)| known.incarnation >= pod.incarnation);
+            let known =
+                newest.get(&id.ordinal).is_some_and(|(_, known)| known.incarnation >= pod.incarnation);
             if !known {
                 newest.insert(id.ordinal, (id, pod));
             }
@@ -77,7 +78,11 @@ impl State {
     /// The tree that a widget is in.
     pub(super) fn tree_with(&self, id: &WidgetId) -> Option<&Tree> {
         let group = Key::new(id.namespace.as_str(), id.group.as_str());
-        let kind = if self.store.own(Kind::WidgetGroup, &group).is_some() { Kind::WidgetGroup } else { Kind::Widget };
+        let kind = if self.store.own(Kind::WidgetGroup, &group).is_some() {
+            Kind::WidgetGroup
+        } else {
+            Kind::Widget
+        };
         self.trees.get(&self.forest.root_of(&self.store, kind, &group)?)
     }
 
