@@ -15,6 +15,7 @@
 //! - A replica that ends meanwhile comes back with the template that it had, if that is good: only the roll-out moves it.
 //! - A template is good once all replicas have run it and were ready for as long as ends are counted. Until then it is on trial; the first
 //!   one of a widget has nothing to return to.
+//! - What was ready once and does not stay so makes no progress: it has until its deadline, too.
 //! - What failed is not tried again until the manifest has another template. That one is tried at once, whatever the last one left behind.
 
 use std::sync::Arc;
@@ -233,7 +234,7 @@ impl Planner<'_> {
             }
         }
         widget.rollout = Some(rollout);
-        let stands = rollout.complete.is_some() || rollout.stalled || rollout.paused;
+        let stands = complete || rollout.stalled || rollout.paused;
         let stands = stands || widget.desired == 0 || !runs;
         if stands {
             return;

@@ -184,7 +184,7 @@ fn budget(commit: &Commit<'_>, node: &Node, old: &Slot, new: &Slot, spec: &spec:
         commit.processes.get(&key).is_some_and(|process| {
             let seen = process.instance.since.plus(LATEST) <= commit.planned;
             let health = if spec.health.is_none() { InstanceState::Running } else { InstanceState::Ready };
-            seen && [health, InstanceState::Ready].contains(&process.instance.state)
+            seen && !process.fenced && [health, InstanceState::Ready].contains(&process.instance.state)
         })
     };
     let pairs = (0_u32..).zip(before.replicas.iter().zip(&after.replicas)).take(after.desired as usize);

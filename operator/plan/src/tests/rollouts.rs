@@ -323,6 +323,22 @@ fn no_progress_within_the_deadline_returns() {
 }
 
 #[test]
+fn what_does_not_stay_ready_returns_at_the_deadline() {
+    let mut world = settled(vec![widget("g", "a")]);
+    edit(&mut world, |group| {
+        group.widgets[0].revision = Revision(2);
+        group.widgets[0].rollout.progress_deadline = Duration::from_mins(1);
+    });
+    for _ in 0..6 {
+        world.pass(Duration::from_secs(12));
+        world.set("g/a-0", CRASH);
+        world.settle();
+    }
+    assert_eq!(status(&world, 0).bad.as_ref().unwrap().why, Failure::Deadline);
+    assert_eq!(revisions(&world), [(0, 1, true)]);
+}
+
+#[test]
 fn without_a_return_it_stands_still_and_says_so() {
     let mut world = settled(vec![many("a", 2)]);
     unready(&mut world, 2);

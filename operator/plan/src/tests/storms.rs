@@ -156,7 +156,7 @@ fn place(world: &mut World) {
         if instance.place.is_none() && instance.state != InstanceState::Unschedulable {
             let first = instance.id.ordinal as usize + instance.id.widget.widget.as_str().len();
             let machines = (0..MACHINES).map(|at| format!("n{}", (first + at) % MACHINES));
-            let free = machines.map(|name| name.into()).find(|name| !lost.contains(name));
+            let free = machines.map(std::convert::Into::into).find(|name| !lost.contains(name));
             instance.place = free.map(|node| Place { node });
         }
     }
