@@ -1,6 +1,8 @@
 //! A place for one test on the cluster: a namespace of its own, restricted as far as Kubernetes restricts, gone with the test.
 
+pub mod door;
 pub mod kontrol;
+pub mod operator;
 
 use std::{
     fmt::Debug,

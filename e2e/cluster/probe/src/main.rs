@@ -8,6 +8,7 @@
 //! kontrol-probe read FILE        prints a file
 //! kontrol-probe wait             waits for SIGTERM
 //! kontrol-probe exit CODE        ends
+//! kontrol-probe eat MIB          takes that much memory, then waits for SIGTERM
 //! ```
 
 use std::{
@@ -66,6 +67,13 @@ async fn run(arguments: &[&str]) -> io::Result<ExitCode> {
         ["write", file, text] => fs::write(file, text)?,
         ["read", file] => writeln!(out, "{}", fs::read_to_string(file)?)?,
         ["wait"] => stop().await?,
+        ["eat", size] => {
+            let bytes = size.parse::<usize>().map_err(io::Error::other)? << 20;
+            // Written to, or the system would give none.
+            let eaten = std::hint::black_box(vec![1_u8; bytes]);
+            stop().await?;
+            drop(eaten);
+        }
         ["exit", code] => return Ok(ExitCode::from(code.parse().unwrap_or(1))),
         _ => return Err(io::Error::other("see its source for how it is used")),
     }

@@ -1,18 +1,22 @@
 //! Kontrol on the cluster: its chart installed once for all tests, widgets of a test, and what may befall them.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    Api, Client,
+    Api,
     api::{ListParams, Patch, PatchParams},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
-use rustix::fs::{FlockOperation, flock};
+pub use rustix::process::Signal;
+use rustix::{
+    fs::{FlockOperation, flock},
+    process::{Pid, kill_process},
+};
 use serde_json::{Value, json};
 
 use super::{Lab, is_ready};
@@ -255,6 +259,22 @@ impl Lab {
         signal_container(self.cluster(), pod, container, signal)
     }
 
+    /// Sends a signal to a child of the process of a pod's container: the first one whose program is called `program`.
+    pub fn signal_child(&self, pod: &Pod, container: &str, program: &str, signal: Signal) -> Result<()> {
+        let parent = process_of(self.cluster(), pod, container)?;
+        let path = PathBuf::from(format!("/proc/{parent}/task/{parent}/children"));
+        let children = fs::read_to_string(&path).map_err(at(&path))?;
+        let called = |pid: &i32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).split('\0').next().is_some_and(|first| first.ends_with(program))
+        };
+        let child = children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(called);
+        let child = child.and_then(Pid::from_raw).ok_or_else(|| {
+            Error::Invalid(format!("no {program} among the children of {parent}: {children}"))
+        })?;
+        kill_process(child, signal).map_err(|error| at(&path)(error.into()))
+    }
+
     /// What `kubectl get events` knows of reasons, as `(reason, kind/name, note)`.
     pub async fn events(&self) -> Result<Vec<(String, String, String)>> {
         let all = self.api::<k8s_openapi::api::events::v1::Event>().list(&ListParams::default()).await?;
@@ -270,6 +290,13 @@ impl Lab {
 
 /// Sends a signal to the process of a container, from its node.
 pub fn signal_container(cluster: &Cluster, pod: &Pod, container: &str, signal: &str) -> Result<()> {
+    let (socket, id) = container_of(cluster, pod, container)?;
+    let ctr = cluster.program("ctr")?.display().to_string();
+    command(&ctr, &["-a", &socket, "-n", "k8s.io", "tasks", "kill", "--signal", signal, &id]).map(drop)
+}
+
+/// The container of that name in a pod, as `(node's socket, its id)`.
+fn container_of(cluster: &Cluster, pod: &Pod, container: &str) -> Result<(String, String)> {
     let status = pod.status.clone().unwrap_or_default();
     let all = status.container_statuses.into_iter().chain(status.init_container_statuses).flatten();
     let id = all
@@ -277,26 +304,21 @@ pub fn signal_container(cluster: &Cluster, pod: &Pod, container: &str, signal: &
         .find_map(|status| status.container_id)
         .and_then(|id| id.strip_prefix("containerd://").map(str::to_owned))
         .ok_or_else(|| Error::Invalid(format!("{} has no container {container} that runs", name_of(pod))))?;
-    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
-    let socket = cluster.run().node(&node).join("containerd.sock").display().to_string();
+    let socket = cluster.run().node(&node_of(pod)).join("containerd.sock").display().to_string();
+    Ok((socket, id))
+}
+
+/// The process, on this machine, of a pod's container.
+pub(super) fn process_of(cluster: &Cluster, pod: &Pod, container: &str) -> Result<i32> {
+    let (socket, id) = container_of(cluster, pod, container)?;
     let ctr = cluster.program("ctr")?.display().to_string();
-    command(&ctr, &["-a", &socket, "-n", "k8s.io", "tasks", "kill", "--signal", signal, &id]).map(drop)
-}
-
-/// The operator's pods.
-pub async fn operators(client: &Client) -> Result<Vec<Pod>> {
-    let labels = ListParams::default().labels("app.kubernetes.io/component=operator");
-    let mut pods = Api::<Pod>::namespaced(client.clone(), SYSTEM).list(&labels).await?.items;
-    pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
-    Ok(pods)
-}
-
-/// The operator that holds the lease; none where nobody does.
-pub async fn leader(client: &Client) -> Result<Option<Pod>> {
-    let leases = Api::<k8s_openapi::api::coordination::v1::Lease>::namespaced(client.clone(), SYSTEM);
-    let holder = leases.get_opt("kontrol-operator").await?.and_then(|lease| lease.spec?.holder_identity);
-    let pods = operators(client).await?;
-    Ok(pods.into_iter().find(|pod| holder.as_deref().is_some_and(|holder| holder.starts_with(&name_of(pod)))))
+    let tasks = command(&ctr, &["-a", &socket, "-n", "k8s.io", "tasks", "list"])?;
+    tasks
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .find(|words| words.first() == Some(&id.as_str()))
+        .and_then(|words| words.get(1)?.parse().ok())
+        .ok_or_else(|| Error::Invalid(format!("no process of {id} in {tasks}")))
 }
 
 /// A pod's name.

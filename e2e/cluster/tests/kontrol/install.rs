@@ -3,7 +3,8 @@
 use k8s_openapi::api::core::v1::Pod;
 use kontrol_e2e_cluster::lab::{
     Lab,
-    kontrol::{SYSTEM, helm, label, leader, name_of, object, operators, test_widget},
+    kontrol::{SYSTEM, helm, label, name_of, object, test_widget},
+    operator::operators,
 };
 use kube::Api;
 use serde_json::{Value, json};
@@ -88,18 +89,7 @@ async fn a_widget_is_found_by_its_stable_name() {
 #[tokio::test]
 async fn one_of_two_operators_leads_and_says_so() {
     let lab = Lab::with_kontrol("leads").await.unwrap();
-    let leader = lab
-        .wait("a leader", async || Ok(leader(lab.client()).await?.ok_or("nobody holds the lease")))
-        .await
-        .unwrap();
-    lab.wait("the leader alone to have the label", async || {
-        let pods = operators(lab.client()).await?;
-        let labelled: Vec<_> =
-            pods.iter().filter(|pod| label(pod, "leader") == "true").map(name_of).collect();
-        Ok(if labelled == [name_of(&leader)] { Ok(()) } else { Err(labelled) })
-    })
-    .await
-    .unwrap();
+    lab.until_operators().await.unwrap();
     assert_eq!(operators(lab.client()).await.unwrap().len(), 2);
 }
 

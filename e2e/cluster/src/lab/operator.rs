@@ -1,0 +1,61 @@
+//! The operator's own pods, and what may befall them.
+
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
+use kube::{Api, Client, api::ListParams};
+
+use super::{
+    Lab,
+    kontrol::{SYSTEM, name_of, signal_container},
+};
+use crate::{Result, network::command};
+
+/// The operator's pods.
+pub async fn operators(client: &Client) -> Result<Vec<Pod>> {
+    let labels = ListParams::default().labels("app.kubernetes.io/component=operator");
+    let mut pods = Api::<Pod>::namespaced(client.clone(), SYSTEM).list(&labels).await?.items;
+    pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
+    Ok(pods)
+}
+
+/// The operator that holds the lease; none where nobody does.
+pub async fn leader(client: &Client) -> Result<Option<Pod>> {
+    let leases = Api::<Lease>::namespaced(client.clone(), SYSTEM);
+    let holder = leases.get_opt("kontrol-operator").await?.and_then(|lease| lease.spec?.holder_identity);
+    let pods = operators(client).await?;
+    Ok(pods.into_iter().find(|pod| holder.as_deref().is_some_and(|holder| holder.starts_with(&name_of(pod)))))
+}
+
+impl Lab {
+    /// Waits until somebody leads.
+    pub async fn leader(&self) -> Result<Pod> {
+        self.wait("an operator to lead", async || Ok(leader(self.client()).await?.ok_or("nobody does"))).await
+    }
+
+    /// Ends the operator that leads, without a word of good-bye. Its pod goes too, so that the kubelet's pauses play no part.
+    pub async fn kill_leader(&self) -> Result<Pod> {
+        let pod = self.leader().await?;
+        signal_container(self.cluster(), &pod, "operator", "SIGKILL")?;
+        let kubectl = self.cluster().program("kubectl")?.display().to_string();
+        let config = format!("--kubeconfig={}", self.cluster().kubeconfig().display());
+        let name = name_of(&pod);
+        command(&kubectl, &[&config, "-n", SYSTEM, "delete", "pod", &name, "--grace-period=0", "--force"])?;
+        Ok(pod)
+    }
+
+    /// Waits until both operators are ready and one of them leads with the label by which sidecars find it.
+    pub async fn until_operators(&self) -> Result<()> {
+        self.wait("two operators, one of which leads", async || {
+            let pods = operators(self.client()).await?;
+            let ready = pods.iter().filter(|pod| super::is_ready(pod)).count();
+            let holder = leader(self.client()).await?.as_ref().map(name_of);
+            let labelled: Vec<_> = pods
+                .iter()
+                .filter(|pod| super::kontrol::label(pod, "leader") == "true")
+                .map(name_of)
+                .collect();
+            let found = ready == 2 && labelled.len() == 1 && labelled.first() == holder.as_ref();
+            Ok(if found { Ok(()) } else { Err((ready, holder, labelled)) })
+        })
+        .await
+    }
+}

@@ -1,0 +1,14 @@
+//! Kontrol on a real cluster, in the language of its behaviours. One program, so that it is linked once.
+
+mod apiserver;
+mod bad_input;
+mod gpu;
+mod install;
+mod leader;
+mod messaging;
+mod node;
+mod prometheus;
+mod rollout;
+mod scaling;
+mod supervision;
+mod uninstall;

@@ -1,0 +1,87 @@
+//! Messages and calls between pods.
+
+use k8s_openapi::api::core::v1::Pod;
+use kontrol_e2e_cluster::lab::{
+    Lab, is_ready,
+    kontrol::{name_of, object, on, test_widget},
+};
+use kube::api::ListParams;
+use serde_json::json;
+
+async fn hub(lab: &Lab) -> Vec<Pod> {
+    let labels = ListParams::default().labels("kontrol.dev/bus=default");
+    let mut pods = lab.api::<Pod>().list(&labels).await.unwrap().items;
+    pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
+    pods
+}
+
+#[tokio::test]
+async fn all_that_was_published_is_read_after_the_hubs_pod_was_killed() {
+    let lab = Lab::with_kontrol("hub").await.unwrap();
+    lab.apply(&object("Topic", "notes", &json!({}))).unwrap();
+    let writer =
+        json!({"container": test_widget(&[]), "produces": [{"topic": "notes"}], "placement": on("node0")});
+    let reader =
+        json!({"container": test_widget(&[]), "consumes": [{"topic": "notes"}], "placement": on("node1")});
+    lab.apply(&object("Widget", "reader", &reader)).unwrap();
+    lab.apply(&object("Widget", "writer", &writer)).unwrap();
+    lab.until_ready("Widget", "reader").await.unwrap();
+    lab.until_ready("Widget", "writer").await.unwrap();
+    let writer = lab.until_pods("writer", "writer", 1).await.unwrap().remove(0);
+    let reader = lab.until_pods("reader", "reader", 1).await.unwrap().remove(0);
+
+    let mut kept = Vec::new();
+    for number in 0..20 {
+        let text = format!("note-{number}");
+        if number == 10 {
+            let before = hub(&lab).await.remove(0);
+            lab.kubectl(&["delete", "pod", &name_of(&before), "--grace-period=0", "--force", "--wait=false"])
+                .unwrap();
+            lab.wait("the hub's next pod to be ready", async || {
+                let pods = hub(&lab).await;
+                let found = pods.iter().any(|pod| is_ready(pod) && name_of(pod) != name_of(&before));
+                Ok(if found { Ok(()) } else { Err(pods.iter().map(name_of).collect::<Vec<_>>()) })
+            })
+            .await
+            .unwrap();
+        }
+        let path = format!("/v1/topics/notes/events?id={text}");
+        lab.wait(&format!("{text} to be on disk"), async || {
+            let answer = lab.door(&writer, "POST", &path, &text).await?;
+            Ok(if answer.status == 200 { Ok(()) } else { Err(answer) })
+        })
+        .await
+        .unwrap();
+        kept.push(text);
+    }
+    let got = lab.subscribe(&reader, "notes", kept.len()).await.unwrap();
+    let mut read: Vec<_> =
+        got.iter().map(|event| event["data"].as_str().unwrap_or_default().to_owned()).collect();
+    read.sort_by_key(|text| kept.iter().position(|known| known == text));
+    assert_eq!(read, kept);
+}
+
+#[tokio::test]
+async fn a_widget_calls_another_one_on_the_other_node() {
+    let lab = Lab::with_kontrol("calls").await.unwrap();
+    let callee = json!({
+        "container": test_widget(&["--serve"]), "serves": [{"method": "echo"}], "placement": on("node1"),
+    });
+    let caller =
+        json!({"container": test_widget(&[]), "calls": [{"target": "callee"}], "placement": on("node0")});
+    lab.apply(&object("Widget", "callee", &callee)).unwrap();
+    lab.apply(&object("Widget", "caller", &caller)).unwrap();
+    lab.until_ready("Widget", "callee").await.unwrap();
+    lab.until_ready("Widget", "caller").await.unwrap();
+    let caller = lab.until_pods("caller", "caller", 1).await.unwrap().remove(0);
+    let answer = lab
+        .wait("the call to be answered", async || {
+            let answer = lab.door(&caller, "POST", "/v1/call/callee/echo", "hello there").await?;
+            Ok(if answer.status == 200 { Ok(answer) } else { Err(answer) })
+        })
+        .await
+        .unwrap();
+    assert!(answer.body.contains("hello there"), "{answer:?}");
+    let refused = lab.door(&caller, "POST", "/v1/call/stranger/echo", "hello").await.unwrap();
+    assert!((400..500).contains(&refused.status), "what is not declared is refused: {refused:?}");
+}

@@ -1,0 +1,124 @@
+//! A real Prometheus scrapes operator, sidecar and hub, and finds nothing to say about their metrics.
+
+use std::{
+    fs,
+    io::Write as _,
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1::Pod;
+use kontrol_e2e_cluster::lab::{
+    Lab,
+    kontrol::{object, test_widget},
+    operator::operators,
+};
+use kube::api::ListParams;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+/// Series that one sidecar may have.
+const SERIES: usize = 200;
+
+/// Ended with the test.
+struct Prometheus(Child);
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+async fn get(address: &str, path: &str) -> std::io::Result<String> {
+    let asked = async {
+        let mut stream = TcpStream::connect(address).await?;
+        let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned()))
+    };
+    tokio::time::timeout(Duration::from_secs(10), asked).await.map_err(std::io::Error::from)?
+}
+
+fn address(pod: &Pod, port: u16) -> String {
+    format!("{}:{port}", pod.status.as_ref().and_then(|status| status.pod_ip.clone()).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn a_prometheus_scrapes_operators_sidecars_and_hubs() {
+    let lab = Lab::with_kontrol("metrics").await.unwrap();
+    lab.apply(&object("Topic", "notes", &json!({}))).unwrap();
+    let spec = json!({"container": test_widget(&[]), "produces": [{"topic": "notes"}]});
+    lab.apply(&object("Widget", "hello", &spec)).unwrap();
+    lab.until_ready("Widget", "hello").await.unwrap();
+    let widget = lab.until_pods("hello", "hello", 1).await.unwrap().remove(0);
+    let hub = lab
+        .wait("the hub", async || {
+            let hubs = lab.api::<Pod>().list(&ListParams::default().labels("kontrol.dev/bus")).await?;
+            let up = hubs.into_iter().find(kontrol_e2e_cluster::lab::is_ready);
+            Ok(up.ok_or("no hub is ready"))
+        })
+        .await
+        .unwrap();
+    let mut targets: Vec<String> =
+        operators(lab.client()).await.unwrap().iter().map(|pod| address(pod, 7401)).collect();
+    targets.extend([address(&widget, 7413), address(&hub, 7413)]);
+
+    for target in &targets {
+        let text = get(target, "/metrics").await.unwrap();
+        assert!(text.contains("# TYPE kontrol_"), "{target}: {text}");
+        check(target, &text);
+    }
+    let own = get(&address(&widget, 7413), "/metrics").await.unwrap();
+    let series = own.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).count();
+    assert!(series <= SERIES, "{series} series of one sidecar");
+
+    let folder = tempfile::tempdir().unwrap();
+    let config = json!({
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+        "scrape_configs": [{"job_name": "kontrol", "static_configs": [{"targets": targets}]}],
+    });
+    let file = folder.path().join("prometheus.yml");
+    fs::write(&file, config.to_string()).unwrap();
+    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let program = Command::new("prometheus")
+        .arg(format!("--config.file={}", file.display()))
+        .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
+        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("prometheus: hack/setup cluster installs it");
+    let _prometheus = Prometheus(program);
+    lab.wait("every target to be up", async || {
+        let answer = get(&format!("127.0.0.1:{port}"), "/api/v1/query?query=up").await.unwrap_or_default();
+        let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
+        let results = answer["data"]["result"].as_array().cloned().unwrap_or_default();
+        let up = results.iter().filter(|result| result["value"][1] == "1").count();
+        Ok(if up == targets.len() { Ok(()) } else { Err(results) })
+    })
+    .await
+    .unwrap();
+}
+
+/// `promtool check metrics` says nothing.
+fn check(target: &str, text: &str) {
+    let mut child = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool: hack/setup cluster installs it with prometheus");
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.trim().is_empty(), "{target}: {said}");
+}

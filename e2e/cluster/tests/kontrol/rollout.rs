@@ -1,0 +1,174 @@
+//! New revisions: rolled out a few at a time, and back by themselves where they are bad.
+
+use std::{cell::Cell, collections::BTreeSet};
+
+use kontrol_e2e_cluster::lab::{
+    Lab, is_ready,
+    kontrol::{label, name_of, object, test_widget},
+};
+use serde_json::{Value, json};
+
+fn widget(replicas: u32, arguments: &[&str], rollout: &Value) -> Value {
+    json!({"container": test_widget(arguments), "replicas": replicas, "rollout": rollout, "shutdown": {"grace": "1s"},
+           "start": {"timeout": "20s"}})
+}
+
+/// A change that is harmless, and makes another revision.
+fn harmless(value: &str) -> Value {
+    json!({"spec": {"container": {"env": [{"name": "ROUND", "value": value}]}}})
+}
+
+async fn revisions(lab: &Lab, name: &str) -> BTreeSet<String> {
+    lab.pods(name, name).await.unwrap().iter().map(|pod| label(pod, "revision")).collect()
+}
+
+#[tokio::test]
+async fn a_roll_out_keeps_all_but_one_replica_ready() {
+    let lab = Lab::with_kontrol("rolls").await.unwrap();
+    lab.apply(&object("Widget", "rolls", &widget(3, &[], &json!({"maxUnavailable": 1})))).unwrap();
+    lab.until_ready("Widget", "rolls").await.unwrap();
+    lab.until_pods("rolls", "rolls", 3).await.unwrap();
+    let old = revisions(&lab, "rolls").await;
+    lab.patch("Widget", "rolls", &harmless("two")).await.unwrap();
+    let fewest = Cell::new(3);
+    lab.wait("every replica to be of the new revision", async || {
+        let pods = lab.pods("rolls", "rolls").await?;
+        let ready = pods.iter().filter(|pod| is_ready(pod)).count();
+        fewest.set(fewest.get().min(ready));
+        let new = pods.iter().filter(|pod| is_ready(pod) && !old.contains(&label(pod, "revision"))).count();
+        Ok(if new == 3 && pods.len() == 3 { Ok(()) } else { Err((new, pods.len())) })
+    })
+    .await
+    .unwrap();
+    assert!(fewest.get() >= 2, "{} were ready at the worst moment", fewest.get());
+    let widget = lab.until_ready("Widget", "rolls").await.unwrap();
+    assert_eq!(widget["status"]["restarts"], 0, "a roll-out is no restart");
+}
+
+#[tokio::test]
+async fn a_paused_roll_out_waits_until_it_is_resumed() {
+    let lab = Lab::with_kontrol("paused").await.unwrap();
+    lab.apply(&object("Widget", "waits", &widget(2, &[], &json!({"paused": true})))).unwrap();
+    lab.until_ready("Widget", "waits").await.unwrap();
+    let old = revisions(&lab, "waits").await;
+    lab.patch("Widget", "waits", &harmless("two")).await.unwrap();
+    lab.until_object("Widget", "waits", "the roll-out to be paused", |widget| {
+        widget["status"]["rollout"]["state"] == "Paused"
+            && widget["status"]["observedGeneration"] == widget["metadata"]["generation"]
+    })
+    .await
+    .unwrap();
+    assert_eq!(revisions(&lab, "waits").await, old);
+    lab.patch("Widget", "waits", &json!({"spec": {"rollout": {"paused": false}}})).await.unwrap();
+    lab.until_object("Widget", "waits", "the roll-out to be complete", |widget| {
+        widget["status"]["rollout"]["state"] == "Complete"
+            && widget["status"]["rollout"]["updatedReplicas"] == 2
+    })
+    .await
+    .unwrap();
+    assert!(revisions(&lab, "waits").await.is_disjoint(&old));
+}
+
+/// Applies a bad change, waits until the widget is back at what it was, and then mends it.
+async fn returns(name: &str, bad: &Value) {
+    let lab = Lab::with_kontrol(name).await.unwrap();
+    let rollout = json!({"progressDeadline": "10s", "maxUnavailable": 1});
+    lab.apply(&object("Widget", "good", &widget(2, &[], &rollout))).unwrap();
+    lab.until_ready("Widget", "good").await.unwrap();
+    lab.until_pods("good", "good", 2).await.unwrap();
+    let old = revisions(&lab, "good").await;
+    lab.patch("Widget", "good", bad).await.unwrap();
+    let widget = lab
+        .until_object("Widget", "good", "the widget to be back at the good revision", |widget| {
+            widget["status"]["rollout"]["state"] == "RolledBack" && widget["status"]["readyReplicas"] == 2
+        })
+        .await
+        .unwrap();
+    assert_eq!(revisions(&lab, "good").await, old);
+    let progressing = lab.condition("Widget", "good", "Progressing").await.unwrap();
+    assert!(
+        !progressing.message.is_empty() && widget["status"]["rollout"]["message"].is_string(),
+        "{progressing:?}"
+    );
+
+    // What is bad does not stand in the way of what mends it.
+    lab.apply(&object("Widget", "good", &widget_mended(&rollout))).unwrap();
+    lab.until_object("Widget", "good", "the mended revision to be complete", |widget| {
+        widget["status"]["rollout"]["state"] == "Complete"
+            && widget["status"]["observedGeneration"] == widget["metadata"]["generation"]
+            && widget["status"]["readyReplicas"] == 2
+    })
+    .await
+    .unwrap();
+    let new = revisions(&lab, "good").await;
+    assert!(new.len() == 1 && new.is_disjoint(&old), "{new:?}");
+}
+
+fn widget_mended(rollout: &Value) -> Value {
+    let mut spec = widget(2, &[], rollout);
+    spec["container"]["env"] = json!([{"name": "ROUND", "value": "mended"}]);
+    spec
+}
+
+#[tokio::test]
+async fn a_revision_whose_image_does_not_exist_goes_back_by_itself() {
+    let image = json!({"spec": {"container": {"image": "kontrol.local/kontrol-test-widget:none"}}});
+    returns("noimage", &image).await;
+}
+
+#[tokio::test]
+async fn a_revision_that_ends_at_once_goes_back_by_itself() {
+    returns("crashes", &json!({"spec": {"container": {"args": ["--no-such-option"]}}})).await;
+}
+
+#[tokio::test]
+async fn an_edit_in_the_middle_of_a_restart_ends_in_one_pod_each_of_the_new_revision() {
+    let lab = Lab::with_kontrol("edited").await.unwrap();
+    let widgets = |round: &str| -> Value {
+        let container = |name: &str| {
+            let mut container = test_widget(&[]);
+            container["env"] = json!([{"name": "ROUND", "value": round}]);
+            json!({"name": name, "container": container, "shutdown": {"grace": "1s"}})
+        };
+        json!(["a", "b", "c"].map(container))
+    };
+    let intensity = json!({"maxRestarts": 10, "period": "10m"});
+    let group = |round: &str| {
+        object(
+            "WidgetGroup",
+            "team",
+            &json!({"strategy": "OneForAll", "intensity": intensity, "widgets": widgets(round)}),
+        )
+    };
+    lab.apply(&group("one")).unwrap();
+    lab.until_ready("WidgetGroup", "team").await.unwrap();
+    let victim = lab.until_pods("team", "b", 1).await.unwrap().remove(0);
+    lab.kubectl(&["delete", "pod", &name_of(&victim), "--wait=false"]).unwrap();
+    lab.wait("the restart to begin", async || {
+        let epoch = lab.get("WidgetGroup", "team").await?["status"]["epoch"].clone();
+        Ok(if epoch == 1 { Ok(()) } else { Err(epoch) })
+    })
+    .await
+    .unwrap();
+    lab.apply(&group("two")).unwrap();
+    lab.wait("each widget to have one ready pod of the new revision", async || {
+        let mut seen = Vec::new();
+        for widget in ["a", "b", "c"] {
+            let pods = lab.pods("team", widget).await?;
+            let rounds = pods.iter().map(|pod| (name_of(pod), is_ready(pod), round_of(pod)));
+            seen.push(rounds.collect::<Vec<_>>());
+        }
+        let done = seen.iter().all(|pods| matches!(pods.as_slice(), [(_, true, round)] if round == "two"));
+        Ok(if done { Ok(()) } else { Err(seen) })
+    })
+    .await
+    .unwrap();
+    let group = lab.until_ready("WidgetGroup", "team").await.unwrap();
+    assert_eq!(group["status"]["epoch"], 1, "the edit is no fault");
+}
+
+fn round_of(pod: &k8s_openapi::api::core::v1::Pod) -> String {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let variables = containers.flat_map(|container| container.env.iter().flatten());
+    variables.filter(|variable| variable.name == "ROUND").find_map(|v| v.value.clone()).unwrap_or_default()
+}
