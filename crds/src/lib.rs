@@ -11,7 +11,11 @@
 //!
 //! The crate refuses to talk to an API server, and to decide anything: it only reads.
 
-#[allow(unreachable_pub, reason = "KubeSchema's derive repeats each type, as it is, inside a function")]
+#[allow(
+    unreachable_pub,
+    clippy::struct_field_names,
+    reason = "KubeSchema's derive repeats each type, as it is, inside a function; names of fields are Kubernetes' own"
+)]
 mod api;
 mod check;
 pub mod convert;

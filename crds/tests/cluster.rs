@@ -90,7 +90,7 @@ fn what_decides_about_a_container_is_told_to_the_plan() {
     let expected = spec::Container {
         wrapped: true,
         alternatives: 2,
-        unschedulable_after: Duration::from_secs(120),
+        unschedulable_after: Duration::from_mins(2),
         identity: true,
         force_delete: true,
         count_external: true,
@@ -120,7 +120,7 @@ spec:
     let of_group = Rollout {
         max_unavailable: Share::Percent(50),
         max_surge: Share::Count(1),
-        progress_deadline: Duration::from_secs(120),
+        progress_deadline: Duration::from_mins(2),
         ..Rollout::default()
     };
     assert_eq!(group.widgets[0].rollout, of_group);
@@ -179,4 +179,16 @@ fn a_field_that_is_no_field_of_a_placement_is_said_with_the_one_that_was_meant()
             "m.yaml:6: KTL1005 Widget default/w, spec.placement.nodeSelector.a: expected a text, found the number 1; write it in quotes",
         ]
     );
+}
+
+#[test]
+fn each_example_is_read_by_a_laptop_and_by_a_cluster() {
+    for example in ["ai-pipeline", "edge-pipeline"] {
+        let path = format!("{}/../examples/{example}/pipeline.yaml", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(path).unwrap();
+        for runtime in [Runtime::Local, Runtime::Cluster, Runtime::Any] {
+            let problems = read(&text, runtime).err().unwrap_or_default();
+            assert_eq!(problems, Vec::<String>::new(), "{example} for {runtime:?}");
+        }
+    }
 }

@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 
 /// What of a widget's container decides anything; the rest is rendered from the API types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a field of the manifest, and all combinations mean something"
+)]
 pub struct Container {
     /// Whether the shim starts the command, and starts it again in place under a grant. Default false.
     pub wrapped: bool,

@@ -50,7 +50,7 @@ pub struct Storage {
     /// the largest message; default `64Mi`. Example: `16Mi`.
     #[serde(default = "Storage::segment_size")]
     pub segment_size: Size,
-    /// The StorageClass of the claim that a cluster keeps it on; the local world has a folder. Default: that of the cluster. Example: `fast`.
+    /// The `StorageClass` of the claim that a cluster keeps it on; the local world has a folder. Default: that of the cluster. Example: `fast`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub storage_class_name: Option<String>,

@@ -115,7 +115,7 @@ pub struct VariableSource {
     /// A key of a Secret. Exactly one of `secretKeyRef`, `configMapKeyRef` and `fieldRef`. Example: `{name: keys, key: token}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_key_ref: Option<KeyRef>,
-    /// A key of a ConfigMap. Exactly one of `secretKeyRef`, `configMapKeyRef` and `fieldRef`. Example: `{name: settings, key: model}`.
+    /// A key of a `ConfigMap`. Exactly one of `secretKeyRef`, `configMapKeyRef` and `fieldRef`. Example: `{name: settings, key: model}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map_key_ref: Option<KeyRef>,
     /// A field of the pod itself. Exactly one of `secretKeyRef`, `configMapKeyRef` and `fieldRef`. Example: `{fieldPath: spec.nodeName}`.
@@ -123,7 +123,7 @@ pub struct VariableSource {
     pub field_ref: Option<FieldRef>,
 }
 
-/// A key of a Secret or ConfigMap of the same namespace.
+/// A key of a Secret or `ConfigMap` of the same namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyRef {
@@ -158,7 +158,7 @@ pub struct EnvFrom {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub prefix: Option<String>,
-    /// A ConfigMap. Exactly one of `configMapRef` and `secretRef`. Example: `{name: settings}`.
+    /// A `ConfigMap`. Exactly one of `configMapRef` and `secretRef`. Example: `{name: settings}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map_ref: Option<ObjectRef>,
     /// A Secret. Exactly one of `configMapRef` and `secretRef`. Example: `{name: keys}`.
@@ -166,7 +166,7 @@ pub struct EnvFrom {
     pub secret_ref: Option<ObjectRef>,
 }
 
-/// A Secret or ConfigMap of the same namespace.
+/// A Secret or `ConfigMap` of the same namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectRef {

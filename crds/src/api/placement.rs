@@ -109,11 +109,11 @@ pub struct Placement {
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["topologyKey".into(), "whenUnsatisfiable".into()]))]
     pub topology_spread: Vec<TopologySpread>,
-    /// The PriorityClass. Default: that of the cluster. Example: `high`.
+    /// The `PriorityClass`. Default: that of the cluster. Example: `high`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
-    /// The RuntimeClass. Default: that of the node. Example: `nvidia`.
+    /// The `RuntimeClass`. Default: that of the node. Example: `nvidia`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub runtime_class_name: Option<String>,

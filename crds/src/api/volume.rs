@@ -1,4 +1,4 @@
-//! What a pod can mount. Everything is by reference: Kontrol makes no claim, Secret or ConfigMap for a widget.
+//! What a pod can mount. Everything is by reference: Kontrol makes no claim, Secret or `ConfigMap` for a widget.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -20,7 +20,7 @@ pub struct Volume {
     /// A folder that lives as long as the pod. Exactly one of the forms. Example: `{sizeLimit: 1Gi}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub empty_dir: Option<EmptyDir>,
-    /// The keys of a ConfigMap, as files. Exactly one of the forms. Example: `{name: settings}`.
+    /// The keys of a `ConfigMap`, as files. Exactly one of the forms. Example: `{name: settings}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map: Option<ConfigMapVolume>,
     /// The keys of a Secret, as files. Exactly one of the forms. Example: `{secretName: keys}`.
@@ -74,11 +74,11 @@ pub struct KeyFile {
     pub mode: Option<i32>,
 }
 
-/// The keys of a ConfigMap, as files.
+/// The keys of a `ConfigMap`, as files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigMapVolume {
-    /// The ConfigMap's name. Example: `settings`.
+    /// The `ConfigMap`'s name. Example: `settings`.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// The keys that appear, and where. Default: all, under their own names. Example: `[{key: model.json, path: model.json}]`.
@@ -136,7 +136,7 @@ pub struct Projected {
 #[x_kube(validation = Rule::new("(has(self.configMap) ? 1 : 0) + (has(self.secret) ? 1 : 0) + (has(self.serviceAccountToken) ? 1 : 0) == 1")
     .message("a projected source is exactly one of configMap, secret and serviceAccountToken"))]
 pub struct ProjectedSource {
-    /// A ConfigMap. Exactly one of `configMap`, `secret` and `serviceAccountToken`. Example: `{name: settings}`.
+    /// A `ConfigMap`. Exactly one of `configMap`, `secret` and `serviceAccountToken`. Example: `{name: settings}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map: Option<ProjectedObject>,
     /// A Secret. Exactly one of `configMap`, `secret` and `serviceAccountToken`. Example: `{name: keys}`.
@@ -148,7 +148,7 @@ pub struct ProjectedSource {
     pub service_account_token: Option<ProjectedToken>,
 }
 
-/// A Secret or ConfigMap within a projected volume.
+/// A Secret or `ConfigMap` within a projected volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProjectedObject {

@@ -103,13 +103,7 @@ pub(super) fn convert(
     let replaces = widget.replica_end.map_or(many, |end| end == api::ReplicaEnd::ReplacesReplica);
     let replica_end = if replaces { spec::ReplicaEnd::ReplacesReplica } else { spec::ReplicaEnd::EndsWidget };
     let shutdown = convert_shutdown(check, &widget.shutdown);
-    let start = check.within("start", |check| spec::Start {
-        when: match widget.start.when {
-            api::StartedWhen::Ready => spec::StartedWhen::Ready,
-            api::StartedWhen::Running => spec::StartedWhen::Running,
-        },
-        timeout: check.positive("timeout", &widget.start.timeout),
-    });
+    let start = check.within("start", |check| convert_start(check, &widget.start));
     let intensity = widget.intensity.as_ref().map_or(around.intensity, |own| intensity(check, own));
     let container = container::convert(check, widget, around.object);
     let rollout = container::rollout(check, widget, around.rollout);
@@ -136,6 +130,16 @@ pub(super) fn convert(
         resilience,
         scaling,
     })
+}
+
+fn convert_start(check: &mut Checker, start: &api::Start) -> spec::Start {
+    spec::Start {
+        when: match start.when {
+            api::StartedWhen::Ready => spec::StartedWhen::Ready,
+            api::StartedWhen::Running => spec::StartedWhen::Running,
+        },
+        timeout: check.positive("timeout", &start.timeout),
+    }
 }
 
 fn convert_process(check: &mut Checker, process: &api::Process) -> spec::Process {

@@ -5,8 +5,8 @@
 //!   api::WidgetSpec ──┬─ pod ──── sidecar, shim, widget; placement and its alternatives; restricted Pod Security
 //!                     ├─ service, disruption_budget
 //!                     ├─ controller_revision
-//!   api::WidgetGroup ─┴─ child_widget
-//!   api::MessageBus ──── hub_pod, hub_claim, hub_service
+//!   api::`WidgetGroup` ─┴─ child_widget
+//!   api::`MessageBus` ──── hub_pod, hub_claim, hub_service
 //! ```
 //!
 //! Invariants: names and labels are those of [`names`]; no pod has two containers, volumes or mounts of one name; a pod is within the Pod Security

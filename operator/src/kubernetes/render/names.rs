@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::Owner;
 
-/// The ConfigMap of each namespace with the authority's certificates.
+/// The `ConfigMap` of each namespace with the authority's certificates.
 pub const TRUST: &str = "kontrol-trust";
 /// The key in it.
 pub const TRUST_KEY: &str = "ca.crt";
@@ -76,9 +76,9 @@ fn short(name: &str, longest: usize) -> String {
         return name.to_owned();
     }
     let digest: [u8; 32] = Sha256::digest(name).into();
-    let hash: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let hash = digest.iter().take(4).fold(0_u32, |hash, byte| hash << 8 | u32::from(*byte));
     let kept: String = name.chars().take(longest - 9).collect();
-    format!("{}-{hash}", kept.trim_end_matches('-'))
+    format!("{}-{hash:08x}", kept.trim_end_matches('-'))
 }
 
 fn texts<const N: usize>(pairs: [(&str, String); N]) -> BTreeMap<String, String> {

@@ -1,3 +1,5 @@
+#![allow(clippy::needless_pass_by_value, clippy::unwrap_used, reason = "tests write their values in place")]
+
 use std::sync::Arc;
 
 use kontrol_core::{
