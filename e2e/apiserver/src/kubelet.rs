@@ -173,7 +173,7 @@ impl Kubelet {
         let now = self.server.now();
         self.renew(now);
         let before = self.server.version();
-        for pod in self.server.list("pods", "") {
+        for pod in self.server.all("pods", "") {
             let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
             let deleting = pod["metadata"]["deletionTimestamp"].is_string();
             let (lost, slow_deletes, slow_starts) = {
@@ -269,7 +269,7 @@ impl Kubelet {
             inner.renewed = Some(now);
             inner.lost.clone()
         };
-        for lease in self.server.list("leases.coordination.k8s.io", "kube-node-lease") {
+        for lease in self.server.all("leases.coordination.k8s.io", "kube-node-lease") {
             let name = lease["metadata"]["name"].as_str().unwrap_or_default();
             if !lost.contains(name) {
                 self.server.edit("leases.coordination.k8s.io", "kube-node-lease", name, |lease| {

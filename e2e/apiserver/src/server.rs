@@ -124,6 +124,11 @@ impl ApiServer {
         self.lock().of(resource, namespace).map(|(_, object)| (**object).clone()).collect()
     }
 
+    /// As [`Self::list`], without a copy of each.
+    pub(crate) fn all(&self, resource: &str, namespace: &str) -> Vec<Arc<Value>> {
+        self.lock().of(resource, namespace).map(|(_, object)| Arc::clone(object)).collect()
+    }
+
     /// Changes an object in place, past all rules, as another component of the cluster would. `false`: there is none, or nothing changed.
     pub fn edit(&self, resource: &str, namespace: &str, name: &str, edit: impl FnOnce(&mut Value)) -> bool {
         let key = (resource.into(), namespace.to_owned(), name.to_owned());

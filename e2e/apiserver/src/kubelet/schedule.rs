@@ -1,5 +1,7 @@
 //! Where a pod may run.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -12,8 +14,8 @@ impl Kubelet {
         if pod["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty()) {
             return;
         }
-        let pods = self.server.list("pods", "");
-        let nodes = self.server.list("nodes", "");
+        let pods = self.server.all("pods", "");
+        let nodes = self.server.all("nodes", "");
         let mut best: Option<(usize, String)> = None;
         let mut reasons = std::collections::BTreeMap::new();
         for node in &nodes {
@@ -51,7 +53,7 @@ fn scheduled(pod: &mut Value) -> Option<&mut Value> {
 }
 
 /// Why a node does not take a pod.
-fn refusal(pod: &Value, node: &Value, pods: &[Value]) -> Option<String> {
+fn refusal(pod: &Value, node: &Value, pods: &[Arc<Value>]) -> Option<String> {
     let spec = &pod["spec"];
     let labels = &node["metadata"]["labels"];
     let ready = node["status"]["conditions"].as_array().into_iter().flatten();

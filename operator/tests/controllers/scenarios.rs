@@ -1,0 +1,144 @@
+//! What people and machines do to a cluster, by name.
+
+use kontrol_e2e_apiserver::Ended;
+use serde_json::{Value, json};
+
+use crate::cluster::Cluster;
+
+/// One story. It is told to a cluster that rests, and leaves one that rests.
+pub(crate) type Scenario = fn(&mut Cluster);
+
+pub(crate) const WIDGETS: &str = "widgets.kontrol.dev";
+pub(crate) const GROUPS: &str = "widgetgroups.kontrol.dev";
+pub(crate) const SUPERVISORS: &str = "supervisors.kontrol.dev";
+
+pub(crate) fn container(image: &str) -> Value {
+    json!({"image": image, "command": ["run"]})
+}
+
+pub(crate) fn widget(name: &str, image: &str) -> Value {
+    json!({
+        "apiVersion": "kontrol.dev/v1alpha1", "kind": "Widget", "metadata": {"name": name},
+        "spec": {"container": container(image)},
+    })
+}
+
+pub(crate) fn group(name: &str, strategy: &str) -> Value {
+    let one = |name: &str| json!({"name": name, "container": container("example/widget:1")});
+    json!({
+        "apiVersion": "kontrol.dev/v1alpha1", "kind": "WidgetGroup", "metadata": {"name": name},
+        "spec": {
+            "strategy": strategy, "intensity": {"maxRestarts": 3, "period": "30s"},
+            "widgets": [one("a"), one("b"), one("c")],
+        },
+    })
+}
+
+pub(crate) fn supervisor(name: &str, children: &Value) -> Value {
+    json!({
+        "apiVersion": "kontrol.dev/v1alpha1", "kind": "Supervisor", "metadata": {"name": name},
+        "spec": {"strategy": "OneForOne", "intensity": {"maxRestarts": 1, "period": "1m"}, "children": children},
+    })
+}
+
+pub(crate) fn create_a_tree(cluster: &mut Cluster) {
+    cluster.put(&supervisor("s", &json!([{"group": "g"}, {"group": "h"}])));
+    cluster.put(&group("g", "OneForAll"));
+    cluster.put(&group("h", "OneForOne"));
+    cluster.put(&widget("w", "example/lone:1"));
+    cluster.settle();
+}
+
+pub(crate) fn restart_one_for_all(cluster: &mut Cluster) {
+    cluster.put(&group("g", "OneForAll"));
+    cluster.settle();
+    cluster.end("g-b", &Ended::code(1));
+    cluster.settle();
+}
+
+pub(crate) fn restart_rest_for_one(cluster: &mut Cluster) {
+    cluster.put(&group("g", "RestForOne"));
+    cluster.settle();
+    cluster.end("g-b", &Ended::code(3));
+    cluster.settle();
+}
+
+pub(crate) fn escalate(cluster: &mut Cluster) {
+    cluster.put(&supervisor("s", &json!([{"group": "g"}])));
+    let mut strict = group("g", "OneForAll");
+    strict["spec"]["intensity"] = json!({"maxRestarts": 0, "period": "30s"});
+    cluster.put(&strict);
+    cluster.settle();
+    cluster.end("g-a", &Ended::code(1));
+    cluster.settle();
+}
+
+pub(crate) fn change_a_template(cluster: &mut Cluster) {
+    cluster.put(&group("g", "OneForOne"));
+    cluster.settle();
+    cluster.edit(GROUPS, "g", |group| {
+        group["spec"]["widgets"][1]["container"]["image"] = "example/widget:2".into()
+    });
+    cluster.settle();
+}
+
+pub(crate) fn scale(cluster: &mut Cluster) {
+    cluster.put(&widget("w", "example/lone:1"));
+    cluster.settle();
+    for replicas in [3, 0, 1] {
+        cluster.edit(WIDGETS, "w", |widget| widget["spec"]["replicas"] = replicas.into());
+        cluster.settle();
+    }
+}
+
+pub(crate) fn delete_a_group(cluster: &mut Cluster) {
+    cluster.put(&group("g", "OneForAll"));
+    cluster.settle();
+    cluster.server.delete(GROUPS, "default", "g").unwrap();
+    cluster.settle();
+}
+
+pub(crate) fn delete_a_tree_that_starts(cluster: &mut Cluster) {
+    cluster.kubelet.set_slow_starts(true);
+    cluster.put(&supervisor("s", &json!([{"group": "g"}])));
+    cluster.put(&group("g", "RestForOne"));
+    cluster.settle();
+    cluster.server.delete(GROUPS, "default", "g").unwrap();
+    cluster.server.delete(SUPERVISORS, "default", "s").unwrap();
+    cluster.settle();
+    cluster.kubelet.set_slow_starts(false);
+    cluster.settle();
+}
+
+pub(crate) fn evict_and_run_out_of_memory(cluster: &mut Cluster) {
+    cluster.put(&group("g", "OneForAll"));
+    cluster.settle();
+    let pod = cluster.pod("g-a", 0).unwrap();
+    cluster.kubelet.evict("default", pod["metadata"]["name"].as_str().unwrap());
+    cluster.settle();
+    cluster.end("g-c", &Ended::out_of_memory());
+    cluster.settle();
+}
+
+pub(crate) fn remove_a_widget_from_a_group(cluster: &mut Cluster) {
+    cluster.put(&group("g", "OneForOne"));
+    cluster.settle();
+    cluster.edit(GROUPS, "g", |group| {
+        group["spec"]["widgets"].as_array_mut().unwrap().remove(1);
+    });
+    cluster.settle();
+}
+
+/// All of them.
+pub(crate) const ALL: [(&str, Scenario); 10] = [
+    ("create_a_tree", create_a_tree),
+    ("restart_one_for_all", restart_one_for_all),
+    ("restart_rest_for_one", restart_rest_for_one),
+    ("escalate", escalate),
+    ("change_a_template", change_a_template),
+    ("scale", scale),
+    ("delete_a_group", delete_a_group),
+    ("delete_a_tree_that_starts", delete_a_tree_that_starts),
+    ("evict_and_run_out_of_memory", evict_and_run_out_of_memory),
+    ("remove_a_widget_from_a_group", remove_a_widget_from_a_group),
+];

@@ -1,0 +1,189 @@
+//! Every scenario, with one trouble at each of its writes.
+
+use std::{fmt::Write as _, time::Duration};
+
+use kontrol_e2e_apiserver::{Ended, Fault};
+
+use crate::{
+    cluster::{Cluster, Trouble},
+    scenarios::{self, Scenario},
+    shape::{Shape, check_history, conditions},
+};
+
+fn run(scenario: Scenario, trouble: Trouble) -> Cluster {
+    let mut cluster = Cluster::new(trouble);
+    scenario(&mut cluster);
+    cluster
+}
+
+/// What is different, one line a thing.
+fn difference(wanted: &Shape, found: &Shape) -> String {
+    let mut text = String::new();
+    let mut lines = |what: &str, wanted: &dyn std::fmt::Debug, found: &dyn std::fmt::Debug, differs: bool| {
+        if differs {
+            let _ = writeln!(text, "{what}\n  wanted {wanted:?}\n  found  {found:?}");
+        }
+    };
+    for (name, one) in &wanted.objects {
+        lines(name, one, &found.objects.get(name), found.objects.get(name) != Some(one));
+    }
+    for name in found.objects.keys().filter(|name| !wanted.objects.contains_key(*name)) {
+        lines(name, &"nothing", &"an object", true);
+    }
+    lines("pods", &wanted.pods, &found.pods, wanted.pods != found.pods);
+    lines("pods made", &wanted.made, &found.made, wanted.made != found.made);
+    text
+}
+
+/// One trouble after the other; each ends where no trouble does.
+fn each(name: &str) {
+    #[allow(clippy::disallowed_methods, reason = "a test has no arguments")]
+    let only: Option<usize> = std::env::var("KONTROL_TROUBLE").ok().and_then(|text| text.parse().ok());
+    let (_, scenario) = scenarios::ALL.into_iter().find(|(known, _)| *known == name).unwrap();
+    let calm = run(scenario, Trouble::Nothing);
+    let wanted = Shape::of(&calm);
+    check_history(&calm, name);
+    let mut wrong = String::new();
+    for (index, trouble) in troubles(calm.writes()).into_iter().enumerate() {
+        if only.is_some_and(|only| only != index) {
+            continue;
+        }
+        let said = format!("{name}, {trouble:?} (KONTROL_TROUBLE={index})");
+        let cluster = run(scenario, trouble);
+        check_history(&cluster, &said);
+        let differs = difference(&wanted, &Shape::of(&cluster));
+        if !differs.is_empty() {
+            let _ = write!(wrong, "{said}:\n{differs}");
+            if only.is_some() {
+                let _ = write!(wrong, "{}", cluster.history());
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{wrong}\none again: KONTROL_TROUBLE=<n> cargo nextest run --run-ignored all -p kontrol-operator --test controllers {name}"
+    );
+}
+
+/// The writes at which a trouble comes: each, or so many of them, evenly.
+fn some(writes: usize, most: usize) -> impl Iterator<Item = usize> {
+    let step = writes.div_ceil(most).max(1);
+    (0..writes).step_by(step)
+}
+
+/// One of each kind of trouble, spread over the writes and calls of a scenario that writes so often.
+fn troubles(writes: usize) -> Vec<Trouble> {
+    let refused = [
+        Fault::Conflict,
+        Fault::TooMany(1),
+        Fault::ErrorBefore,
+        Fault::ErrorAfter,
+        Fault::LostBefore,
+        Fault::LostAfter,
+    ];
+    let unread = [Fault::ErrorBefore, Fault::LostAfter, Fault::TooMany(1)];
+    let crashes = some(writes, 16).map(|n| Trouble::Write(n, Fault::Crash));
+    let faults = some(writes, 12).enumerate();
+    let faults = faults.map(|(at, n)| Trouble::Write(n, refused[at % refused.len()].clone()));
+    let stale = some(writes, 4).map(|n| Trouble::Stale(n, Duration::from_secs(10)));
+    let calls = (0..6).map(|n| Trouble::Call(n, unread[n % unread.len()].clone()));
+    let gaps = some(writes, 4).map(Trouble::Gap);
+    crashes.chain(faults).chain(stale).chain(gaps).chain(calls).chain((1..4).map(Trouble::Seed)).collect()
+}
+
+macro_rules! scenarios {
+    ($($name:ident)*) => {
+        mod any_trouble_leads_to_the_same_end {
+            use super::*;
+
+            $(#[test]
+            #[ignore = "some minutes of a debug build: --run-ignored all"]
+            fn $name() {
+                each(stringify!($name));
+            })*
+        }
+    };
+}
+
+scenarios! {
+    create_a_tree restart_one_for_all restart_rest_for_one escalate change_a_template scale delete_a_group
+    delete_a_tree_that_starts evict_and_run_out_of_memory remove_a_widget_from_a_group
+}
+
+#[test]
+fn every_scenario_is_tried() {
+    // The list above and the scenarios are the same: `each` looks its scenario up by name.
+    assert_eq!(scenarios::ALL.len(), 10);
+}
+
+#[test]
+#[ignore = "some minutes of a debug build: --run-ignored all"]
+fn nothing_is_written_when_nothing_happens() {
+    for (name, scenario) in scenarios::ALL {
+        let mut cluster = run(scenario, Trouble::Nothing);
+        let before = cluster.writes();
+        cluster.pass(Duration::from_mins(10));
+        let calls = cluster.operator.as_ref().unwrap().session.calls();
+        let late: Vec<_> =
+            calls.iter().filter(|call| call.is_write()).skip(before).map(|call| call.line()).collect();
+        assert!(late.is_empty(), "{name}: {late:#?}");
+    }
+}
+
+#[test]
+fn a_tree_that_was_created_is_ready() {
+    let cluster = run(scenarios::create_a_tree, Trouble::Nothing);
+    let shape = Shape::of(&cluster);
+    let names: Vec<_> = shape.pods.keys().map(String::as_str).collect();
+    assert_eq!(names, ["g-a-0", "g-b-0", "g-c-0", "h-a-0", "h-b-0", "h-c-0", "w-0"], "{}", cluster.history());
+    for (resource, name) in
+        [(scenarios::SUPERVISORS, "s"), (scenarios::GROUPS, "g"), (scenarios::WIDGETS, "w")]
+    {
+        let said = conditions(&cluster.server.get(resource, "default", name).unwrap());
+        assert!(said.iter().any(|one| one.starts_with("Ready=True")), "{resource}/{name}: {said:?}");
+    }
+}
+
+#[test]
+fn one_end_is_one_restart_of_those_whom_the_strategy_names() {
+    for (scenario, wanted) in [
+        (scenarios::restart_one_for_all as Scenario, [("g-a-0", 2), ("g-b-0", 2), ("g-c-0", 2)]),
+        (scenarios::restart_rest_for_one as Scenario, [("g-a-0", 1), ("g-b-0", 2), ("g-c-0", 2)]),
+    ] {
+        let cluster = run(scenario, Trouble::Nothing);
+        let made = Shape::of(&cluster).made;
+        let made: Vec<_> = made.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+        assert_eq!(made, wanted, "{}", cluster.history());
+    }
+}
+
+#[test]
+#[ignore = "some minutes of a debug build: --run-ignored all"]
+fn a_crash_at_every_step_of_a_hundred_restarts_doubles_none() {
+    let mut cluster = Cluster::new(Trouble::Nothing);
+    let mut group = scenarios::group("g", "OneForAll");
+    group["spec"]["intensity"] = serde_json::json!({"maxRestarts": 1000, "period": "30s"});
+    cluster.put(&group);
+    cluster.settle();
+    for fault in 0..100_usize {
+        cluster.end(["g-a", "g-b", "g-c"][fault % 3], &Ended::code(1));
+        // The operator dies after so many rounds of this restart, and another one goes on.
+        for _ in 0..fault % 11 {
+            cluster.round();
+        }
+        cluster.crash();
+        cluster.pass(Duration::from_secs(20));
+        let epochs: Vec<_> = ["g-a", "g-b", "g-c"]
+            .map(|name| {
+                cluster.pod(name, 0).map(|pod| pod["metadata"]["labels"]["kontrol.dev/epoch"].clone())
+            })
+            .into();
+        let wanted = serde_json::Value::from((fault + 1).to_string());
+        assert!(
+            epochs.iter().all(|epoch| *epoch == Some(wanted.clone())),
+            "fault {fault}: {epochs:?}\n{}",
+            cluster.history()
+        );
+    }
+    check_history(&cluster, "a hundred restarts");
+}
