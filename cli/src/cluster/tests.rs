@@ -221,7 +221,7 @@ async fn a_right_that_is_missing_is_named() {
 
 #[tokio::test]
 async fn a_cluster_without_kontrol_is_told_apart_from_an_empty_one() {
-    let bare = ApiServer::bare(Clock::from(Timestamp::from_micros(1_795_000_000_000_000)));
+    let bare = ApiServer::bare(Clock::from(jiff::Timestamp::UNIX_EPOCH));
     let access = Access::new(bare.client(), Some("default".to_owned()), PATIENCE);
     let refused = look(&access).await.err().unwrap();
     assert!(refused.text.contains("Kontrol is not installed there"), "{refused}");
