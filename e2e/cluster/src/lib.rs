@@ -14,6 +14,7 @@
 //! It refuses to be more than a cluster for tests: one etcd without fsync, no enforcement of network policies, certificates for a month.
 
 mod addresses;
+pub mod bench;
 mod bootstrap;
 mod cgroup;
 mod clean;

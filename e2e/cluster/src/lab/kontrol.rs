@@ -259,8 +259,8 @@ impl Lab {
         signal_container(self.cluster(), pod, container, signal)
     }
 
-    /// Sends a signal to a child of the process of a pod's container: the first one whose program is called `program`.
-    pub fn signal_child(&self, pod: &Pod, container: &str, program: &str, signal: Signal) -> Result<()> {
+    /// The first child of the process of a pod's container whose program is called `program`, by its number on this machine.
+    pub fn child(&self, pod: &Pod, container: &str, program: &str) -> Result<i32> {
         let parent = process_of(self.cluster(), pod, container)?;
         let path = PathBuf::from(format!("/proc/{parent}/task/{parent}/children"));
         let children = fs::read_to_string(&path).map_err(at(&path))?;
@@ -269,10 +269,15 @@ impl Lab {
             String::from_utf8_lossy(&line).split('\0').next().is_some_and(|first| first.ends_with(program))
         };
         let child = children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(called);
-        let child = child.and_then(Pid::from_raw).ok_or_else(|| {
-            Error::Invalid(format!("no {program} among the children of {parent}: {children}"))
-        })?;
-        kill_process(child, signal).map_err(|error| at(&path)(error.into()))
+        child
+            .ok_or_else(|| Error::Invalid(format!("no {program} among the children of {parent}: {children}")))
+    }
+
+    /// Sends a signal to such a child.
+    pub fn signal_child(&self, pod: &Pod, container: &str, program: &str, signal: Signal) -> Result<()> {
+        let child = self.child(pod, container, program)?;
+        let process = Pid::from_raw(child).ok_or_else(|| Error::Invalid(format!("no process {child}")))?;
+        kill_process(process, signal).map_err(|error| at(format!("/proc/{child}"))(error.into()))
     }
 
     /// What `kubectl get events` knows of reasons, as `(reason, kind/name, note)`.

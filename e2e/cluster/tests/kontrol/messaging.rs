@@ -21,8 +21,7 @@ async fn all_that_was_published_is_read_after_the_hubs_pod_was_killed() {
     lab.apply(&object("Topic", "notes", &json!({}))).unwrap();
     let writer =
         json!({"container": test_widget(&[]), "produces": [{"topic": "notes"}], "placement": on("node0")});
-    let reader =
-        json!({"container": test_widget(&[]), "consumes": [{"topic": "notes"}], "placement": on("node1")});
+    let reader = json!({"container": test_widget(&[]), "consumes": [{"topic": "notes", "maxInFlight": 64}], "placement": on("node1")});
     lab.apply(&object("Widget", "reader", &reader)).unwrap();
     lab.apply(&object("Widget", "writer", &writer)).unwrap();
     lab.until_ready("Widget", "reader").await.unwrap();
@@ -64,16 +63,13 @@ async fn all_that_was_published_is_read_after_the_hubs_pod_was_killed() {
 #[tokio::test]
 async fn a_widget_calls_another_one_on_the_other_node() {
     let lab = Lab::with_kontrol("calls").await.unwrap();
-    let callee = json!({
-        "container": test_widget(&["--serve"]), "serves": [{"method": "echo"}], "placement": on("node1"),
-    });
-    let caller =
-        json!({"container": test_widget(&[]), "calls": [{"target": "callee"}], "placement": on("node0")});
-    lab.apply(&object("Widget", "callee", &callee)).unwrap();
-    lab.apply(&object("Widget", "caller", &caller)).unwrap();
-    lab.until_ready("Widget", "callee").await.unwrap();
-    lab.until_ready("Widget", "caller").await.unwrap();
-    let caller = lab.until_pods("caller", "caller", 1).await.unwrap().remove(0);
+    let widgets = json!([
+        {"name": "callee", "container": test_widget(&["--serve"]), "serves": [{"method": "echo"}], "placement": on("node1")},
+        {"name": "caller", "container": test_widget(&[]), "calls": [{"target": "callee"}], "placement": on("node0")},
+    ]);
+    lab.apply(&object("WidgetGroup", "team", &json!({"widgets": widgets}))).unwrap();
+    lab.until_ready("WidgetGroup", "team").await.unwrap();
+    let caller = lab.until_pods("team", "caller", 1).await.unwrap().remove(0);
     let answer = lab
         .wait("the call to be answered", async || {
             let answer = lab.door(&caller, "POST", "/v1/call/callee/echo", "hello there").await?;

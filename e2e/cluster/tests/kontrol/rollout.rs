@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 fn widget(replicas: u32, arguments: &[&str], rollout: &Value) -> Value {
     json!({"container": test_widget(arguments), "replicas": replicas, "rollout": rollout, "shutdown": {"grace": "1s"},
-           "start": {"timeout": "20s"}})
+           "start": {"timeout": "5s"}, "intensity": {"maxRestarts": 2, "period": "3s"}})
 }
 
 /// A change that is harmless, and makes another revision.
@@ -76,6 +76,12 @@ async fn returns(name: &str, bad: &Value) {
     lab.apply(&object("Widget", "good", &widget(2, &[], &rollout))).unwrap();
     lab.until_ready("Widget", "good").await.unwrap();
     lab.until_pods("good", "good", 2).await.unwrap();
+    // A revision is good once it was ready for as long as ends are counted.
+    lab.until_object("Widget", "good", "its revision to be good", |widget| {
+        widget["status"]["rollout"]["lastGoodRevision"].is_string()
+    })
+    .await
+    .unwrap();
     let old = revisions(&lab, "good").await;
     lab.patch("Widget", "good", bad).await.unwrap();
     let widget = lab

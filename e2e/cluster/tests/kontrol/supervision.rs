@@ -225,14 +225,20 @@ async fn a_widget_that_hangs_is_restarted() {
         "shutdown": {"grace": "1s"},
     });
     lab.apply(&object("Widget", "silent", &spec)).unwrap();
-    let pods = lab.wait("the silent widget to be replaced", async || {
-        let pods = lab.pods("silent", "silent").await?;
-        let found = pods.iter().any(|pod| number(pod, "incarnation") >= 2 || restarts(pod, "widget") > 0);
-        Ok(if found { Ok(pods) } else { Err(pods.iter().map(name_of).collect::<Vec<_>>()) })
-    });
-    pods.await.unwrap();
-    let widget = lab.get("Widget", "silent").await.unwrap();
+    let widget = lab
+        .until_object("Widget", "silent", "its end to be told", |widget| {
+            !widget["status"]["lastEnd"]["reason"].is_null()
+        })
+        .await
+        .unwrap();
     assert_eq!(widget["status"]["lastEnd"]["reason"], "Unhealthy", "{:#}", widget["status"]["lastEnd"]);
+    lab.wait("it to be replaced", async || {
+        let pods = lab.pods("silent", "silent").await?;
+        let found = pods.iter().any(|pod| number(pod, "incarnation") >= 2);
+        Ok(if found { Ok(()) } else { Err(pods.iter().map(name_of).collect::<Vec<_>>()) })
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]
