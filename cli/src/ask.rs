@@ -53,11 +53,11 @@ pub(crate) async fn run(command: Ask, place: &Path, named: bool) -> Outcome {
 pub(crate) async fn names_there(place: &Path, named: bool) -> Option<Vec<String>> {
     let mut client = timeout(PATIENCE, reach(place, named)).await.ok()?.ok()?;
     let tree = soon(client.tree(TreeRequest {})).await.ok()?.into_inner();
-    let mut names = Vec::new();
+    let mut all = Vec::new();
     for root in &tree.roots {
-        walk(root, &mut |path| names.push(path.name));
+        walk(root, &mut |found| all.push(found.name));
     }
-    Some(names)
+    Some(all)
 }
 
 fn silent() -> String {

@@ -29,7 +29,9 @@ pub(crate) fn script(shell: Shell) -> &'static str {
 /// Prints a candidate a line, and for kubectl what it is to do with them. `words` begin with the program.
 pub(crate) async fn run(words: &[String]) -> Outcome {
     let (found, files) = candidates(words).await;
-    found.iter().for_each(|candidate| print(candidate));
+    for candidate in &found {
+        print(candidate);
+    }
     // What kubectl reads: 4 is "no file names instead", 0 "file names where there is nothing else".
     print(if files { ":0" } else { ":4" });
     Outcome::Done

@@ -147,10 +147,10 @@ fn widget_row(widget: &v1::TreeWidget, head: &str) -> [String; 4] {
     if !widget.scaling.is_empty() {
         notes.push(widget.scaling.clone());
     }
-    let nodes: BTreeSet<&str> = widget.replicas.iter().map(|replica| replica.node.as_str()).collect();
-    let nodes: Vec<&str> = nodes.into_iter().filter(|node| !node.is_empty()).collect();
-    if !nodes.is_empty() {
-        notes.push(format!("on {}", nodes.join(", ")));
+    let machines: BTreeSet<&str> = widget.replicas.iter().map(|replica| replica.node.as_str()).collect();
+    let machines: Vec<&str> = machines.into_iter().filter(|machine| !machine.is_empty()).collect();
+    if !machines.is_empty() {
+        notes.push(format!("on {}", machines.join(", ")));
     }
     let endpoints = widget.replicas.iter().filter(|replica| !replica.endpoint.is_empty());
     notes.extend(endpoints.map(|replica| format!("http://{}", replica.endpoint)));

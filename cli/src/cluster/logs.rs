@@ -202,11 +202,8 @@ async fn read(access: &Access, writer: &Writer, tail: u32) -> Result<Vec<Line>, 
         previous,
         ..LogParams::default()
     };
-    let mut text = match pods.logs(&writer.pod, &params(true)).await {
-        Ok(before) => before,
-        // There is none before it.
-        Err(_) => String::new(),
-    };
+    // Where there is none before it, that is refused.
+    let mut text = pods.logs(&writer.pod, &params(true)).await.unwrap_or_default();
     match pods.logs(&writer.pod, &params(false)).await {
         Ok(now) => text.push_str(&now),
         Err(error) if is_quiet(&error) => {}
@@ -306,7 +303,7 @@ fn line(writer: &Writer, text: &str) -> Line {
 }
 
 fn micros(stamp: &str) -> u64 {
-    let at = stamp.parse::<jiff::Timestamp>().map(|at| at.as_microsecond()).unwrap_or_default();
+    let at = stamp.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_microsecond).unwrap_or_default();
     u64::try_from(at).unwrap_or_default()
 }
 

@@ -231,7 +231,7 @@ fn paused_patch(object: &Value, way: &str, paused: bool) -> Value {
     let mut patch = unchanged(object, way);
     match object.pointer(&format!("{way}/rollout")) {
         Some(Value::Object(_)) => {
-            patch.push(json!({"op": "add", "path": format!("{way}/rollout/paused"), "value": paused}))
+            patch.push(json!({"op": "add", "path": format!("{way}/rollout/paused"), "value": paused}));
         }
         _ => patch.push(json!({"op": "add", "path": format!("{way}/rollout"), "value": {"paused": paused}})),
     }

@@ -103,8 +103,8 @@ fn tree_replicas(view: &impl View, widget: &WidgetId, status: Option<&Widget>) -
         let signals = replica.signals.map(|(_, signals)| signals);
         let sidecar = replica.addresses.cloned().unwrap_or_default();
         // Of one that does not run, its last end says more than it did itself.
-        let runs = run.is_some_and(|run| !run.state.is_ended());
-        let message = match status.and_then(|status| status.last.as_deref()).filter(|_| !runs) {
+        let over = run.is_none_or(|run| run.state.is_ended());
+        let message = match status.and_then(|status| status.last.as_deref()).filter(|_| over) {
             Some(last) => told(&last.first().event).1,
             None => {
                 let said = signals.map(|signals| signals.message.as_str()).filter(|said| !said.is_empty());
