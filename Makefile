@@ -33,8 +33,9 @@ test: ## Run all tests that need no cluster
 	@KONTROL_BIN_DIR=$(abspath $(BIN)) cargo nextest run --locked --workspace --cargo-profile $(PROFILE) --no-fail-fast
 	@echo "==> documentation tests"
 	@cargo test --locked --doc --workspace --profile $(PROFILE) --quiet
-	@cargo nextest list --locked --workspace --cargo-profile $(PROFILE) -T json >target/tests.json
-	@hack/skipped target/tests.json
+	@cargo nextest list --locked --workspace --cargo-profile $(PROFILE) -T json >target/run.json
+	@cargo nextest list --locked --workspace --cargo-profile $(PROFILE) -T json --ignore-default-filter >target/all.json
+	@hack/skipped target/run.json target/all.json
 
 lint: crds-check ## Check formatting, lints, generated files and dependencies
 	cargo fmt --all -- --check
