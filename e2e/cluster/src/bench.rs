@@ -5,7 +5,7 @@ mod seen;
 use std::{collections::BTreeSet, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, ListParams, PostParams};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -93,13 +93,13 @@ pub async fn run(only: &[String], n: usize, say: &mut dyn FnMut(&str)) -> Result
 
 type Measured = Result<Vec<(String, Vec<Duration>)>>;
 
-fn rows<const N: usize>(rows: [(&str, Vec<Duration>); N]) -> Measured {
-    Ok(rows.into_iter().map(|(name, times)| (name.to_owned(), times)).collect())
+fn rows<const N: usize>(rows: [(&str, Vec<Duration>); N]) -> Vec<(String, Vec<Duration>)> {
+    rows.into_iter().map(|(name, times)| (name.to_owned(), times)).collect()
 }
 
 /// From the request to the pod's creation as a watch tells it. The pods fit on no node, so that the machine is not busy with them.
 async fn apply_to_pod(lab: &Lab, n: usize) -> Measured {
-    let seen = Seen::watch(lab)?;
+    let seen = Seen::watch(lab);
     let mut times = Vec::new();
     for round in 0..n {
         let spec = json!({"container": test_widget(&[]), "placement": {"nodeSelector": {"no": "node"}}});
@@ -107,12 +107,12 @@ async fn apply_to_pod(lab: &Lab, n: usize) -> Measured {
         let widget =
             serde_json::from_value(object("Widget", &name, &spec)).map_err(crate::error::json("a widget"))?;
         let asked = now();
-        lab.objects("Widget").create(&Default::default(), &widget).await?;
+        lab.objects("Widget").create(&PostParams::default(), &widget).await?;
         let created = seen.until(&format!("{name}-0-1"), |pod| pod.created).await?;
         times.push(created - asked);
         lab.objects("Widget").delete(&name, &DeleteParams::background()).await?;
     }
-    rows([("k8s.apply_to_pod", times)])
+    Ok(rows([("k8s.apply_to_pod", times)]))
 }
 
 /// A bare pod of the test widget's image beside a sidecar that does nothing.
@@ -127,7 +127,7 @@ fn bare(name: &str) -> Value {
 
 /// From a pod's creation to its Ready, both as a watch tells them.
 async fn pod_overhead(lab: &Lab, n: usize) -> Measured {
-    let seen = Seen::watch(lab)?;
+    let seen = Seen::watch(lab);
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 0..n {
         let name = format!("w{round}");
@@ -144,15 +144,15 @@ async fn pod_overhead(lab: &Lab, n: usize) -> Measured {
         theirs.push(seen.until(&pod, |pod| pod.ready).await? - seen.until(&pod, |pod| pod.created).await?);
         lab.api::<Pod>().delete(&pod, &DeleteParams::default()).await?;
     }
-    rows([
+    Ok(rows([
         ("pod with our sidecar: created → Ready", ours),
         ("pod with a no-op sidecar: created → Ready", theirs),
-    ])
+    ]))
 }
 
 /// From the end of a fresh pod's container to the kubelet's word that it runs again.
 async fn restart_container(lab: &Lab, n: usize) -> Measured {
-    let seen = Seen::watch(lab)?;
+    let seen = Seen::watch(lab);
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 0..n {
         let name = format!("w{round}");
@@ -174,12 +174,12 @@ async fn restart_container(lab: &Lab, n: usize) -> Measured {
         theirs.push(seen.until(&name, |pod| pod.restarted).await? - ended);
         lab.api::<Pod>().delete(&name, &DeleteParams::default()).await?;
     }
-    rows([("k8s.restart.container", ours), ("the kubelet alone, the first restart", theirs)])
+    Ok(rows([("k8s.restart.container", ours), ("the kubelet alone, the first restart", theirs)]))
 }
 
 /// From the end that the kubelet would answer with a pause to the next pod's Ready.
 async fn restart_pod(lab: &Lab, n: usize) -> Measured {
-    let seen = Seen::watch(lab)?;
+    let seen = Seen::watch(lab);
     let (mut created, mut ready) = (Vec::new(), Vec::new());
     for round in 0..n {
         let name = format!("w{round}");
@@ -199,10 +199,10 @@ async fn restart_pod(lab: &Lab, n: usize) -> Measured {
         ready.push(seen.until(&next, |pod| pod.ready).await? - ended);
         lab.objects("Widget").delete(&name, &DeleteParams::background()).await?;
     }
-    rows([
+    Ok(rows([
         ("k8s.restart.pod: second end → next pod created", created),
         ("k8s.restart.pod: second end → next pod Ready", ready),
-    ])
+    ]))
 }
 
 /// From a wrapped widget's end to another process in its place, by the processes of this machine.
@@ -232,7 +232,7 @@ async fn restart_shim(lab: &Lab, n: usize) -> Measured {
         })
         .await?;
     }
-    rows([("wrapped: end → another process (with the look-up of both)", times)])
+    Ok(rows([("wrapped: end → another process (with the look-up of both)", times)]))
 }
 
 /// A group of ten over two nodes; in every other fault the operator is killed. A fault that restarts more or less than once is an error.
@@ -247,7 +247,7 @@ async fn one_for_all(lab: &Lab, n: usize) -> Measured {
     lab.apply(&object("WidgetGroup", "team", &spec))?;
     lab.until_ready("WidgetGroup", "team").await?;
     let incarnations = async || -> Result<BTreeSet<(String, u64)>> {
-        let pods = lab.api::<Pod>().list(&Default::default()).await?.items;
+        let pods = lab.api::<Pod>().list(&ListParams::default()).await?.items;
         let alive = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
         Ok(alive.map(|pod| (kontrol::label(pod, "widget"), kontrol::number(pod, "incarnation"))).collect())
     };
@@ -276,15 +276,15 @@ async fn one_for_all(lab: &Lab, n: usize) -> Measured {
             return Err(Error::Invalid(format!("fault {fault} restarted {found:?}, not {expected:?}")));
         }
     }
-    rows([
+    Ok(rows([
         ("k8s.one_for_all: fault → ten pods Ready, each restarted once", quiet),
         ("the same, with the operator killed in it", killed),
-    ])
+    ]))
 }
 
 /// From the leader's end to the next one's first action: the pod that was deleted just before comes again.
 async fn failover(lab: &Lab, n: usize) -> Measured {
-    let seen = Seen::watch(lab)?;
+    let seen = Seen::watch(lab);
     let mut times = Vec::new();
     lab.apply(&object(
         "Widget",
@@ -301,12 +301,12 @@ async fn failover(lab: &Lab, n: usize) -> Measured {
         times.push(seen.until(&next, |pod| pod.created).await? - ended);
         seen.until(&next, |pod| pod.ready).await?;
     }
-    rows([("k8s.failover: leader killed → next action", times)])
+    Ok(rows([("k8s.failover: leader killed → next action", times)]))
 }
 
 /// From a node's end to the replacement's creation and to its Ready on the other node.
 async fn node_loss(lab: &Lab, n: usize) -> Measured {
-    let seen = Seen::watch(lab)?;
+    let seen = Seen::watch(lab);
     let (mut created, mut ready) = (Vec::new(), Vec::new());
     for round in 0..n {
         let name = format!("pair{round}");
@@ -334,8 +334,8 @@ async fn node_loss(lab: &Lab, n: usize) -> Measured {
         lab.objects("Widget").delete(&name, &DeleteParams::background()).await?;
         lab.until_operators().await?;
     }
-    rows([
+    Ok(rows([
         ("k8s.node_loss: power gone → replacement created", created),
         ("power gone → replacement Ready", ready),
-    ])
+    ]))
 }

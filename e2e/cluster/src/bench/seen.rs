@@ -9,7 +9,7 @@ use std::{
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::{self, Event};
-use tokio::{sync::watch, task::JoinHandle, time::timeout};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 use crate::{
     Error, Result, clock,
@@ -27,13 +27,8 @@ pub(super) struct Times {
 /// A watch on the pods of a namespace.
 pub(super) struct Seen {
     times: watch::Receiver<BTreeMap<String, Times>>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Seen {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    /// Ends with this.
+    _task: JoinSet<()>,
 }
 
 fn runs_again(pod: &Pod) -> bool {
@@ -44,13 +39,14 @@ fn runs_again(pod: &Pod) -> bool {
 }
 
 impl Seen {
-    pub(super) fn watch(lab: &Lab) -> Result<Self> {
+    pub(super) fn watch(lab: &Lab) -> Self {
         let (told, times) = watch::channel(BTreeMap::<String, Times>::new());
         let pods = lab.api::<Pod>();
-        let task = tokio::spawn(async move {
+        let mut task = JoinSet::new();
+        task.spawn(async move {
             let mut events = pin!(watcher::watcher(pods, watcher::Config::default()));
             while let Some(event) = events.next().await {
-                let (Ok(Event::Apply(pod)) | Ok(Event::InitApply(pod))) = event else { continue };
+                let Ok(Event::Apply(pod) | Event::InitApply(pod)) = event else { continue };
                 let now = clock::now();
                 told.send_modify(|times| {
                     let times = times.entry(name_of(&pod)).or_default();
@@ -64,7 +60,7 @@ impl Seen {
                 });
             }
         });
-        Ok(Self { times, task })
+        Self { times, _task: task }
     }
 
     /// Waits until `what` of the pod has happened, and gives when it was seen.

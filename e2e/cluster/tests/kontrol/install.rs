@@ -6,7 +6,7 @@ use kontrol_e2e_cluster::lab::{
     kontrol::{SYSTEM, helm, label, name_of, object, test_widget},
     operator::operators,
 };
-use kube::Api;
+use kube::{Api, api::ListParams};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -52,8 +52,8 @@ async fn a_group_starts_its_widgets_in_order_and_stops_with_them() {
 
     lab.kubectl(&["delete", "widgetgroup", "ordered", "--wait=false"]).unwrap();
     lab.wait("all that the group had to be gone", async || {
-        let pods = lab.api::<Pod>().list(&Default::default()).await?.items;
-        let widgets = lab.objects("Widget").list(&Default::default()).await?.items;
+        let pods = lab.api::<Pod>().list(&ListParams::default()).await?.items;
+        let widgets = lab.objects("Widget").list(&ListParams::default()).await?.items;
         Ok(if pods.is_empty() && widgets.is_empty() {
             Ok(())
         } else {
@@ -136,14 +136,14 @@ async fn a_deletion_is_finished_in_every_state() {
     }
     let pods = Api::<Pod>::namespaced(lab.client().clone(), lab.namespace());
     lab.wait("each to have a pod", async || {
-        let found = pods.list(&Default::default()).await?.items.len();
+        let found = pods.list(&ListParams::default()).await?.items.len();
         Ok(if found == states.len() { Ok(()) } else { Err(found) })
     })
     .await
     .unwrap();
     lab.kubectl(&["delete", "widgets", "--all", "--timeout=60s"]).unwrap();
     lab.wait("no pod to be left", async || {
-        let left: Vec<_> = pods.list(&Default::default()).await?.iter().map(name_of).collect();
+        let left: Vec<_> = pods.list(&ListParams::default()).await?.iter().map(name_of).collect();
         Ok(if left.is_empty() { Ok(()) } else { Err(left) })
     })
     .await

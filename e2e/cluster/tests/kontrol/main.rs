@@ -1,5 +1,7 @@
 //! Kontrol on a real cluster, in the language of its behaviours. One program, so that it is linked once.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "what the tests share fails as they do")]
+
 mod apiserver;
 mod bad_input;
 mod gpu;

@@ -1,4 +1,4 @@
-//! How many replicas there are: said by hand, by a HorizontalPodAutoscaler, and by load.
+//! How many replicas there are: said by hand, by a horizontal pod autoscaler, and by load.
 
 use std::cell::Cell;
 

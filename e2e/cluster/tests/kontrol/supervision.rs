@@ -7,6 +7,7 @@ use kontrol_e2e_cluster::lab::{
     Lab,
     kontrol::{Signal, label, name_of, node_of, number, object, on, restarts, test_widget, wrapped_widget},
 };
+use kube::api::ListParams;
 use serde_json::{Value, json};
 
 const NODES: [&str; 2] = ["node0", "node1"];
@@ -190,7 +191,7 @@ async fn too_many_ends_end_the_group_and_its_supervisor_says_why() {
     let stalled = lab.until_condition("Supervisor", "chief", "Stalled", "True").await.unwrap();
     assert!(!stalled.reason.is_empty());
     lab.wait("every pod to be stopped", async || {
-        let left: Vec<_> = lab.api::<Pod>().list(&Default::default()).await?.iter().map(name_of).collect();
+        let left: Vec<_> = lab.api::<Pod>().list(&ListParams::default()).await?.iter().map(name_of).collect();
         Ok(if left.is_empty() { Ok(()) } else { Err(left) })
     })
     .await
