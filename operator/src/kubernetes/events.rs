@@ -53,7 +53,7 @@ impl Events {
     }
 
     /// The request that tells a fact.
-    pub fn tell(&mut self, about: Regarding, event: &Event, now: Timestamp) -> Request {
+    pub fn tell(&mut self, about: &Regarding, event: &Event, now: Timestamp) -> Request {
         let (level, text) = view::told(event);
         let reason = reason(event);
         let note: String = text.chars().take(LONGEST).collect();
@@ -89,7 +89,7 @@ impl Events {
             "reason": reason,
             "type": kind,
             "note": note,
-            "regarding": regarding(&about),
+            "regarding": regarding(about),
         });
         let request = Request::new(Verb::Create, Kind::Event, &about.key.namespace, &name);
         request.by("kontrol-events").with(body)
@@ -150,12 +150,12 @@ mod tests {
             again: true,
             after: std::time::Duration::from_millis(millis),
         };
-        let first = events.tell(about.clone(), &runs(12), Timestamp::from_micros(1));
-        let second = events.tell(about.clone(), &runs(17), Timestamp::from_micros(2));
+        let first = events.tell(&about, &runs(12), Timestamp::from_micros(1));
+        let second = events.tell(&about, &runs(17), Timestamp::from_micros(2));
         assert_eq!((first.verb, second.verb), (Verb::Create, Verb::Merge));
         assert_eq!((first.name.clone(), &second.body["series"]["count"]), (second.name, &json!(2)));
         assert_eq!(first.body["reason"], "Runs");
         events.lost(&first.name);
-        assert_eq!(events.tell(about, &runs(3), Timestamp::from_micros(3)).verb, Verb::Create);
+        assert_eq!(events.tell(&about, &runs(3), Timestamp::from_micros(3)).verb, Verb::Create);
     }
 }

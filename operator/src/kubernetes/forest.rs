@@ -280,23 +280,23 @@ fn read(kind: Kind, key: &Key, text: &str) -> Result<Read, String> {
         Kind::Supervisor => {
             let spec = serde_json::from_str(text).map_err(unreadable)?;
             let object = api::Supervisor { metadata, spec, status: None };
-            Ok(Read::Supervisor(DeclaredSupervisor::try_from(&object).map_err(said)?))
+            Ok(Read::Supervisor(DeclaredSupervisor::try_from(&object).map_err(|faults| said(&faults))?))
         }
         Kind::WidgetGroup => {
             let spec = serde_json::from_str(text).map_err(unreadable)?;
             let object = api::WidgetGroup { metadata, spec, status: None };
-            Ok(Read::Group(convert::group(&object, Runtime::Cluster).map_err(said)?))
+            Ok(Read::Group(convert::group(&object, Runtime::Cluster).map_err(|faults| said(&faults))?))
         }
         _ => {
             let spec = serde_json::from_str(text).map_err(unreadable)?;
             let object = api::Widget { metadata, spec, status: None };
-            Ok(Read::Group(convert::lone_widget(&object, Runtime::Cluster).map_err(said)?))
+            Ok(Read::Group(convert::lone_widget(&object, Runtime::Cluster).map_err(|faults| said(&faults))?))
         }
     }
 }
 
 /// All that is wrong with an object, in one text.
-pub fn said(faults: api::Faults) -> String {
+pub fn said(faults: &api::Faults) -> String {
     let texts: Vec<String> = faults
         .0
         .iter()

@@ -76,13 +76,13 @@ impl Leading {
             events: self.events.clone(),
         };
         let ended = stop.child_token();
-        let served = server.run(serving, ended.clone());
-        tokio::pin!(served);
+        let serve = server.run(serving, ended.clone());
+        tokio::pin!(serve);
         // Sidecars come by this label: it is set once somebody listens.
         label(&self.client, &self.options, &json!("true")).await;
         loop {
             tokio::select! {
-                result = &mut served => return result.map_err(|error| error.to_string()),
+                result = &mut serve => return result.map_err(|error| error.to_string()),
                 () = sleep(LOOK) => {
                     match authority::rotate(&self.client, namespace, kept.clone(), clock::now()).await {
                         Ok((rotated, _)) => {

@@ -76,6 +76,9 @@ impl Default for Metrics {
 #[expect(clippy::expect_used, reason = "names and labels are constants; a test makes them all")]
 impl Metrics {
     /// Metrics that count from zero.
+    ///
+    /// # Panics
+    /// Never: names and labels are constants.
     pub fn new() -> Self {
         let registry = Registry::new();
         let gauge = |name: &str, help: &str| {
@@ -194,9 +197,9 @@ impl Metrics {
         {
             self.nodes.with_label_values(&[health]).set(figure(count));
         }
-        let stale = state.store().stale();
+        let broken = state.store().stale();
         for kind in Kind::OWN.into_iter().chain([Kind::Pod, Kind::Node]) {
-            self.stale.with_label_values(&[kind.as_str()]).set(stale.contains(&kind).into());
+            self.stale.with_label_values(&[kind.as_str()]).set(broken.contains(&kind).into());
         }
     }
 

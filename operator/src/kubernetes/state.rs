@@ -84,6 +84,7 @@ pub enum Input {
 pub struct Ticket(u64);
 
 /// What to do.
+#[expect(clippy::large_enum_variant, reason = "carried out as soon as it is made")]
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Ask the API server, and answer with the ticket.
@@ -146,6 +147,10 @@ struct Tree {
     outstanding: usize,
     /// Whether one of the current step failed.
     failed: Option<String>,
+    /// Whether that was in the requests that are under way.
+    stumbled: bool,
+    /// What the API server does not allow, until a pod can be made again.
+    refusal: Option<String>,
     /// Failures in a row.
     failures: u32,
     /// No step but showing before this time.
@@ -198,6 +203,9 @@ pub struct State {
 
 /// The first and the longest pause after a request failed.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+
+/// The pause before anything is made again in a namespace that is being removed.
+const TERMINATING: Duration = Duration::from_mins(1);
 
 impl State {
     /// A world that knows nothing yet.

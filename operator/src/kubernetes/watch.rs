@@ -202,12 +202,12 @@ impl Watch {
             while let Some(at) =
                 buffer.get(from..).and_then(|rest| rest.iter().position(|byte| *byte == b'\n'))
             {
-                let end = from + at;
-                let line = buffer.get(begin..end).unwrap_or_default();
-                if let Err(end) = self.hear(line, version).await {
-                    return end;
+                let stop = from + at;
+                let text = buffer.get(begin..stop).unwrap_or_default();
+                if let Err(over) = self.hear(text, version).await {
+                    return over;
                 }
-                begin = end + 1;
+                begin = stop + 1;
                 from = begin;
             }
             buffer.drain(..begin);

@@ -8,7 +8,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
     time::sleep,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use kontrol_core::trust::TrustDomain;
 
@@ -81,6 +81,10 @@ impl World {
     }
 
     /// Runs until `stop`; then the lease is given up, and what runs on the cluster goes on.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one loop over everything that can happen, and its beginning and end"
+    )]
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let trust: TrustDomain = self
             .options
@@ -106,14 +110,14 @@ impl World {
             election.await;
             Ok(())
         });
-        let (heard, mut hears) = mpsc::channel(MAILBOX);
+        let (watched, mut hears) = mpsc::channel(MAILBOX);
         let sources = sources(&self.options);
         for source in &sources {
             let watch = Watch {
                 client: self.client.clone(),
                 selector: String::new(),
                 source: source.clone(),
-                heard: heard.clone(),
+                heard: watched.clone(),
                 stop: stop.clone(),
             };
             tasks.spawn(async move {
@@ -125,11 +129,12 @@ impl World {
         let mut state = State::new(Arc::clone(&self.options), sources);
         let mut requests: JoinSet<()> = JoinSet::new();
         let mut events_told = Events::new(&self.options.pod_name);
-        let (bundles, mut bundled) = mpsc::channel(4);
+        let (bundles, mut trusted) = mpsc::channel(4);
         let (events, mut said) = mpsc::channel(MAILBOX);
-        let (asks, mut asked) = mpsc::channel::<Asked>(MAILBOX);
+        let (asks, mut subjects) = mpsc::channel::<Asked>(MAILBOX);
         let mut lead: Option<(CancellationToken, JoinHandle<()>)> = None;
         let mut ending: Option<JoinHandle<()>> = None;
+        let spawner = TaskTracker::new();
         // A pod whose container was started again may still be labelled from before.
         leading::label(&self.client, &self.options, &serde_json::Value::Null).await;
         let outcome = loop {
@@ -155,14 +160,14 @@ impl World {
                     };
                     let (ended, former) = (CancellationToken::new(), ending.take());
                     let token = ended.clone();
-                    let led = tokio::spawn(async move {
+                    let task = spawner.spawn(async move {
                         // The former one still holds the port, and takes the label away last of all.
                         if let Some(former) = former {
                             drop(former.await);
                         }
                         leading.run(token).await;
                     });
-                    lead = Some((ended, led));
+                    lead = Some((ended, task));
                 }
             }
             for effect in state.step(now) {
@@ -202,14 +207,14 @@ impl World {
                         next = answered.try_recv().ok();
                     }
                 }
-                Some(bundle) = bundled.recv() => state.take(Input::Trust(bundle), clock::now()),
+                Some(bundle) = trusted.recv() => state.take(Input::Trust(bundle), clock::now()),
                 Some(event) = said.recv() => {
                     state.take(Input::Control(event), clock::now());
                     while let Ok(event) = said.try_recv() {
                         state.take(Input::Control(event), clock::now());
                     }
                 }
-                Some((pod, answer)) = asked.recv() => {
+                Some((pod, answer)) = subjects.recv() => {
                     // Who asked and did not wait need not hear.
                     drop(answer.send(state.subject(&pod.namespace, &pod.name, &pod.uid)));
                 }
@@ -268,7 +273,7 @@ impl World {
             }
             self.metrics.count(&event);
             if let Some(about) = state.regarding(&root, &event) {
-                requests.push(events.tell(about, &event, now));
+                requests.push(events.tell(&about, &event, now));
             }
         }
         let unsynced: BTreeSet<Kind> = state.store().unsynced().map(|source| source.kind).collect();

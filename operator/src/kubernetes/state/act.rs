@@ -84,6 +84,7 @@ impl State {
     }
 
     /// The object of a widget, and whether it is outside of groups.
+    #[expect(clippy::unused_self, reason = "every other look-up of an object is one of the state")]
     pub(super) fn object_of(&self, tree: &Tree, id: &WidgetId) -> (Key, bool) {
         let group = Key::new(id.namespace.as_str(), id.group.as_str());
         let lone = tree.members.contains(&(Kind::Widget, group));
@@ -165,7 +166,7 @@ impl State {
     }
 
     /// Keeps a template that was read.
-    pub(super) fn keep_template(&mut self, tree: &mut Tree, id: &WidgetId, revision: Revision, text: &str) {
+    pub(super) fn keep_template(tree: &mut Tree, id: &WidgetId, revision: Revision, text: &str) {
         let value: Value = serde_json::from_str(text).unwrap_or_default();
         match serde_json::from_value(value["data"].clone()) {
             Ok(spec) => {

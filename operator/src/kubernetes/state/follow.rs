@@ -49,20 +49,17 @@ impl State {
         requests.extend(self.apply(Kind::Service, &object, service));
         let desired = observe::noted(&tree.status, &widget.id).map_or(widget.replicas, |noted| noted.desired);
         let input = render::BudgetInput { id: &widget.id, owner: &owner, spec: &spec, desired };
-        match render::disruption_budget(&input) {
-            Some(budget) => {
-                let budget = serde_json::to_value(budget).unwrap_or_default();
-                requests.extend(self.apply(Kind::PodDisruptionBudget, &object, budget));
-            }
-            None => {
-                let there = self.store.owned(Kind::PodDisruptionBudget, &object);
-                let ours = there.filter(|there| {
-                    there.meta.controller.as_ref().is_some_and(|owner| owner.uid == own.meta.uid)
-                });
-                requests.extend(ours.map(|there| {
-                    (Purpose::Stop, act::remove(Kind::PodDisruptionBudget, &object, &there.meta.uid, None))
-                }));
-            }
+        if let Some(budget) = render::disruption_budget(&input) {
+            let budget = serde_json::to_value(budget).unwrap_or_default();
+            requests.extend(self.apply(Kind::PodDisruptionBudget, &object, budget));
+        } else {
+            let there = self.store.owned(Kind::PodDisruptionBudget, &object);
+            let ours = there.filter(|there| {
+                there.meta.controller.as_ref().is_some_and(|owner| owner.uid == own.meta.uid)
+            });
+            requests.extend(ours.map(|there| {
+                (Purpose::Stop, act::remove(Kind::PodDisruptionBudget, &object, &there.meta.uid, None))
+            }));
         }
         self.prune(tree, widget, &object, requests);
     }

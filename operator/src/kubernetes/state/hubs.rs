@@ -1,6 +1,6 @@
 //! The hubs of message buses: a claim, a Service and one pod each, started again with the next incarnation whenever it ends.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use kontrol_core::{
     id::{Name, ObjectId},
@@ -46,14 +46,13 @@ pub(super) struct Hub {
 impl State {
     /// The buses that need a hub: those that are declared, and those that topics name.
     pub(super) fn note_buses(&mut self) {
-        let mut wanted: BTreeMap<ObjectId, ()> =
-            self.declared.buses().map(|bus| (bus.id.clone(), ())).collect();
+        let mut wanted: BTreeSet<ObjectId> = self.declared.buses().map(|bus| bus.id.clone()).collect();
         for topic in self.declared.topics() {
             let bus = ObjectId { namespace: topic.id.namespace.clone(), name: topic.bus.clone() };
-            wanted.insert(bus, ());
+            wanted.insert(bus);
         }
-        self.hubs.retain(|id, _| wanted.contains_key(id));
-        for id in wanted.into_keys() {
+        self.hubs.retain(|id, _| wanted.contains(id));
+        for id in wanted {
             self.hubs.entry(id).or_default();
         }
     }

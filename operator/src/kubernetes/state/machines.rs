@@ -93,7 +93,9 @@ impl State {
             .filter(|(_, pod)| pod.node.as_ref().is_some_and(|node| changed.contains(node)))
             .filter_map(|(_, pod)| Some(pod.instance()?.widget.clone()))
             .collect();
-        widgets.iter().for_each(|widget| self.mark_group(widget));
+        for widget in &widgets {
+            self.mark_group(widget);
+        }
     }
 
     /// When the machines are looked at next; none: nobody is expected to be heard.

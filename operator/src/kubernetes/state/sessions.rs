@@ -178,7 +178,7 @@ impl State {
             PodOf::Hub(bus) => {
                 let namespace = Name::new(namespace).ok()?;
                 // The bus that exists without being declared owns nothing.
-                let owned = owner.is_none_or(|owner| {
+                let is_ours = owner.is_none_or(|owner| {
                     let key = Key::new(namespace.as_str(), &owner.name);
                     self.store
                         .own(crate::kubernetes::kind::Kind::MessageBus, &key)
@@ -186,7 +186,7 @@ impl State {
                 });
                 let known =
                     self.hubs.contains_key(&ObjectId { namespace: namespace.clone(), name: bus.clone() });
-                (owned && known).then(|| kontrol_core::trust::hub(&namespace, bus))
+                (is_ours && known).then(|| kontrol_core::trust::hub(&namespace, bus))
             }
         }
     }
@@ -240,11 +240,9 @@ impl State {
                 continue;
             };
             let key = (namespace.clone(), topic.clone(), subscription);
-            let changed = self
-                .companions
-                .queues
-                .get(&key)
-                .is_none_or(|(_, before)| before.depth != queue.depth || before.growth != queue.growth);
+            let changed = self.companions.queues.get(&key).is_none_or(|(_, before)| {
+                before.depth != queue.depth || before.growth.to_bits() != queue.growth.to_bits()
+            });
             self.companions.queues.insert(key, (now, queue));
             if changed {
                 let topic = ObjectId { namespace, name: topic };
@@ -254,7 +252,9 @@ impl State {
                     .map(|(widget, _)| widget.clone())
                     .filter(|id| self.declared.widget(id).is_some_and(|widget| widget.scaling.is_some()))
                     .collect();
-                widgets.iter().for_each(|widget| self.mark_group(widget));
+                for widget in &widgets {
+                    self.mark_group(widget);
+                }
             }
         }
     }
@@ -288,10 +288,14 @@ impl State {
                             Some(ObjectId { namespace: id.namespace, name: bus })
                         })
                         .collect();
-                    buses.iter().for_each(|bus| self.due_hub(bus));
+                    for bus in &buses {
+                        self.due_hub(bus);
+                    }
                 }
                 widgets.insert(id);
-                widgets.iter().for_each(|widget| self.due_widget(widget));
+                for widget in &widgets {
+                    self.due_widget(widget);
+                }
             }
             PodOf::Hub(bus) => {
                 let uids: Vec<Box<str>> = self

@@ -46,8 +46,8 @@ impl State {
             let id = id_of(key);
             let noted = id.as_ref().and_then(|id| find(whole.or(status)?, *kind == Kind::Supervisor, id));
             let mut view = match kind {
-                Kind::Supervisor => self.supervisor(noted, tree, key),
-                Kind::WidgetGroup => self.group(noted, tree, key),
+                Kind::Supervisor => Self::supervisor(noted, tree, key),
+                Kind::WidgetGroup => Self::group(noted, tree, key),
                 _ => {
                     let id = id.map(|id| WidgetId {
                         namespace: id.namespace,
@@ -81,7 +81,7 @@ impl State {
         requests
     }
 
-    fn supervisor(&self, noted: Option<&Node>, tree: &Tree, key: &Key) -> Value {
+    fn supervisor(noted: Option<&Node>, tree: &Tree, key: &Key) -> Value {
         let Some(node) = noted else { return json!({}) };
         let children = node.children.iter().map(|slot| {
             let kind = match slot.key.kind {
@@ -110,7 +110,7 @@ impl State {
         })
     }
 
-    fn group(&self, noted: Option<&Node>, tree: &Tree, key: &Key) -> Value {
+    fn group(noted: Option<&Node>, tree: &Tree, key: &Key) -> Value {
         let Some(node) = noted else { return json!({}) };
         let widgets = node.children.iter().map(|slot| {
             let widget = widget_of(slot);
@@ -202,7 +202,11 @@ impl State {
     /// The end of a replica that a chain of causes began with.
     fn last_end(&self, last: &Cause) -> Option<api::EndStatus> {
         let first = last.first();
-        let Event::Ended { instance, incarnation, end, message, .. } = &first.event else { return None };
+        let (Event::Ended { instance, incarnation, end, message, .. }
+        | Event::RestartedInPlace { instance, incarnation, end, message, .. }) = &first.event
+        else {
+            return None;
+        };
         let (reason, exit_code, signal) = match end {
             End::Exited(code) => (api::EndReason::Exited, Some(*code), None),
             End::Signalled(signal) => (api::EndReason::Signaled, None, Some(*signal)),
@@ -313,7 +317,13 @@ fn is_there(replica: &kontrol_plan::status::Replica) -> bool {
 
 fn restarts(widget: &Widget) -> u64 {
     let floor = widget.floor;
-    widget.replicas.iter().map(|replica| replica.incarnation.saturating_sub(floor).saturating_sub(1)).sum()
+    widget
+        .replicas
+        .iter()
+        .map(|replica| {
+            replica.incarnation.saturating_sub(floor).saturating_sub(1) + u64::from(replica.restarts)
+        })
+        .sum()
 }
 
 fn widget_of(slot: &Slot) -> Option<&Widget> {
@@ -429,6 +439,11 @@ fn conditions(noted: Option<&Node>, tree: &Tree, kind: Kind, key: &Key) -> Vec<S
     let wrong = tree.failed.clone().unwrap_or_default();
     let mut stalled =
         of("Stalled", known.stalled, chain(node).filter(|_| known.stalled.status).unwrap_or_default());
+    if let Some(refusal) = tree.refusal.as_ref().filter(|_| !known.stalled.status) {
+        stalled.status = "True";
+        "Refused".clone_into(&mut stalled.reason);
+        stalled.message.clone_from(refusal);
+    }
     if !tree.problems.is_empty() && !known.stalled.status {
         stalled.status = "True";
         "NotAccepted".clone_into(&mut stalled.reason);
@@ -498,7 +513,15 @@ fn widget_conditions(node: Option<&Node>, slot: Option<&Slot>, tree: &Tree) -> V
     vec![
         shown("Ready", ready, if failed { "Failed".to_owned() } else { reason }, message),
         shown("Reconciling", working, what, tree.failed.clone().unwrap_or_default()),
-        shown("Stalled", failed, if failed { "Failed".to_owned() } else { "Settled".to_owned() }, cause),
+        match &tree.refusal {
+            Some(refusal) if !failed => shown("Stalled", true, "Refused".to_owned(), refusal.clone()),
+            _ => shown(
+                "Stalled",
+                failed,
+                if failed { "Failed".to_owned() } else { "Settled".to_owned() },
+                cause,
+            ),
+        },
         Shown {
             kind: "Accepted",
             status: "True",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kontrol_core::{spec, time::Timestamp};
 use kontrol_crds as api;
 
-use super::{Input, PAUSES, Pending, Purpose, State, Ticket, prepare};
+use super::{Input, PAUSES, Pending, Purpose, State, TERMINATING, Ticket, prepare};
 use crate::kubernetes::{
     forest::{Root, id_of},
     kind::Kind,
@@ -29,7 +29,7 @@ impl State {
                 if !matches!(outcome, Outcome::Failed(_)) {
                     self.machines.cluster = Some(now);
                 }
-                self.answer(ticket, outcome, now);
+                self.answer(ticket, &outcome, now);
             }
             Input::Leads(leads) => {
                 if leads && !self.leads {
@@ -66,7 +66,7 @@ impl State {
 
     fn changed(&mut self, change: Change) {
         match change {
-            Change::Nothing => {}
+            Change::Nothing | Change::Node(_) => {}
             Change::Own(kind @ (Kind::Supervisor | Kind::WidgetGroup | Kind::Widget), key) => {
                 self.object(kind, &key);
             }
@@ -83,7 +83,6 @@ impl State {
                         .now(Root { kind: Kind::MessageBus, key: crate::kubernetes::forest::key_of(&id) });
                 }
             }
-            Change::Node(_) => {}
             Change::Owned(_, key) => {
                 let owner = Key::new(&key.namespace, &key.name);
                 self.mark_object(Kind::Widget, &owner);
@@ -169,16 +168,18 @@ impl State {
             });
             if self.store.own(kind, key).is_none() {
                 let groups: Vec<Root> = groups.map(|(root, _)| root.clone()).collect();
-                groups.into_iter().for_each(|root| self.mark(root));
+                for root in groups {
+                    self.mark(root);
+                }
             }
         }
     }
 
-    fn answer(&mut self, ticket: Ticket, outcome: Outcome, now: Timestamp) {
+    fn answer(&mut self, ticket: Ticket, outcome: &Outcome, now: Timestamp) {
         let Some(Pending { root, purpose, kind, key, version }) = self.pending.remove(&ticket) else {
             return;
         };
-        if let Outcome::Done(text) = &outcome {
+        if let Outcome::Done(text) = outcome {
             let change = if matches!(purpose, Purpose::Stop) && is_status(text) {
                 self.store.gone(kind, &key, version)
             } else {
@@ -186,32 +187,31 @@ impl State {
             };
             self.changed(change);
         }
-        if let (Purpose::Template(id, revision), Outcome::Done(text)) = (&purpose, &outcome)
+        if let (Purpose::Template(id, revision), Outcome::Done(text)) = (&purpose, outcome)
             && let Some(mut tree) = self.trees.remove(&root)
         {
-            self.keep_template(&mut tree, id, *revision, text);
+            Self::keep_template(&mut tree, id, *revision, text);
             self.trees.insert(root.clone(), tree);
         }
         if let (Purpose::Trust(namespace, hash), true) = (&purpose, outcome.is_done()) {
             self.trusted.insert(namespace.clone(), hash.clone());
         }
-        if let (Purpose::Claim(id), Outcome::Invalid(_) | Outcome::Forbidden(_)) = (&purpose, &outcome)
+        if let (Purpose::Claim(id), Outcome::Invalid(_) | Outcome::Forbidden(_)) = (&purpose, outcome)
             && let Some(request) = self.claim_refused(id)
         {
             self.again.push((root.clone(), request));
         }
         let Some(tree) = self.trees.get_mut(&root) else { return };
         tree.outstanding = tree.outstanding.saturating_sub(1);
-        let failure = match (&purpose, &outcome) {
-            (_, Outcome::Done(_)) => None,
+        let failure = match (&purpose, outcome) {
             // What is to go is gone.
             (Purpose::Stop, Outcome::Gone(_)) => {
                 let change = self.store.gone(kind, &key, version);
                 self.changed(change);
                 None
             }
-            // Another one of the name is there, and the watch will show it.
-            (Purpose::Stop, Outcome::Conflict(_)) => None,
+            // It was done; or what is to go is gone, and another one of its name is there, which the watch will show.
+            (_, Outcome::Done(_)) | (Purpose::Stop, Outcome::Conflict(_)) => None,
             (Purpose::Start(instance, incarnation), Outcome::Invalid(message)) => {
                 let refused: Arc<str> = message.as_str().into();
                 tree.refused.insert((instance.clone(), *incarnation), (now, refused));
@@ -221,12 +221,19 @@ impl State {
                 tree.hold = Some(now.plus(*after));
                 None
             }
+            // It goes with its namespace; until then nothing can be made in it.
+            (_, Outcome::Forbidden(message)) if message.contains("being terminated") => {
+                tree.hold = Some(now.plus(TERMINATING));
+                tree.refusal = Some(message.clone());
+                None
+            }
             (_, outcome) => Some(outcome.message().to_owned()),
         };
         let Some(tree) = self.trees.get_mut(&root) else { return };
         match (&purpose, outcome.is_done()) {
             (Purpose::Start(instance, incarnation), true) => {
                 tree.launched.insert(instance.clone(), *incarnation);
+                tree.refusal = None;
             }
             (Purpose::Decide(_), true) => {
                 // What shims may do by themselves, and who is fenced off, follows from it.
@@ -240,10 +247,14 @@ impl State {
         let Some(tree) = self.trees.get_mut(&root) else { return };
         if let Some(message) = failure {
             tracing::warn!(tree = %root, kind = kind.as_str(), name = %key, message, "a request was not done");
+            if let Outcome::Forbidden(message) = outcome {
+                tree.refusal = Some(message.clone());
+            }
             tree.failed = Some(message);
+            tree.stumbled = true;
         }
         if tree.outstanding == 0 {
-            if tree.failed.is_some() {
+            if std::mem::take(&mut tree.stumbled) {
                 let pause =
                     PAUSES.0.saturating_mul(2_u32.saturating_pow(tree.failures.min(10))).min(PAUSES.1);
                 tree.failures += 1;
