@@ -48,6 +48,7 @@ impl Lab {
 
     /// Makes a namespace on `cluster`, whose name begins with `name`.
     pub async fn on(cluster: Cluster, name: &str) -> Result<Self> {
+        cluster.mend()?;
         let client = cluster.client().await?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("{name}-{}-{number}", std::process::id());
