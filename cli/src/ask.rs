@@ -88,9 +88,8 @@ async fn reach(place: &Path, named: bool) -> Result<AdminClient<Channel>, String
         return Ok(client);
     }
     if running.is_empty() {
-        return Err(
-            "no `kontrol up` runs here; start it, or name its state folder with --state-dir".to_owned()
-        );
+        let text = "no `kontrol up` runs here; start it, or name its state folder with --state-dir; a cluster is asked with --cluster";
+        return Err(text.to_owned());
     }
     let list: Vec<String> =
         running.iter().map(|place| format!("\n  --state-dir {}", place.display())).collect();

@@ -143,7 +143,9 @@ async fn tree(access: &Access, watch: bool, output: Format) -> Result<Outcome, F
         let known = look(access).await?;
         let tree = known.tree(clock::now());
         if shown.as_ref() != Some(&tree) {
-            ask::show(&tree, output, watch);
+            if output != Format::Text || !tree.roots.is_empty() {
+                ask::show(&tree, output, watch);
+            }
             if output == Format::Text {
                 known.notes(access, &tree).iter().for_each(|note| print(note));
             }
