@@ -142,7 +142,7 @@ impl Keys {
         data
     }
 
-    /// Every certificate that is to be trusted, the one that signs first: what the ConfigMap `kontrol-trust` says in `ca.crt`. PEM.
+    /// Every certificate that is to be trusted, the one that signs first: what the `ConfigMap` `kontrol-trust` says in `ca.crt`. PEM.
     pub fn bundle(&self) -> String {
         let next = self.next.as_ref().map(|next| &next.certificate);
         let previous = self.previous.as_ref().map(|previous| &previous.certificate);

@@ -104,12 +104,12 @@ fn tree_replicas(view: &impl View, widget: &WidgetId, status: Option<&Widget>) -
         let sidecar = replica.addresses.cloned().unwrap_or_default();
         // Of one that does not run, its last end says more than it did itself.
         let over = run.is_none_or(|run| run.state.is_ended());
-        let message = match status.and_then(|status| status.last.as_deref()).filter(|_| over) {
-            Some(last) => told(&last.first().event).1,
-            None => {
-                let said = signals.map(|signals| signals.message.as_str()).filter(|said| !said.is_empty());
-                said.or(replica.note).unwrap_or_default().to_owned()
-            }
+        let last = status.and_then(|status| status.last.as_deref()).filter(|_| over);
+        let message = if let Some(last) = last {
+            told(&last.first().event).1
+        } else {
+            let said = signals.map(|signals| signals.message.as_str()).filter(|said| !said.is_empty());
+            said.or(replica.note).unwrap_or_default().to_owned()
         };
         v1::TreeReplica {
             ordinal: replica.id.ordinal,
