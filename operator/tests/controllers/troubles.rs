@@ -92,12 +92,12 @@ fn troubles(writes: usize) -> Vec<Trouble> {
 }
 
 macro_rules! scenarios {
-    ($($name:ident)*) => {
+    ($($(#[$attribute:meta])* $name:ident)*) => {
         mod any_trouble_leads_to_the_same_end {
             use super::*;
 
             $(#[test]
-            #[ignore = "some minutes of a debug build: --run-ignored all"]
+            $(#[$attribute])*
             fn $name() {
                 each(stringify!($name));
             })*
@@ -106,8 +106,10 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    create_a_tree restart_one_for_all restart_rest_for_one escalate change_a_template scale delete_a_group
-    delete_a_tree_that_starts evict_and_run_out_of_memory remove_a_widget_from_a_group
+    #[ignore = "KONTROL_TROUBLE=41: a widget of the tree is still starting at the end"] create_a_tree
+    restart_one_for_all restart_rest_for_one escalate change_a_template scale delete_a_group
+    #[ignore = "KONTROL_TROUBLE=39: one pod is made where the calm run makes two"] delete_a_tree_that_starts
+    evict_and_run_out_of_memory remove_a_widget_from_a_group
 }
 
 #[test]
@@ -117,7 +119,6 @@ fn every_scenario_is_tried() {
 }
 
 #[test]
-#[ignore = "some minutes of a debug build: --run-ignored all"]
 fn nothing_is_written_when_nothing_happens() {
     for (name, scenario) in scenarios::ALL {
         let mut cluster = run(scenario, Trouble::Nothing);
@@ -158,7 +159,6 @@ fn one_end_is_one_restart_of_those_whom_the_strategy_names() {
 }
 
 #[test]
-#[ignore = "some minutes of a debug build: --run-ignored all"]
 fn a_crash_at_every_step_of_a_hundred_restarts_doubles_none() {
     let mut cluster = Cluster::new(Trouble::Nothing);
     let mut group = scenarios::group("g", "OneForAll");
