@@ -103,7 +103,8 @@ async fn an_older_definition_drops_what_it_does_not_know() {
 #[tokio::test]
 async fn the_metadata_of_a_custom_object_is_kept_whole() {
     let server = ApiServer::new();
-    let owner = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "1", "controller": true}]);
+    let owner =
+        json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "1", "controller": true}]);
     server.set_collecting(false);
     let mut owned = widget(&json!({"process": {"command": ["w"]}}));
     owned.metadata.owner_references = Some(serde_json::from_value(owner.clone()).unwrap());
@@ -116,7 +117,8 @@ async fn what_was_wrong_before_and_has_not_changed_is_let_pass() {
     let server = ApiServer::new();
     let widgets = widgets(&server);
     widgets.create(&PostParams::default(), &widget(&json!({"process": {"command": ["w"]}}))).await.unwrap();
-    server.edit("widgets.kontrol.dev", "default", "w", |widget| widget["spec"]["restart"] = "Sometimes".into());
+    server
+        .edit("widgets.kontrol.dev", "default", "w", |widget| widget["spec"]["restart"] = "Sometimes".into());
     let status = Patch::Merge(json!({"status": {"replicas": 7}}));
     widgets.patch_status("w", &PatchParams::default(), &status).await.unwrap();
     let other = Patch::Merge(json!({"spec": {"replicas": -1}}));
