@@ -89,7 +89,7 @@ pub fn seeded(seed: u64, per_mille: u64, calls: usize, faults: &[Fault]) -> Faul
     })
 }
 
-/// SplitMix64's finish: every bit of the input moves every bit of the output.
+/// `SplitMix64`'s finish: every bit of the input moves every bit of the output.
 pub(crate) fn mix(mut x: u64) -> u64 {
     x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -56,4 +56,4 @@ pub use fault::{Call, Fault, Faults};
 pub use kubelet::{Ended, Kubelet, Machine};
 pub use review::{Denied, Rules, Token};
 pub use server::{ApiServer, Change, Listening};
-pub use session::{Following, Session};
+pub use session::{Answered, Following, Session};

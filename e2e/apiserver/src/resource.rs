@@ -1,19 +1,23 @@
-//! The kinds that the server knows: those built in, and one for each CustomResourceDefinition.
+//! The kinds that the server knows: those built in, and one for each `CustomResourceDefinition`.
 
-use std::sync::Arc;
+use std::{any::TypeId, sync::Arc};
 
-use k8s_openapi::api::{
-    admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
-    apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
-    autoscaling::v2::HorizontalPodAutoscaler,
-    coordination::v1::Lease,
-    core::v1,
-    events::v1::Event,
-    networking::v1::NetworkPolicy,
-    policy::v1::PodDisruptionBudget,
-    rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
-    scheduling::v1::PriorityClass,
-    storage::v1::StorageClass,
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
+        apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
+        autoscaling::v2::HorizontalPodAutoscaler,
+        coordination::v1::Lease,
+        core::v1,
+        events::v1::Event,
+        networking::v1::NetworkPolicy,
+        policy::v1::PodDisruptionBudget,
+        rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
+        scheduling::v1::PriorityClass,
+        storage::v1::StorageClass,
+    },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube_cel::{CompiledSchema, compile_schema};
 use serde::{Serialize, de::DeserializeOwned};
@@ -45,7 +49,15 @@ pub(crate) struct Scale {
     pub(crate) selector: Option<Vec<String>>,
 }
 
-/// What a CustomResourceDefinition says.
+impl Scale {
+    /// Where the built-in kinds keep it.
+    fn of_replicas() -> Self {
+        let path = |of: &str| vec![of.to_owned(), "replicas".to_owned()];
+        Self { spec: path("spec"), status: path("status"), selector: None }
+    }
+}
+
+/// What a `CustomResourceDefinition` says.
 pub(crate) struct Custom {
     pub(crate) schema: Arc<Value>,
     pub(crate) rules: CompiledSchema,
@@ -107,145 +119,64 @@ fn typed<T: Serialize + DeserializeOwned>(value: &Value) -> Result<Value, String
 /// The kinds that every cluster has, as far as Kontrol and its tests meet them.
 pub(crate) fn built_in() -> Vec<Resource> {
     let shape = Arc::new(shape());
-    let one =
-        |group: &str, version: &str, kind: &str, plural: &str, namespaced, status, typed: Typed| Resource {
-            group: group.to_owned(),
-            version: version.to_owned(),
-            kind: kind.to_owned(),
-            plural: plural.to_owned(),
-            short_names: Vec::new(),
-            namespaced,
-            status,
-            scale: None,
-            custom: None,
-            typed: Some(typed),
-            shape: Arc::clone(&shape),
-        };
-    let scaled = |mut resource: Resource| {
-        let path = |text: &str| text.split('.').map(str::to_owned).collect();
-        resource.scale =
-            Some(Scale { spec: path("spec.replicas"), status: path("status.replicas"), selector: None });
-        resource
-    };
-    let (apps, rbac) = ("apps", "rbac.authorization.k8s.io");
-    let admission = "admissionregistration.k8s.io";
-    let definition = Resource {
-        typed: None,
-        ..one(
-            "apiextensions.k8s.io",
-            "v1",
-            "CustomResourceDefinition",
-            "customresourcedefinitions",
-            false,
-            true,
-            |value| Ok(value.clone()),
-        )
-    };
-    vec![
-        definition,
-        one("", "v1", "Namespace", "namespaces", false, true, typed::<v1::Namespace>),
-        one("", "v1", "Node", "nodes", false, true, typed::<v1::Node>),
-        one("", "v1", "Pod", "pods", true, true, typed::<v1::Pod>),
-        one("", "v1", "Service", "services", true, true, typed::<v1::Service>),
-        one("", "v1", "Endpoints", "endpoints", true, false, typed::<v1::Endpoints>),
-        one("", "v1", "ConfigMap", "configmaps", true, false, typed::<v1::ConfigMap>),
-        one("", "v1", "Secret", "secrets", true, false, typed::<v1::Secret>),
-        one("", "v1", "ServiceAccount", "serviceaccounts", true, false, typed::<v1::ServiceAccount>),
-        one(
-            "",
-            "v1",
-            "PersistentVolumeClaim",
-            "persistentvolumeclaims",
-            true,
-            true,
-            typed::<v1::PersistentVolumeClaim>,
-        ),
-        one("", "v1", "PersistentVolume", "persistentvolumes", false, true, typed::<v1::PersistentVolume>),
-        one("", "v1", "ResourceQuota", "resourcequotas", true, true, typed::<v1::ResourceQuota>),
-        one("", "v1", "Event", "events", true, false, typed::<v1::Event>),
-        one("events.k8s.io", "v1", "Event", "events", true, false, typed::<Event>),
-        one(
-            apps,
-            "v1",
-            "ControllerRevision",
-            "controllerrevisions",
-            true,
-            false,
-            typed::<ControllerRevision>,
-        ),
-        scaled(one(apps, "v1", "Deployment", "deployments", true, true, typed::<Deployment>)),
-        scaled(one(apps, "v1", "ReplicaSet", "replicasets", true, true, typed::<ReplicaSet>)),
-        scaled(one(apps, "v1", "StatefulSet", "statefulsets", true, true, typed::<StatefulSet>)),
-        one(apps, "v1", "DaemonSet", "daemonsets", true, true, typed::<DaemonSet>),
-        one(
-            "autoscaling",
-            "v2",
-            "HorizontalPodAutoscaler",
-            "horizontalpodautoscalers",
-            true,
-            true,
-            typed::<HorizontalPodAutoscaler>,
-        ),
-        one("coordination.k8s.io", "v1", "Lease", "leases", true, false, typed::<Lease>),
-        one(
-            "policy",
-            "v1",
-            "PodDisruptionBudget",
-            "poddisruptionbudgets",
-            true,
-            true,
-            typed::<PodDisruptionBudget>,
-        ),
-        one(
-            "networking.k8s.io",
-            "v1",
-            "NetworkPolicy",
-            "networkpolicies",
-            true,
-            false,
-            typed::<NetworkPolicy>,
-        ),
-        one(
-            "scheduling.k8s.io",
-            "v1",
-            "PriorityClass",
-            "priorityclasses",
-            false,
-            false,
-            typed::<PriorityClass>,
-        ),
-        one("storage.k8s.io", "v1", "StorageClass", "storageclasses", false, false, typed::<StorageClass>),
-        one(rbac, "v1", "ClusterRole", "clusterroles", false, false, typed::<ClusterRole>),
-        one(
-            rbac,
-            "v1",
-            "ClusterRoleBinding",
-            "clusterrolebindings",
-            false,
-            false,
-            typed::<ClusterRoleBinding>,
-        ),
-        one(rbac, "v1", "Role", "roles", true, false, typed::<Role>),
-        one(rbac, "v1", "RoleBinding", "rolebindings", true, false, typed::<RoleBinding>),
-        one(
-            admission,
-            "v1",
-            "ValidatingAdmissionPolicy",
-            "validatingadmissionpolicies",
-            false,
-            true,
-            typed::<ValidatingAdmissionPolicy>,
-        ),
-        one(
-            admission,
-            "v1",
-            "ValidatingAdmissionPolicyBinding",
-            "validatingadmissionpolicybindings",
-            false,
-            false,
-            typed::<ValidatingAdmissionPolicyBinding>,
-        ),
-    ]
+    let with_status = [
+        of::<v1::Namespace>,
+        of::<v1::Node>,
+        of::<v1::Pod>,
+        of::<v1::Service>,
+        of::<v1::PersistentVolumeClaim>,
+        of::<v1::PersistentVolume>,
+        of::<v1::ResourceQuota>,
+        of::<DaemonSet>,
+        of::<HorizontalPodAutoscaler>,
+        of::<PodDisruptionBudget>,
+        of::<ValidatingAdmissionPolicy>,
+    ];
+    let without = [
+        of::<v1::Endpoints>,
+        of::<v1::ConfigMap>,
+        of::<v1::Secret>,
+        of::<v1::ServiceAccount>,
+        of::<v1::Event>,
+        of::<Event>,
+        of::<ControllerRevision>,
+        of::<Lease>,
+        of::<NetworkPolicy>,
+        of::<PriorityClass>,
+        of::<StorageClass>,
+        of::<ClusterRole>,
+        of::<ClusterRoleBinding>,
+        of::<Role>,
+        of::<RoleBinding>,
+        of::<ValidatingAdmissionPolicyBinding>,
+    ];
+    let scaled = [of::<Deployment>, of::<ReplicaSet>, of::<StatefulSet>];
+    // Definitions are read with what their types do not know.
+    let definition = Resource { typed: None, ..of::<CustomResourceDefinition>(&shape, true) };
+    let scaled = scaled.map(|of| Resource { scale: Some(Scale::of_replicas()), ..of(&shape, true) });
+    let with_status = with_status.map(|of| of(&shape, true));
+    let without = without.map(|of| of(&shape, false));
+    [definition].into_iter().chain(with_status).chain(without).chain(scaled).collect()
+}
+
+/// A built-in kind, as its type says.
+fn of<T>(shape: &Arc<Value>, status: bool) -> Resource
+where
+    T: k8s_openapi::Resource<Scope: 'static> + Serialize + DeserializeOwned,
+{
+    Resource {
+        group: T::GROUP.to_owned(),
+        version: T::VERSION.to_owned(),
+        kind: T::KIND.to_owned(),
+        plural: T::URL_PATH_SEGMENT.to_owned(),
+        short_names: Vec::new(),
+        namespaced: TypeId::of::<T::Scope>() == TypeId::of::<NamespaceResourceScope>(),
+        status,
+        scale: None,
+        custom: None,
+        typed: Some(typed::<T>),
+        shape: Arc::clone(shape),
+    }
 }
 
 fn list_map(keys: &[&str], properties: &Value) -> Value {

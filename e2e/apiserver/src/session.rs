@@ -28,6 +28,9 @@ use crate::{
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
+/// An answer without a runtime: the code, the seconds of `Retry-After`, and the body.
+pub type Answered = (u16, Option<u64>, Vec<u8>);
+
 /// One process that speaks to the server. Clones are the same process.
 #[derive(Clone)]
 pub struct Session {
@@ -179,7 +182,7 @@ impl Session {
 
     /// Answers one request at once, without a runtime: the code, the seconds of `Retry-After`, and the body. `None`: the connection broke.
     /// A call that is slow is not, here.
-    pub fn ask(&self, request: HttpRequest<Vec<u8>>) -> Option<(u16, Option<u64>, Vec<u8>)> {
+    pub fn ask(&self, request: HttpRequest<Vec<u8>>) -> Option<Answered> {
         match self.outcome(request) {
             Outcome::Done(Answer::Json(code, value)) => {
                 Some((code.as_u16(), None, value.to_string().into_bytes()))
@@ -193,10 +196,7 @@ impl Session {
     }
 
     /// Opens a watch without a runtime. The error is as [`Self::ask`] answers.
-    pub fn follow(
-        &self,
-        request: HttpRequest<Vec<u8>>,
-    ) -> Result<Following, Option<(u16, Option<u64>, Vec<u8>)>> {
+    pub fn follow(&self, request: HttpRequest<Vec<u8>>) -> Result<Following, Option<Answered>> {
         match self.outcome(request) {
             Outcome::Done(Answer::Watch(watch)) => Ok(Following { open: self.open(*watch) }),
             Outcome::Refused(failure, after) => {
@@ -297,12 +297,12 @@ impl Session {
         if let Some(target) = target {
             call.verb = target.verb(request);
             call.resource = target.resource.id();
-            call.subresource = target.sub().to_owned();
+            target.sub().clone_into(&mut call.subresource);
             call.namespace = target.namespace;
             call.name = target.name.unwrap_or_default();
             if call.verb == "create" && call.name.is_empty() {
                 let body = request.json().unwrap_or_default();
-                call.name = body["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+                body["metadata"]["name"].as_str().unwrap_or_default().clone_into(&mut call.name);
             }
         }
         let fault = (inner.faults)(&call);
@@ -409,7 +409,7 @@ struct Live {
 }
 
 /// How often a quiet watch says where it stands.
-const BOOKMARK: Duration = Duration::from_secs(60);
+const BOOKMARK: Duration = Duration::from_mins(1);
 
 impl Live {
     async fn next(&mut self) -> Option<io::Result<Bytes>> {

@@ -12,6 +12,7 @@ use crate::{
 };
 
 /// A watch, between two looks at the state.
+#[expect(clippy::struct_excessive_bools, reason = "what a client asked for, each by a parameter of its own")]
 pub(crate) struct Watch {
     pub(crate) resource: Arc<Resource>,
     pub(crate) namespace: String,

@@ -134,7 +134,7 @@ impl State {
         if let Some(tail) = request.number("tailLines")?.and_then(|tail| usize::try_from(tail).ok()) {
             lines.drain(..lines.len().saturating_sub(tail));
         }
-        Ok(Answer::Text(StatusCode::OK, lines.iter().map(|line| format!("{line}\n")).collect()))
+        Ok(Answer::Text(StatusCode::OK, lines.iter().flat_map(|line| [line, "\n"]).collect()))
     }
 }
 

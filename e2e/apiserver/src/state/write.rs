@@ -37,7 +37,7 @@ impl State {
             let required = "Required value: name or generateName is required".to_owned();
             return Err(Failure::invalid(&resource.kind, "", &[("metadata.name".to_owned(), required)]));
         }
-        self.place(target, &mut object)?;
+        Self::place(target, &mut object)?;
         let key = Self::key(resource, &target.namespace, &name);
         if self.objects.contains_key(&key) {
             return Err(Failure::exists(&resource.id(), &name));
@@ -93,7 +93,7 @@ impl State {
         }
         preconditions(&target.resource, name, &old, &body)?;
         let mut body = body;
-        self.place(target, &mut body)?;
+        Self::place(target, &mut body)?;
         self.commit(target, name, &old, body, request, None, now)
     }
 
@@ -166,7 +166,7 @@ impl State {
     }
 
     /// The body of an apply, as the server reads it.
-    fn applied(&self, target: &Target, name: &str, request: &Request) -> Result<Value, Failure> {
+    fn applied(target: &Target, name: &str, request: &Request) -> Result<Value, Failure> {
         let mut applied = request.json()?;
         if request.text("fieldManager").is_none() {
             let why = "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch";
@@ -184,12 +184,11 @@ impl State {
         if applied["metadata"]["name"].as_str().is_some_and(|said| said != name) {
             return Err(Failure::bad_request("the name of the object does not match the name on the URL"));
         }
-        self.place(target, &mut applied)?;
+        Self::place(target, &mut applied)?;
         if target.resource.status {
-            if target.sub() == "status" {
-                applied.as_object_mut().map(|fields| fields.retain(|field, _| field != "spec"));
-            } else {
-                applied.as_object_mut().map(|fields| fields.remove("status"));
+            let other = if target.sub() == "status" { "spec" } else { "status" };
+            if let Some(fields) = applied.as_object_mut() {
+                fields.remove(other);
             }
         }
         if let Some(custom) = &target.resource.custom {
@@ -205,7 +204,7 @@ impl State {
         request: &Request,
         now: Timestamp,
     ) -> Result<Value, Failure> {
-        let mut applied = self.applied(target, name, request)?;
+        let mut applied = Self::applied(target, name, request)?;
         if applied["metadata"]["resourceVersion"].is_string() || applied["metadata"]["uid"].is_string() {
             let why = "the object was to be changed at a version, and there is none";
             return Err(Failure::conflict(&target.resource.id(), name, why));
@@ -234,7 +233,7 @@ impl State {
         request: &Request,
         now: Timestamp,
     ) -> Result<Value, Failure> {
-        let applied = self.applied(target, name, request)?;
+        let applied = Self::applied(target, name, request)?;
         preconditions(&target.resource, name, old, &applied)?;
         let mut managers = Managers::of(old);
         let writer = Writer { name: &request.manager(), subresource: target.sub(), now };
@@ -257,16 +256,13 @@ impl State {
         let resource = &target.resource;
         keep_metadata(old, &mut new);
         if resource.status {
-            let (from_old, _) = if target.sub() == "status" { (false, ()) } else { (true, ()) };
-            if from_old {
-                transfer(old, &mut new, "status");
-            } else {
+            if target.sub() == "status" {
+                // A write of the status changes no metadata but its own managers.
                 let status = new["status"].take();
-                let metadata = new["metadata"].take();
                 new = (**old).clone();
                 transfer(&json!({"status": status}), &mut new, "status");
-                // A write of the status changes no metadata but its own managers.
-                drop(metadata);
+            } else {
+                transfer(old, &mut new, "status");
             }
         }
         new_finalizers(resource, name, old, &new)?;
@@ -302,7 +298,7 @@ impl State {
     }
 
     /// The namespace of a body is that of its path.
-    fn place(&self, target: &Target, object: &mut Value) -> Result<(), Failure> {
+    fn place(target: &Target, object: &mut Value) -> Result<(), Failure> {
         if !object["metadata"].is_object() {
             object["metadata"] = json!({});
         }

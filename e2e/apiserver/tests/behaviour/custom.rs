@@ -106,9 +106,9 @@ async fn the_metadata_of_a_custom_object_is_kept_whole() {
     let owner =
         json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "1", "controller": true}]);
     server.set_collecting(false);
-    let mut owned = widget(&json!({"process": {"command": ["w"]}}));
-    owned.metadata.owner_references = Some(serde_json::from_value(owner.clone()).unwrap());
-    let made = widgets(&server).create(&PostParams::default(), &owned).await.unwrap();
+    let mut object = widget(&json!({"process": {"command": ["w"]}}));
+    object.metadata.owner_references = Some(serde_json::from_value(owner.clone()).unwrap());
+    let made = widgets(&server).create(&PostParams::default(), &object).await.unwrap();
     assert_eq!(serde_json::to_value(made.metadata.owner_references).unwrap(), owner);
 }
 

@@ -35,13 +35,13 @@ async fn what_loses_its_owner_is_removed_and_what_is_orphaned_is_not() {
     {
         let server = ApiServer::new();
         let owner = maps(&server).create(&PostParams::default(), &map("owner", "1")).await.unwrap();
-        let mut owned = map("owned", "1");
+        let mut child = map("owned", "1");
         let reference = json!([{
             "apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner.metadata.uid,
             "controller": true, "blockOwnerDeletion": true,
         }]);
-        owned.metadata.owner_references = Some(serde_json::from_value(reference).unwrap());
-        maps(&server).create(&PostParams::default(), &owned).await.unwrap();
+        child.metadata.owner_references = Some(serde_json::from_value(reference).unwrap());
+        maps(&server).create(&PostParams::default(), &child).await.unwrap();
         maps(&server).delete("owner", &params).await.unwrap();
         assert!(server.get("configmaps", "default", "owner").is_none());
         assert_eq!(server.list("configmaps", "default").len(), left, "{params:?}");
