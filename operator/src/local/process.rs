@@ -11,7 +11,7 @@ use tokio::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf, pipe},
     },
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinSet,
 };
 
@@ -36,14 +36,14 @@ pub(super) struct Task {
 }
 
 impl Task {
-    /// Runs it to its end.
-    pub(super) async fn run(self, orders: mpsc::UnboundedReceiver<Order>) {
+    /// Runs it to its end. Of several orders that it has not taken yet the last one counts.
+    pub(super) async fn run(self, orders: watch::Receiver<Option<Order>>) {
         if let Err(report) = self.supervise(orders).await {
             self.tell(report).await;
         }
     }
 
-    async fn supervise(&self, mut orders: mpsc::UnboundedReceiver<Order>) -> Result<(), Report> {
+    async fn supervise(&self, mut orders: watch::Receiver<Option<Order>>) -> Result<(), Report> {
         self.check()?;
         let mut launched =
             self.launcher.start(self.launch.clone()).await.map_err(|error| Report::Failed {
@@ -88,16 +88,19 @@ impl Task {
         &self,
         events: OwnedReadHalf,
         control: &mut OwnedWriteHalf,
-        orders: &mut mpsc::UnboundedReceiver<Order>,
+        orders: &mut watch::Receiver<Option<Order>>,
     ) -> Option<Report> {
         let mut lines = BufReader::new(events).lines();
         let mut group = None;
         loop {
             let line = tokio::select! {
                 line = lines.next_line() => line,
-                Some(order) = orders.recv() => {
-                    // A shim that is gone is noticed by reading.
-                    drop(control.write_all(format!("{order}\n").as_bytes()).await);
+                Ok(()) = orders.changed() => {
+                    let order = *orders.borrow_and_update();
+                    if let Some(order) = order {
+                        // A shim that is gone is noticed by reading.
+                        drop(control.write_all(format!("{order}\n").as_bytes()).await);
+                    }
                     continue;
                 }
             };

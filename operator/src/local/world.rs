@@ -74,7 +74,8 @@ pub struct World {
     /// What was found when the world was opened, told to those who listen when it begins to run.
     notices: Vec<String>,
     mailbox: (mpsc::Sender<Message>, mpsc::Receiver<Message>),
-    orders: BTreeMap<Key, mpsc::UnboundedSender<Order>>,
+    /// The last order for each process.
+    orders: BTreeMap<Key, watch::Sender<Option<Order>>>,
     tasks: JoinSet<()>,
     server: Option<control::Server>,
     /// Whether the status in memory is not yet on disk.
@@ -359,7 +360,14 @@ impl World {
                 Effect::Order(key, order) => {
                     // A process that has ended takes no orders.
                     if let Some(orders) = self.orders.get(&key) {
-                        orders.send(order).unwrap_or_default();
+                        orders.send_if_modified(|last| {
+                            // There is no way back from a kill.
+                            let takes = *last != Some(Order::Kill);
+                            if takes {
+                                *last = Some(order);
+                            }
+                            takes
+                        });
                     }
                 }
                 Effect::Launch(key, command) => self.launch(key, command),
@@ -372,7 +380,7 @@ impl World {
             Ok(launch) => launch,
             Err(error) => return self.failed(key, &error),
         };
-        let (orders, given) = mpsc::unbounded_channel();
+        let (orders, given) = watch::channel(None);
         self.orders.insert(key.clone(), orders);
         let task = Task {
             key,

@@ -167,9 +167,12 @@ fn each_hub_serves_its_own_buses_and_listens_to_nobody_who_was_replaced() {
 
 #[test]
 fn what_a_configuration_costs_does_not_grow_with_the_cluster() {
-    let others: String = (0..200)
-        .map(|n| format!("---\napiVersion: kontrol.dev/v1alpha1\nkind: Widget\nmetadata: {{name: w{n}}}\nspec: {{process: {{command: [w]}}}}\n"))
-        .collect();
+    let other = |n| {
+        format!(
+            "---\napiVersion: kontrol.dev/v1alpha1\nkind: Widget\nmetadata: {{name: w{n}}}\nspec: {{process: {{command: [w]}}}}\n"
+        )
+    };
+    let others = (0..200).map(other).collect::<Vec<_>>().concat();
     let names: Vec<String> = (0..200).map(|n| format!("default/w{n}/w{n}/0")).collect();
     let all: Vec<&str> = ALL.into_iter().chain(names.iter().map(String::as_str)).collect();
     let asked = |cluster: &Cluster| {

@@ -116,7 +116,7 @@ spec: {}
     for new_first in [true, false] {
         let mut declared = declared(ALONE);
         let add = |declared: &mut Declared| {
-            declared.set_tree("supervisor/default/top", Some(Arc::new(top.clone())))
+            declared.set_tree("supervisor/default/top", Some(Arc::new(top.clone())));
         };
         if new_first {
             add(&mut declared);
