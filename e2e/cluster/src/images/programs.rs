@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -155,6 +156,18 @@ impl Workspace {
         if !status.success() {
             return Err(Error::Command { command: "cargo build".to_owned(), reason: status.to_string() });
         }
-        Ok(target.join(host).join(profile.as_str()))
+        strip(&target.join(host).join(profile.as_str()), programs)
     }
+}
+
+/// Copies of the programs without their symbols, which are a quarter of them; gives the folder. The ones with symbols stay, to read a
+/// backtrace with.
+fn strip(folder: &Path, programs: &[&str]) -> Result<PathBuf> {
+    let stripped = folder.join("stripped");
+    fs::create_dir_all(&stripped).map_err(at(&stripped))?;
+    for program in unique(programs) {
+        let [from, to] = [folder, &stripped].map(|folder| folder.join(program).display().to_string());
+        command("strip", &["--strip-all", "-o", &to, &from])?;
+    }
+    Ok(stripped)
 }
