@@ -1,6 +1,9 @@
 //! The operator's only clock. Everything else takes time as an argument.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant, SystemTime},
+};
 
 use kontrol_core::time::Timestamp;
 
@@ -9,6 +12,14 @@ use kontrol_core::time::Timestamp;
 pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     Timestamp::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// Now, since this process first asked: a time that never goes back, whatever is done to the wall clock.
+pub fn steady() -> Timestamp {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    let now = instant();
+    let passed = now.saturating_duration_since(*BEGAN.get_or_init(|| now));
+    Timestamp::ZERO.plus(passed).plus(Duration::from_secs(1))
 }
 
 /// Now, for deadlines within this process.

@@ -132,8 +132,9 @@ async fn operate(run: Run) -> anyhow::Result<()> {
         anyhow::bail!("another cryptography provider was installed before");
     }
     let mut config = kube::Config::infer().await.context("there is no way to the API server")?;
-    // What is refused for now is tried again by the one queue that knows what is worth it.
+    // What is refused is tried again by the one queue that knows what is worth it.
     config.default_retry = false;
+    let own = config.clone();
     let client = kube::Client::try_from(config).context("the API server's client cannot be made")?;
     let defaults = Options::default();
     let control_address =
@@ -165,7 +166,8 @@ async fn operate(run: Run) -> anyhow::Result<()> {
         tracing::info!("asked to end");
         asked.cancel();
     });
-    let outcome = Box::pin(World::new(client, options).run(stop)).await;
+    let world = World::new(client, options).elected_by(move || kube::Client::try_from(own));
+    let outcome = Box::pin(world.run(stop)).await;
     signals.abort();
     outcome.context("the operator cannot go on")
 }

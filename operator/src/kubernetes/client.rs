@@ -84,8 +84,8 @@ impl Client {
     }
 }
 
-/// An error with all that it came from.
-fn chain(error: &dyn std::error::Error) -> String {
+/// An error with all that it came from, each said once.
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -4,16 +4,21 @@ use std::{sync::Arc, time::Duration};
 
 use kontrol_core::trust::TrustDomain;
 use serde_json::{Value, json};
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::sleep,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     authority::{self, Asked, Known},
     client::Client,
     kind::Kind,
+    lease::Tenure,
     metrics::Metrics,
     options::Options,
-    request::{Request, Verb},
+    request::{Outcome, Request, Verb},
 };
 use crate::{
     clock,
@@ -34,6 +39,10 @@ pub(super) struct Leading {
     pub(super) options: Arc<Options>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) trust: TrustDomain,
+    /// Who led before; empty: nobody.
+    pub(super) former: Arc<str>,
+    /// How this process stands.
+    pub(super) tenure: watch::Receiver<Option<Tenure>>,
     /// What sidecars have to trust, as it becomes known.
     pub(super) bundles: mpsc::Sender<String>,
     /// What streams say.
@@ -54,7 +63,15 @@ impl Leading {
                 }
             }
         }
-        label(&self.client, &self.options, &Value::Null).await;
+        self.label(&self.options.pod_name, &Value::Null).await;
+    }
+
+    async fn label(&self, pod: &str, value: &Value) -> bool {
+        label(&self.client, &self.options.namespace, pod, value).await
+    }
+
+    fn may_act(&self) -> bool {
+        self.tenure.borrow().as_ref().is_some_and(|tenure| tenure.until > clock::steady())
     }
 
     async fn lead(&self, stop: &CancellationToken) -> Result<(), String> {
@@ -79,11 +96,21 @@ impl Leading {
         let serve = server.run(serving, ended.clone());
         tokio::pin!(serve);
         // Sidecars come by this label: it is set once somebody listens.
-        label(&self.client, &self.options, &json!("true")).await;
+        let mut labelled = self.label(&self.options.pod_name, &json!("true")).await;
+        if !self.former.is_empty() {
+            // Where it was cut off, or its machine is lost, it cannot do so itself, and sidecars would go on trying to reach it.
+            self.label(&self.former, &Value::Null).await;
+        }
         loop {
             tokio::select! {
                 result = &mut serve => return result.map_err(|error| error.to_string()),
+                () = sleep(PAUSE), if !labelled => {
+                    labelled = self.label(&self.options.pod_name, &json!("true")).await;
+                }
                 () = sleep(LOOK) => {
+                    if !self.may_act() {
+                        continue;
+                    }
                     match authority::rotate(&self.client, namespace, kept.clone(), clock::now()).await {
                         Ok((rotated, _)) => {
                             let bundle = rotated.keys.bundle();
@@ -108,12 +135,52 @@ impl Leading {
     }
 }
 
-/// Sets or takes the label of the leader on one's own pod.
-pub(super) async fn label(client: &Client, options: &Options, value: &Value) {
-    let request = Request::new(Verb::Merge, Kind::Pod, &options.namespace, &options.pod_name);
+/// The task of the leader, while this process holds the lease: a mere lapse does not end it.
+#[derive(Default)]
+pub(super) struct Office {
+    present: Option<(CancellationToken, JoinHandle<()>)>,
+    former: Option<JoinHandle<()>>,
+}
+
+impl Office {
+    pub(super) fn take(&mut self, leading: Leading) {
+        self.leave();
+        let (ended, former) = (CancellationToken::new(), self.former.take());
+        let token = ended.clone();
+        let task = tokio::spawn(async move {
+            // The former one still holds the port, and takes the label away last of all.
+            if let Some(former) = former {
+                drop(former.await);
+            }
+            leading.run(token).await;
+        });
+        self.present = Some((ended, task));
+    }
+
+    pub(super) fn leave(&mut self) {
+        if let Some((ended, task)) = self.present.take() {
+            ended.cancel();
+            self.former = Some(task);
+        }
+    }
+
+    pub(super) async fn close(mut self) {
+        self.leave();
+        if let Some(former) = self.former.take() {
+            drop(former.await);
+        }
+    }
+}
+
+/// Sets or takes the label of the leader on a pod.
+pub(super) async fn label(client: &Client, namespace: &str, pod: &str, value: &Value) -> bool {
+    let request = Request::new(Verb::Merge, Kind::Pod, namespace, pod);
     let body = json!({"metadata": {"labels": {LABEL: value}}});
     let outcome = client.send(&request.by("kontrol-leader").with(body)).await;
-    if !outcome.is_done() {
-        tracing::warn!(message = outcome.message(), "the label of the leader cannot be set on its pod");
+    // The pod of a leader before may be gone.
+    let done = outcome.is_done() || matches!(outcome, Outcome::Gone(_));
+    if !done {
+        tracing::warn!(pod, message = outcome.message(), "the label of the leader cannot be set on its pod");
     }
+    done
 }

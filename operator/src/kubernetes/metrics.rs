@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use prometheus::{
-    Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
     core::{Collector, Desc},
     proto::MetricFamily,
 };
@@ -12,7 +12,7 @@ use prometheus::{
 use kontrol_core::time::Timestamp;
 use kontrol_plan::Event;
 
-use super::{kind::Kind, state::State};
+use super::{kind::Kind, lease::What, state::State};
 use crate::control::Figures;
 
 /// How often gauges are set.
@@ -36,8 +36,12 @@ impl Collector for Shared {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Whether this process leads: 1 or 0.
+    /// Whether this process leads, and may act: 1 or 0.
     pub leader: IntGauge,
+    /// How often a leader had to stop because its lease ran out before a renewal was answered.
+    pub lapses: IntCounter,
+    /// The time from asking for a renewal of the lease to its answer, in seconds.
+    pub renewals: Histogram,
     /// Requests to the API server by verb, kind and outcome.
     pub requests: IntCounterVec,
     /// The time that requests took, in seconds, by verb.
@@ -106,6 +110,12 @@ impl Metrics {
             "kontrol_operator_api_request_duration_seconds",
             "The time that requests to the API server took.",
         );
+        let renewals = HistogramOpts::new(
+            "kontrol_operator_lease_renewal_duration_seconds",
+            "The time that renewals of the lease took.",
+        );
+        let renewals = Histogram::with_opts(renewals.buckets(buckets.clone())).expect("a constant name");
+        registry.register(Box::new(renewals.clone())).expect("registered once");
         let request_seconds = HistogramVec::new(opts.buckets(buckets), &["verb"]).expect("a constant name");
         registry.register(Box::new(request_seconds.clone())).expect("registered once");
         let process = prometheus::process_collector::ProcessCollector::for_self();
@@ -114,7 +124,12 @@ impl Metrics {
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
         Self {
-            leader: gauge("kontrol_operator_leader", "Whether this process leads."),
+            leader: gauge("kontrol_operator_leader", "Whether this process leads, and may act."),
+            lapses: counter(
+                "kontrol_operator_lease_lapses_total",
+                "How often the leader stopped because its lease ran out before a renewal was answered.",
+            ),
+            renewals,
             requests: counters(
                 "kontrol_operator_api_requests_total",
                 "Requests to the API server.",
@@ -150,6 +165,13 @@ impl Metrics {
             shown: Mutex::default(),
             figures: Mutex::default(),
             more: Mutex::default(),
+        }
+    }
+
+    /// Counts what was asked about the lease.
+    pub(super) fn lease(&self, what: What, took: std::time::Duration, done: bool) {
+        if what == What::Renew && done {
+            self.renewals.observe(took.as_secs_f64());
         }
     }
 

@@ -19,6 +19,8 @@ pub enum Verb {
     Apply,
     /// A merge patch.
     Merge,
+    /// A JSON patch, whose tests must hold.
+    Test,
     /// Remove it.
     Delete,
 }
@@ -31,7 +33,7 @@ impl Verb {
             Self::Create => "create",
             Self::Replace => "update",
             Self::Apply => "apply",
-            Self::Merge => "patch",
+            Self::Merge | Self::Test => "patch",
             Self::Delete => "delete",
         }
     }
@@ -112,6 +114,7 @@ impl Request {
             Verb::Replace => ("PUT", "application/json"),
             Verb::Apply => ("PATCH", "application/apply-patch+yaml"),
             Verb::Merge => ("PATCH", "application/merge-patch+json"),
+            Verb::Test => ("PATCH", "application/json-patch+json"),
             Verb::Delete => ("DELETE", "application/json"),
         };
         let body = if self.body.is_null() { Vec::new() } else { self.body.to_string().into_bytes() };

@@ -115,7 +115,16 @@ impl Watch {
                 End::Deaf => return,
                 End::Failed(message, after) => {
                     let Source { kind, namespace, .. } = &self.source;
-                    tracing::warn!(kind = kind.as_str(), namespace, error = message, "a watch is broken");
+                    if pause == PAUSES.0 {
+                        tracing::warn!(kind = kind.as_str(), namespace, error = message, "a watch is broken");
+                    } else {
+                        tracing::debug!(
+                            kind = kind.as_str(),
+                            namespace,
+                            error = message,
+                            "a watch is broken still"
+                        );
+                    }
                     if self.say(Seen::Broken(message)).await.is_err() {
                         return;
                     }

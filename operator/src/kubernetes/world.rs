@@ -5,22 +5,23 @@ use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
-    task::{JoinHandle, JoinSet},
-    time::sleep,
+    task::JoinSet,
+    time::{sleep, timeout},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use kontrol_core::trust::TrustDomain;
+use serde_json::Value;
 
 use super::{
     admin,
     authority::Asked,
     client::Client,
-    elect,
+    elect::{self, Acting, Way},
     events::Events,
     kind::Kind,
-    leading::{self, Leading},
-    lease::Candidate,
+    leading::{self, Leading, Office},
+    lease::{Candidate, Tenure},
     metrics::Metrics,
     options::Options,
     request::{Outcome, Request},
@@ -52,12 +53,15 @@ pub enum Error {
     /// The pages ended.
     #[error("the admin server ended: {0}")]
     Admin(#[source] io::Error),
+    /// It cannot take part in the election.
+    #[error("no part can be taken in the election: {0}")]
+    Election(String),
 }
 
 /// A world on a cluster.
-#[derive(Debug)]
 pub struct World {
     client: Client,
+    way: Way,
     options: Arc<Options>,
     metrics: Arc<Metrics>,
 }
@@ -70,9 +74,24 @@ enum Message {
 }
 
 impl World {
-    /// A world that speaks to the API server through `client`.
+    /// A world that speaks to the API server through `client`, about its lease too.
     pub fn new(client: kube::Client, options: Options) -> Self {
-        Self { client: Client::new(client), options: Arc::new(options), metrics: Arc::new(Metrics::new()) }
+        let way = client.clone();
+        Self {
+            client: Client::new(client),
+            way: Box::new(|| Ok(way)),
+            options: Arc::new(options),
+            metrics: Arc::new(Metrics::new()),
+        }
+    }
+
+    /// The same, whose lease is renewed through what `way` makes, on a thread of its own: no other request stands before a renewal.
+    #[must_use]
+    pub fn elected_by(
+        self,
+        way: impl FnOnce() -> Result<kube::Client, kube::Error> + Send + 'static,
+    ) -> Self {
+        Self { way: Box::new(way), ..self }
     }
 
     /// Its metrics.
@@ -101,15 +120,14 @@ impl World {
         let candidate = Candidate {
             namespace: self.options.namespace.clone(),
             name: self.options.lease_name.clone(),
-            me: self.options.pod_name.clone(),
+            me: self.options.pod_name.as_str().into(),
             duration: self.options.lease_duration,
+            renew: self.options.lease_renew,
         };
-        let election =
-            elect::run(self.client.clone(), candidate, self.options.lease_renew, leads, stop.clone());
-        tasks.spawn(async move {
-            election.await;
-            Ok(())
-        });
+        let resign = CancellationToken::new();
+        let metrics = Arc::clone(&self.metrics);
+        let election = elect::start(self.way, candidate, metrics, leads, resign.clone());
+        let mut election = election.map_err(|error| Error::Election(error.to_string()))?;
         let (watched, mut hears) = mpsc::channel(MAILBOX);
         let sources = sources(&self.options);
         for source in &sources {
@@ -132,48 +150,44 @@ impl World {
         let (bundles, mut trusted) = mpsc::channel(4);
         let (events, mut said) = mpsc::channel(MAILBOX);
         let (asks, mut subjects) = mpsc::channel::<Asked>(MAILBOX);
-        let mut lead: Option<(CancellationToken, JoinHandle<()>)> = None;
-        let mut ending: Option<JoinHandle<()>> = None;
-        let spawner = TaskTracker::new();
+        let mut office = Office::default();
+        let mut acting = Acting::default();
         // A pod whose container was started again may still be labelled from before.
-        leading::label(&self.client, &self.options, &serde_json::Value::Null).await;
+        leading::label(&self.client, &self.options.namespace, &self.options.pod_name, &Value::Null).await;
         let outcome = loop {
             let now = clock::now();
-            let until = *leading.borrow();
-            let may_act = until.is_some_and(|until| until > now);
-            if may_act != state.leads() {
-                state.take(Input::Leads(may_act), now);
-                self.metrics.leader.set(may_act.into());
-                if let Some((ended, former)) = lead.take() {
-                    ended.cancel();
-                    ending = Some(former);
-                }
-                if may_act {
-                    let leading = Leading {
+            let tenure = leading.borrow_and_update().clone();
+            let may_act = acting.note(tenure.as_ref(), clock::steady(), &self.metrics);
+            match &tenure {
+                Some(Tenure { former, .. }) if !state.leads() => {
+                    state.take(Input::Leads(true), now);
+                    office.take(Leading {
                         client: self.client.clone(),
                         options: Arc::clone(&self.options),
                         metrics: Arc::clone(&self.metrics),
                         trust: trust.clone(),
+                        former: former.clone(),
+                        tenure: leading.clone(),
                         bundles: bundles.clone(),
                         events: events.clone(),
                         asks: asks.clone(),
-                    };
-                    let (ended, former) = (CancellationToken::new(), ending.take());
-                    let token = ended.clone();
-                    let task = spawner.spawn(async move {
-                        // The former one still holds the port, and takes the label away last of all.
-                        if let Some(former) = former {
-                            drop(former.await);
-                        }
-                        leading.run(token).await;
                     });
-                    lead = Some((ended, task));
                 }
+                None if state.leads() => {
+                    state.take(Input::Leads(false), now);
+                    office.leave();
+                }
+                _ => {}
             }
-            for effect in state.step(now) {
-                self.carry_out(effect, &answers, &mut requests);
+            let (effects, told) = if may_act {
+                (state.step(now), tell(&self.metrics, &mut state, &mut events_told))
+            } else {
+                Default::default()
+            };
+            for effect in effects {
+                carry_out(&self.client, &self.metrics, effect, &answers, &mut requests);
             }
-            for request in self.report(&mut state, &mut events_told, &ready) {
+            for request in told {
                 let (client, metrics) = (self.client.clone(), Arc::clone(&self.metrics));
                 let answers = answers.clone();
                 requests.spawn(async move {
@@ -183,11 +197,17 @@ impl World {
                     }
                 });
             }
+            show(&self.metrics, &state, &ready);
             let wake = state.wake().filter(|_| may_act).map(|at| at.since(now).max(Duration::from_millis(1)));
-            let pause = wake.into_iter().chain(until.filter(|_| may_act).map(|until| until.since(now))).min();
+            let end = tenure.filter(|_| may_act).map(|tenure| tenure.until.since(clock::steady()));
+            let pause = wake.into_iter().chain(end).min();
             tokio::select! {
                 () = stop.cancelled() => break Ok(()),
                 Ok(()) = leading.changed() => {}
+                ended = &mut election => {
+                    let why = ended.unwrap_or_else(|_| Err("its thread has ended".to_owned()));
+                    break Err(Error::Election(why.err().unwrap_or_default()));
+                }
                 Some(first) = hears.recv() => {
                     hear(&mut state, first);
                     for _ in 1..BATCH {
@@ -227,61 +247,69 @@ impl World {
                 () = sleep(pause.unwrap_or_default()), if pause.is_some() => {}
             }
         };
-        stop.cancel();
-        if let Some((ended, task)) = lead {
-            ended.cancel();
-            drop(tokio::time::timeout(Duration::from_secs(2), task).await);
+        // What was asked for is answered, or has failed, before another may begin; then streams have somewhere to go.
+        let answered = async { while requests.join_next().await.is_some() {} };
+        drop(timeout(self.options.lease_duration, answered).await);
+        requests.shutdown().await;
+        resign.cancel();
+        if !matches!(outcome, Err(Error::Election(_))) {
+            drop(timeout(self.options.lease_duration, election).await);
         }
-        // What was asked for is answered before the lease goes to another: the tasks end one by one.
-        while requests.join_next().await.is_some() {}
+        stop.cancel();
+        drop(timeout(self.options.lease_duration, office.close()).await);
         while tasks.join_next().await.is_some() {}
         self.metrics.leader.set(0);
         outcome
     }
+}
 
-    fn carry_out(&self, effect: Effect, answers: &mpsc::Sender<Message>, requests: &mut JoinSet<()>) {
-        match effect {
-            Effect::Ask(ticket, request) => {
-                let (client, metrics) = (self.client.clone(), Arc::clone(&self.metrics));
-                let answers = answers.clone();
-                requests.spawn(async move {
-                    let outcome = ask(&client, &metrics, &request).await;
-                    drop(answers.send(Message::Answer(ticket, outcome)).await);
-                });
-            }
-            Effect::Tell(session, message) => session.tell(message),
+fn carry_out(
+    client: &Client,
+    metrics: &Arc<Metrics>,
+    effect: Effect,
+    answers: &mpsc::Sender<Message>,
+    requests: &mut JoinSet<()>,
+) {
+    match effect {
+        Effect::Ask(ticket, request) => {
+            let (client, metrics) = (client.clone(), Arc::clone(metrics));
+            let answers = answers.clone();
+            requests.spawn(async move {
+                let outcome = ask(&client, &metrics, &request).await;
+                drop(answers.send(Message::Answer(ticket, outcome)).await);
+            });
+        }
+        Effect::Tell(session, message) => session.tell(message),
+    }
+}
+
+/// Says what happened in the log; gives the requests that tell it as events.
+fn tell(metrics: &Metrics, state: &mut State, events: &mut Events) -> Vec<Request> {
+    let now = clock::now();
+    let mut requests = Vec::new();
+    for (root, event) in state.told() {
+        let (level, text) = view::told(&event);
+        let tree = root.to_string();
+        match level {
+            view::Level::Debug => tracing::debug!(tree, "{text}"),
+            view::Level::Info => tracing::info!(tree, "{text}"),
+            view::Level::Warn => tracing::warn!(tree, "{text}"),
+            view::Level::Error => tracing::error!(tree, "{text}"),
+        }
+        metrics.count(&event);
+        if let Some(about) = state.regarding(&root, &event) {
+            requests.push(events.tell(&about, &event, now));
         }
     }
+    requests
+}
 
-    /// Says what happened, in the log, as events, and in figures.
-    fn report(
-        &self,
-        state: &mut State,
-        events: &mut Events,
-        ready: &watch::Sender<Vec<String>>,
-    ) -> Vec<Request> {
-        let now = clock::now();
-        let mut requests = Vec::new();
-        for (root, event) in state.told() {
-            let (level, text) = view::told(&event);
-            let tree = root.to_string();
-            match level {
-                view::Level::Debug => tracing::debug!(tree, "{text}"),
-                view::Level::Info => tracing::info!(tree, "{text}"),
-                view::Level::Warn => tracing::warn!(tree, "{text}"),
-                view::Level::Error => tracing::error!(tree, "{text}"),
-            }
-            self.metrics.count(&event);
-            if let Some(about) = state.regarding(&root, &event) {
-                requests.push(events.tell(&about, &event, now));
-            }
-        }
-        let unsynced: BTreeSet<Kind> = state.store().unsynced().map(|source| source.kind).collect();
-        let waits = unsynced.iter().map(|kind| format!("the list of {}", kind.plural())).collect::<Vec<_>>();
-        ready.send_if_modified(|pending| std::mem::replace(pending, waits.clone()) != waits);
-        self.metrics.show(state, now);
-        requests
-    }
+/// Shows how the world is: what is still to be listed, and in figures.
+fn show(metrics: &Metrics, state: &State, ready: &watch::Sender<Vec<String>>) {
+    let unsynced: BTreeSet<Kind> = state.store().unsynced().map(|source| source.kind).collect();
+    let waits = unsynced.iter().map(|kind| format!("the list of {}", kind.plural())).collect::<Vec<_>>();
+    ready.send_if_modified(|pending| std::mem::replace(pending, waits.clone()) != waits);
+    metrics.show(state, clock::now());
 }
 
 fn hear(state: &mut State, (source, seen): Heard) {

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
 
 mod cluster;
+mod leaders;
 mod operator;
 mod refusals;
 mod scenarios;
