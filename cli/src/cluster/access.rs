@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::{Method, Request, header};
-use kontrol_operator::kubernetes::kind::Kind;
+use kontrol_operator::kubernetes::{client::chain, kind::Kind};
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
@@ -213,18 +213,4 @@ fn encoded(text: &str) -> String {
         }
     }
     encoded
-}
-
-/// An error with all that it came from.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        source = error.source();
-    }
-    text
 }
