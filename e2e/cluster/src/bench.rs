@@ -115,6 +115,17 @@ async fn apply_to_pod(lab: &Lab, n: usize) -> Measured {
     Ok(rows([("k8s.apply_to_pod", times)]))
 }
 
+/// A widget of one replica that ends soon when it is asked to.
+fn plain(name: &str) -> Value {
+    object("Widget", name, &json!({"container": test_widget(&[]), "shutdown": {"grace": "1s"}}))
+}
+
+/// Applies such a widget, and gives its pod when it is ready.
+async fn started(lab: &Lab, name: &str) -> Result<Pod> {
+    lab.apply(&plain(name))?;
+    Ok(lab.until_pods(name, name, 1).await?.remove(0))
+}
+
 /// A bare pod of the test widget's image beside a sidecar that does nothing.
 fn bare(name: &str) -> Value {
     let mut pod = probe(name, None, &["serve", "8080"]);
@@ -131,11 +142,7 @@ async fn pod_overhead(lab: &Lab, n: usize) -> Measured {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 0..n {
         let name = format!("w{round}");
-        lab.apply(&object(
-            "Widget",
-            &name,
-            &json!({"container": test_widget(&[]), "shutdown": {"grace": "1s"}}),
-        ))?;
+        lab.apply(&plain(&name))?;
         let pod = format!("{name}-0-1");
         ours.push(seen.until(&pod, |pod| pod.ready).await? - seen.until(&pod, |pod| pod.created).await?);
         lab.objects("Widget").delete(&name, &DeleteParams::background()).await?;
@@ -156,12 +163,7 @@ async fn restart_container(lab: &Lab, n: usize) -> Measured {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 0..n {
         let name = format!("w{round}");
-        lab.apply(&object(
-            "Widget",
-            &name,
-            &json!({"container": test_widget(&[]), "shutdown": {"grace": "1s"}}),
-        ))?;
-        let pod = lab.until_pods(&name, &name, 1).await?.remove(0);
+        let pod = started(lab, &name).await?;
         let ended = now();
         lab.signal(&pod, "widget", "SIGUSR1")?;
         ours.push(seen.until(&name_of(&pod), |pod| pod.restarted).await? - ended);
@@ -183,12 +185,7 @@ async fn restart_pod(lab: &Lab, n: usize) -> Measured {
     let (mut created, mut ready) = (Vec::new(), Vec::new());
     for round in 0..n {
         let name = format!("w{round}");
-        lab.apply(&object(
-            "Widget",
-            &name,
-            &json!({"container": test_widget(&[]), "shutdown": {"grace": "1s"}}),
-        ))?;
-        let pod = lab.until_pods(&name, &name, 1).await?.remove(0);
+        let pod = started(lab, &name).await?;
         lab.signal(&pod, "widget", "SIGUSR1")?;
         seen.until(&name_of(&pod), |pod| pod.restarted).await?;
         let pod = lab.ready(&name_of(&pod)).await?;
@@ -286,11 +283,7 @@ async fn one_for_all(lab: &Lab, n: usize) -> Measured {
 async fn failover(lab: &Lab, n: usize) -> Measured {
     let seen = Seen::watch(lab);
     let mut times = Vec::new();
-    lab.apply(&object(
-        "Widget",
-        "hello",
-        &json!({"container": test_widget(&[]), "shutdown": {"grace": "1s"}}),
-    ))?;
+    lab.apply(&plain("hello"))?;
     for _ in 0..n {
         lab.until_operators().await?;
         let pod = lab.until_pods("hello", "hello", 1).await?.remove(0);

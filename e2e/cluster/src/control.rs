@@ -31,7 +31,7 @@ pub(crate) fn write_keys(run: &Run, addresses: Addresses, authority: &Authority)
         ("kube-controller-manager", "system:kube-controller-manager", None),
         ("kube-scheduler", "system:kube-scheduler", None),
         ("kube-proxy", "system:kube-proxy", None),
-        ("coredns", "kontrol:coredns", None),
+        ("coredns", "system:coredns", None),
         ("kwok", "kontrol:kwok", masters),
         ("provisioner", "kontrol:provisioner", masters),
     ];

@@ -3,6 +3,7 @@
 pub mod door;
 pub mod kontrol;
 pub mod operator;
+pub mod web;
 
 use std::{
     fmt::Debug,

@@ -6,8 +6,8 @@ use kontrol_e2e_cluster::lab::{
     kontrol::{SYSTEM, helm, label, name_of, object, test_widget},
     operator::operators,
 };
-use kube::{Api, api::ListParams};
-use serde_json::{Value, json};
+use kube::api::ListParams;
+use serde_json::json;
 
 #[tokio::test]
 async fn the_first_widget_becomes_ready_in_a_restricted_namespace() {
@@ -118,34 +118,4 @@ async fn a_widget_that_is_deleted_takes_its_pods_and_nothing_else() {
     .unwrap();
     let after = lab.until_pods("stays", "stays", 1).await.unwrap().remove(0);
     assert_eq!(before.metadata.uid, after.metadata.uid);
-}
-
-#[tokio::test]
-async fn a_deletion_is_finished_in_every_state() {
-    let lab = Lab::with_kontrol("anytime").await.unwrap();
-    let states: [(&str, Value); 3] = [
-        (
-            "unschedulable",
-            json!({"container": test_widget(&[]), "placement": {"nodeSelector": {"no": "node"}}}),
-        ),
-        ("no-image", json!({"container": {"image": "kontrol.local/none:none", "imagePullPolicy": "Never"}})),
-        ("starting", json!({"container": test_widget(&["--reports", "never"])})),
-    ];
-    for (name, spec) in &states {
-        lab.apply(&object("Widget", name, spec)).unwrap();
-    }
-    let pods = Api::<Pod>::namespaced(lab.client().clone(), lab.namespace());
-    lab.wait("each to have a pod", async || {
-        let found = pods.list(&ListParams::default()).await?.items.len();
-        Ok(if found == states.len() { Ok(()) } else { Err(found) })
-    })
-    .await
-    .unwrap();
-    lab.kubectl(&["delete", "widgets", "--all", "--timeout=60s"]).unwrap();
-    lab.wait("no pod to be left", async || {
-        let left: Vec<_> = pods.list(&ListParams::default()).await?.iter().map(name_of).collect();
-        Ok(if left.is_empty() { Ok(()) } else { Err(left) })
-    })
-    .await
-    .unwrap();
 }

@@ -4,7 +4,10 @@
 
 mod apiserver;
 mod bad_input;
+mod deletion;
+mod edits;
 mod gpu;
+mod identity;
 mod install;
 mod leader;
 mod messaging;

@@ -5,7 +5,6 @@ use std::{
     io::Write as _,
     net::TcpListener,
     process::{Child, Command, Stdio},
-    time::Duration,
 };
 
 use k8s_openapi::api::core::v1::Pod;
@@ -13,13 +12,10 @@ use kontrol_e2e_cluster::lab::{
     Lab,
     kontrol::{object, test_widget},
     operator::operators,
+    web::{address, get},
 };
 use kube::api::ListParams;
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
 
 /// Series that one sidecar may have.
 const SERIES: usize = 200;
@@ -32,22 +28,6 @@ impl Drop for Prometheus {
         self.0.kill().ok();
         self.0.wait().ok();
     }
-}
-
-async fn get(address: &str, path: &str) -> std::io::Result<String> {
-    let asked = async {
-        let mut stream = TcpStream::connect(address).await?;
-        let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        Ok(answer.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned()))
-    };
-    tokio::time::timeout(Duration::from_secs(10), asked).await.map_err(std::io::Error::from)?
-}
-
-fn address(pod: &Pod, port: u16) -> String {
-    format!("{}:{port}", pod.status.as_ref().and_then(|status| status.pod_ip.clone()).unwrap_or_default())
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::{cell::Cell, collections::BTreeSet};
 
 use kontrol_e2e_cluster::lab::{
     Lab, is_ready,
-    kontrol::{label, name_of, object, test_widget},
+    kontrol::{label, object, test_widget},
 };
 use serde_json::{Value, json};
 
@@ -125,56 +125,4 @@ async fn a_revision_whose_image_does_not_exist_goes_back_by_itself() {
 #[tokio::test]
 async fn a_revision_that_ends_at_once_goes_back_by_itself() {
     returns("crashes", &json!({"spec": {"container": {"args": ["--no-such-option"]}}})).await;
-}
-
-#[tokio::test]
-async fn an_edit_in_the_middle_of_a_restart_ends_in_one_pod_each_of_the_new_revision() {
-    let lab = Lab::with_kontrol("edited").await.unwrap();
-    let widgets = |round: &str| -> Value {
-        let container = |name: &str| {
-            let mut container = test_widget(&[]);
-            container["env"] = json!([{"name": "ROUND", "value": round}]);
-            json!({"name": name, "container": container, "shutdown": {"grace": "1s"}})
-        };
-        json!(["a", "b", "c"].map(container))
-    };
-    let intensity = json!({"maxRestarts": 10, "period": "10m"});
-    let group = |round: &str| {
-        object(
-            "WidgetGroup",
-            "team",
-            &json!({"strategy": "OneForAll", "intensity": intensity, "widgets": widgets(round)}),
-        )
-    };
-    lab.apply(&group("one")).unwrap();
-    lab.until_ready("WidgetGroup", "team").await.unwrap();
-    let victim = lab.until_pods("team", "b", 1).await.unwrap().remove(0);
-    lab.kubectl(&["delete", "pod", &name_of(&victim), "--wait=false"]).unwrap();
-    lab.wait("the restart to begin", async || {
-        let epoch = lab.get("WidgetGroup", "team").await?["status"]["epoch"].clone();
-        Ok(if epoch == 1 { Ok(()) } else { Err(epoch) })
-    })
-    .await
-    .unwrap();
-    lab.apply(&group("two")).unwrap();
-    lab.wait("each widget to have one ready pod of the new revision", async || {
-        let mut seen = Vec::new();
-        for widget in ["a", "b", "c"] {
-            let pods = lab.pods("team", widget).await?;
-            let rounds = pods.iter().map(|pod| (name_of(pod), is_ready(pod), round_of(pod)));
-            seen.push(rounds.collect::<Vec<_>>());
-        }
-        let done = seen.iter().all(|pods| matches!(pods.as_slice(), [(_, true, round)] if round == "two"));
-        Ok(if done { Ok(()) } else { Err(seen) })
-    })
-    .await
-    .unwrap();
-    let group = lab.until_ready("WidgetGroup", "team").await.unwrap();
-    assert_eq!(group["status"]["epoch"], 1, "the edit is no fault");
-}
-
-fn round_of(pod: &k8s_openapi::api::core::v1::Pod) -> String {
-    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-    let variables = containers.flat_map(|container| container.env.iter().flatten());
-    variables.filter(|variable| variable.name == "ROUND").find_map(|v| v.value.clone()).unwrap_or_default()
 }

@@ -1,0 +1,31 @@
+//! What pods answer over HTTP, asked from this machine.
+
+use std::{io, time::Duration};
+
+use k8s_openapi::api::core::v1::Pod;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+/// How long one request may take.
+const ONCE: Duration = Duration::from_secs(10);
+
+/// Where a pod listens on `port`.
+pub fn address(pod: &Pod, port: u16) -> String {
+    format!("{}:{port}", pod.status.as_ref().and_then(|status| status.pod_ip.clone()).unwrap_or_default())
+}
+
+/// The body of what `address` answers to `GET path`.
+pub async fn get(address: &str, path: &str) -> io::Result<String> {
+    let asked = async {
+        let mut stream = TcpStream::connect(address).await?;
+        let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned()))
+    };
+    timeout(ONCE, asked).await.map_err(io::Error::from)?
+}
