@@ -1,6 +1,7 @@
 //! Images, made without a container engine: files, their order and their times are fixed, so that the same inputs give the same bytes.
 
 mod archive;
+mod folders;
 mod programs;
 
 use std::{
@@ -9,6 +10,7 @@ use std::{
 };
 
 pub use archive::{Content, Image, Written};
+pub use folders::{Part, pack};
 pub use programs::{Profile, build};
 
 use crate::{Result, Run, Tools, error::at};

@@ -83,6 +83,8 @@ enum Verb {
         /// Only the images of these names
         names: Vec<String>,
     },
+    /// Make an image of what lies in folders, as an OCI archive
+    Image(Pack),
     /// Load an OCI archive into the nodes
     Load {
         /// The archives
@@ -161,6 +163,23 @@ struct Up {
     controller_qps: u32,
 }
 
+#[derive(Args)]
+struct Pack {
+    /// Its name with a tag, as kontrol.local/ai-pipeline:dev
+    image: String,
+    /// The archive that is written
+    archive: PathBuf,
+    /// A folder, and where its files are in the image, as build/app=/app; may be repeated, a later one wins
+    #[arg(long, value_name = "FOLDER=PLACE", required = true, value_parser = part)]
+    add: Vec<images::Part>,
+    /// A variable of its environment; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// The folder that it starts in
+    #[arg(long, value_name = "FOLDER")]
+    workdir: Option<String>,
+}
+
 #[derive(Subcommand)]
 enum NodeVerb {
     /// Take its power: its cable, its kubelet, its containerd and all that runs in its pods, at once
@@ -185,6 +204,12 @@ enum ServerVerb {
 fn resource(text: &str) -> Result<(String, u32), String> {
     let (name, count) = text.split_once('=').ok_or_else(|| format!("`{text}` is not name=count"))?;
     Ok((name.to_owned(), count.parse().map_err(|error| format!("`{count}`: {error}"))?))
+}
+
+/// `folder=place`.
+fn part(text: &str) -> Result<images::Part, String> {
+    let (source, target) = text.rsplit_once("=/").ok_or_else(|| format!("`{text}` is not FOLDER=/PLACE"))?;
+    Ok(images::Part { source: source.into(), target: format!("/{target}") })
 }
 
 fn main() -> ExitCode {
@@ -249,6 +274,9 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Verb::Images { load, release, names } => {
             let profile = if release { images::Profile::Release } else { images::Profile::Ci };
             make_images(profile, &names, json, load.then(open).transpose()?.as_ref())?;
+        }
+        Verb::Image(Pack { image, archive, add, env, workdir }) => {
+            show(&[images::pack(&image, &add, &env, workdir.as_deref(), &archive)?], json)?;
         }
         Verb::Load { archives } => {
             let cluster = open()?;
@@ -358,16 +386,20 @@ fn make_images(
         if let Some(cluster) = load {
             cluster.load_image(&image.archive)?;
         }
-        if !json {
-            let size = image.size as f64 / (1024.0 * 1024.0);
-            print(&format!(
-                "{:<48} {size:>6.1} MiB  {}",
-                image.names.last().map_or("", String::as_str),
-                image.archive.display()
-            ))?;
-        }
     }
-    if json { print(&serde_json::to_string(&written)?) } else { Ok(()) }
+    show(&written, json)
+}
+
+/// Says which images were written, and where.
+fn show(written: &[images::Written], json: bool) -> anyhow::Result<()> {
+    if json {
+        return print(&serde_json::to_string(written)?);
+    }
+    written.iter().try_for_each(|image| {
+        let (name, size) =
+            (image.names.last().map_or("", String::as_str), image.size as f64 / (1024.0 * 1024.0));
+        print(&format!("{name:<48} {size:>6.1} MiB  {}", image.archive.display()))
+    })
 }
 
 /// As the page on performance has it.
