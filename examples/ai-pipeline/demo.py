@@ -1,36 +1,26 @@
-"""The demo: runs the pipeline with `kontrol up`, asks, kills the LLM in the middle of an answer, and counts what was lost.
+"""The demo: runs the pipeline, asks, kills the LLM in the middle of an answer, and counts what was lost. `demo.py` runs it with `kontrol up`,
+`demo.py --cluster` on the cluster that kubectl asks; both put the same questions and give the same summary.
 
 It sees what a user sees: the page's events, `kontrol tree` and `kontrol why`. It ends with 0 only if every question was answered whole.
 """
 
+import http.client
 import json
 import os
-import pathlib
 import re
-import shutil
-import signal
-import subprocess
 import sys
 import threading
 import time
 import urllib.request
 
-HERE = pathlib.Path(__file__).resolve().parent
-DATA = HERE / "data"
-STATE = HERE / ".kontrol"
-KONTROL = str(pathlib.Path(os.environ["KONTROL_BIN_DIR"]) / "kontrol") if "KONTROL_BIN_DIR" in os.environ else "kontrol"
+from demo_worlds import Failed, chosen, say
+
 QUESTION = os.environ.get("ASK") or "How does Kontrol restart a widget?"
 SECOND = "What does a supervisor do when a widget ends too often?"
 FIFTH = 5
 LONGEST = 300  # seconds that any single step may take
-
-
-class Failed(Exception):
-    """A step of the demo did not come true."""
-
-
-def say(text):
-    print(f"\n==> {text}", flush=True)
+SILENCE = 20  # seconds after which a page that says each second how it stands is gone
+AWAY = (OSError, http.client.HTTPException)  # what is heard while the page's widget is restarted
 
 
 def until(what, condition, progress=None):
@@ -48,13 +38,8 @@ def until(what, condition, progress=None):
     raise Failed(f"{what}: not after {LONGEST} s")
 
 
-def kontrol(*arguments):
-    done = subprocess.run([KONTROL, "--state-dir", STATE, *arguments], cwd=HERE, capture_output=True, text=True)
-    return done.stdout if done.returncode == 0 else None
-
-
-def tree():
-    text = kontrol("tree", "-o", "json")
+def tree(world):
+    text = world.kontrol("tree", "-o", "json")
     return json.loads(text)["roots"] if text else []
 
 
@@ -72,22 +57,27 @@ def find(name, nodes):
 class Page:
     """The page of the pipeline, as a browser sees it: its events, over restarts of the widget behind it."""
 
-    def __init__(self, url):
-        self.url = url.rstrip("/")
+    def __init__(self, world):
+        self.world = world
         self.chunks = {}  # question -> attempt -> sequence -> (text, final, when it came)
         self.news = threading.Condition()
         self.on_chunk = None
-        self._last = "0"
+        self._last = ""
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self):
         while True:
             try:
-                request = urllib.request.Request(self.url + "/events", headers={"last-event-id": self._last})
-                with urllib.request.urlopen(request, timeout=LONGEST) as lines:
+                with self._open("/events", headers={"last-event-id": self._last}, timeout=SILENCE) as lines:
                     self._read(lines)
-            except OSError:
-                time.sleep(0.05)  # its widget is being restarted
+            except AWAY:
+                time.sleep(0.05)
+
+    def _open(self, path, timeout=5, **request):
+        url = self.world.page()
+        if url is None:
+            raise ConnectionRefusedError("the page has no address now")
+        return urllib.request.urlopen(urllib.request.Request(url + path, **request), timeout=timeout)
 
     def _read(self, lines):
         event = {}
@@ -109,16 +99,21 @@ class Page:
         if self.on_chunk:
             self.on_chunk(chunk)
 
-    def stats(self):
+    def stored(self):
+        """The pieces that the vector store holds; 0 while nobody says."""
         try:
-            with urllib.request.urlopen(self.url + "/stats", timeout=5) as reply:
-                return json.load(reply)
-        except OSError:
-            return {"pieces": 0, "chunks": 0}
+            with self._open("/stats") as reply:
+                return json.load(reply)["pieces"]
+        except AWAY:
+            return 0
+
+    def shown(self):
+        """How many chunks of answers came."""
+        with self.news:
+            return sum(len(chunks) for attempts in self.chunks.values() for chunks in attempts.values())
 
     def ask(self, question):
-        body = json.dumps({"question": question}).encode()
-        with urllib.request.urlopen(urllib.request.Request(self.url + "/ask", body, method="POST"), timeout=30) as reply:
+        with self._open("/ask", data=json.dumps({"question": question}).encode(), method="POST", timeout=30) as reply:
             return json.load(reply)["id"]
 
     def whole(self, question):
@@ -163,47 +158,41 @@ def answer(page, question, at_fifth=None):
     return {"id": state["id"], "first": state["first"], "took": took, "attempt": attempt}
 
 
-def run(up):
+def run(world):
     say("waiting until every widget is ready")
-    progress = lambda: ", ".join(f"{one['name']} {one['phase']}" for one in (find("rag", tree()) or {}).get("widgets", []))
-    until("ready", lambda: (node := find("rag", tree())) and node["ready"] or up.poll() is not None, progress)
-    if up.poll() is not None:
-        raise Failed(f"kontrol up ended with {up.returncode}")
-    page = Page(until("the page", lambda: (DATA / "page.url").exists() and (DATA / "page.url").read_text()))
+    group = lambda: find("rag", tree(world)) or {}
+    progress = lambda: ", ".join(f"{one['name']} {one['phase']}" for one in group().get("widgets", []))
+    until("ready", lambda: world.check() or group().get("ready"), progress)
+    until("the page", world.page)
+    page = Page(world)
 
     say("the input widget splits and publishes the documents; the vector store embeds them")
-    published, documents = until("the documents", what_was_published)
-    stored = lambda: page.stats()["pieces"]
-    until("the pieces", lambda: stored() >= published, lambda: f"{stored()} of {published} pieces stored")
-    why = kontrol("why", "rag/vectors") or ""
-    say("a scaling decision, in Kontrol's own words (kontrol why rag/vectors)")
-    print("\n".join(f"    {line}" for line in why.strip().splitlines()), flush=True)
+    published, documents = until("the documents", lambda: what_was_published(world))
+    until("the pieces", lambda: page.stored() >= published, lambda: f"{page.stored()} of {published} pieces stored")
+    say(f"a scaling decision, in Kontrol's own words ({world.tool} why rag/vectors)")
+    indented(world.kontrol("why", "rag/vectors"))
 
     say("a question")
     first = answer(page, QUESTION)
 
-    say("another question; after its fifth token the LLM is killed with SIGKILL")
-    before = find("llm", tree())
-
-    def kill():
-        pid = before["replicas"][0]["pid"]
-        os.kill(pid, signal.SIGKILL)
-        print(f"\n    [kill -9 {pid}]", end="", flush=True)
-
+    say(f"another question; after its fifth token {world.killing}")
+    before = find("llm", tree(world))["replicas"][0]
+    kill = lambda: print(f"\n    [{world.kill(before)}]", end="", flush=True)
     second = answer(page, SECOND, kill)
-    until("the restart in the tree", lambda: restarted(before))
-    say("what its group did (kontrol why rag/llm)")
-    print("\n".join(f"    {line}" for line in (kontrol("why", "rag/llm") or "").strip().splitlines()), flush=True)
+    until("the restart in the tree", lambda: was_restarted(world, before))
+    say(f"what its group did ({world.tool} why rag/llm)")
+    indented(world.kontrol("why", "rag/llm"))
 
+    stored = until("the count of pieces", page.stored)
     answers = [page.whole(one["id"]) for one in (first, second)]
-    lost = published - stored() + sum(one is None for one in answers)
-    restarts = sum(max(0, replica["incarnation"] - 1) for replica in replicas(tree()))
+    lost = published - stored + sum(one is None for one in answers)
+    restarts = sum(max(0, replica["incarnation"] - 1) for replica in replicas(tree(world)))
     rows = [
         ("documents", documents),
-        ("their pieces published, stored", f"{published}, {stored()}"),
+        ("their pieces published, stored", f"{published}, {stored}"),
         ("questions asked, answered whole", f"{len(answers)}, {sum(one is not None for one in answers)}"),
-        ("answer chunks shown", page.stats()["chunks"]),
-        ("processes restarted", restarts),
+        ("answer chunks shown", page.shown()),
+        (world.restarted, restarts),
         ("attempts of the second question", second["attempt"]),
         ("time to first token", f"{first['first'] * 1000:.0f} ms"),
         ("whole answer", f"{first['took']:.1f} s"),
@@ -216,12 +205,15 @@ def run(up):
     print(f"\n    lost {lost}", flush=True)
     if lost or second["attempt"] < 2:
         raise Failed("a message was lost" if lost else "the kill came too late to interrupt the answer")
-    return page
 
 
-def what_was_published():
+def indented(text):
+    print("\n".join(f"    {line}" for line in (text or "").strip().splitlines()), flush=True)
+
+
+def what_was_published(world):
     """The pieces and documents that the input widget says it has published; its last line, once it has ended."""
-    for line in (kontrol("logs", "input/splitter") or "").splitlines():
+    for line in (world.kontrol("logs", "input/splitter") or "").splitlines():
         found = re.search(r"published (\d+) pieces of (\d+) documents", line)
         if found:
             return int(found[1]), int(found[2])
@@ -235,41 +227,29 @@ def replicas(nodes):
         yield from replicas(node.get("children", []) + node.get("widgets", []))
 
 
-def restarted(before):
-    node = find("llm", tree())
-    new = node and node["replicas"] and node["replicas"][0]["incarnation"] > before["replicas"][0]["incarnation"]
-    return node if new else None
+def was_restarted(world, before):
+    node = find("llm", tree(world))
+    return node and node["replicas"] and node["replicas"][0]["incarnation"] > before["incarnation"]
 
 
 def main():
-    if kontrol("tree", "-o", "json"):
-        print(f"the pipeline is up already: kontrol down --state-dir {STATE}", file=sys.stderr)
-        return 1
-    for left in (DATA, STATE):
-        shutil.rmtree(left, ignore_errors=True)
-    say("kontrol up examples/ai-pipeline")
-    started = time.monotonic()
-    up = subprocess.Popen([KONTROL, "up", "pipeline.yaml"], cwd=HERE)
+    world = chosen()
     try:
-        page = run(up)
+        started = time.monotonic()
+        world.start()
+        run(world)
         print(f"    done in {time.monotonic() - started:.1f} s", flush=True)
         if os.environ.get("KEEP"):
-            say(f"staying up: {page.url}/ (Ctrl-C ends it)")
-            up.wait()
+            world.stay()
         return 0
     except Failed as failure:
         print(f"\n==> the demo failed: {failure}", file=sys.stderr)
+        world.explain()
         return 1
     except KeyboardInterrupt:
         return 130
     finally:
-        if up.poll() is None:
-            say("kontrol down")
-            kontrol("down")
-            try:
-                up.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                up.kill()
+        world.end()
 
 
 if __name__ == "__main__":

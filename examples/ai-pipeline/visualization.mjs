@@ -23,7 +23,17 @@ function key({ question, attempt, sequence }) {
   return `${question}.${attempt}.${sequence}`;
 }
 
-// One server-sent event; answers carry their place as id, so that a viewer that comes back misses none.
+// One server-sent event; answers carry their journal and their place in it as id, so that a viewer that comes back misses none. A journal
+// is called as its first answer is: where another one was begun, places in the old one mean nothing.
+function place(number) {
+  return `${key(JSON.parse(lines[0]))}/${number}`;
+}
+
+function after(id) {
+  const [name, number] = (id ?? "").split("/");
+  return lines.length > 0 && place(number) === `${name}/${number}` ? Number(number) : 0;
+}
+
 function send(viewer, event, text, id) {
   viewer.write(`${id === undefined ? "" : `id: ${id}\n`}event: ${event}\ndata: ${text}\n\n`);
 }
@@ -38,7 +48,7 @@ function chunkArrived(chunk) {
   appendFileSync(journal, line + "\n");
   seen.add(key(chunk));
   lines.push(line);
-  broadcast("chunk", line, lines.length);
+  broadcast("chunk", line, place(lines.length));
 }
 
 async function ask(question) {
@@ -104,8 +114,7 @@ const routes = {
   "GET /stats": (_request, response) => response.end(JSON.stringify({ pieces, chunks: lines.length })),
   "GET /events": (request, response) => {
     response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
-    const from = Number(request.headers["last-event-id"] ?? 0);
-    for (let i = from; i < lines.length; i++) send(response, "chunk", lines[i], i + 1);
+    for (let i = after(request.headers["last-event-id"]); i < lines.length; i++) send(response, "chunk", lines[i], place(i + 1));
     if (tree) send(response, "tree", tree);
     viewers.add(response);
     request.on("close", () => viewers.delete(response));
