@@ -13,9 +13,19 @@ help: ## List the targets
 
 ##@ Use
 
-demo: build ## Run the AI pipeline and break it (KEEP=1 stays up; DOCS=folder; ASK="question")
+demo: ## Run the AI pipeline and break it (KEEP=1 stays up; DOCS=folder; ASK="question"; CLUSTER=1: on a real Kubernetes, as root)
+	@$(MAKE) $(if $(CLUSTER),demo-cluster,demo-laptop)
+
+demo-laptop: build
 	@hack/setup demo
 	@KONTROL_BIN_DIR=$(abspath $(BIN)) hack/run-demo
+
+# With a test, for the features that `make e2e` has.
+demo-cluster:
+	@hack/setup demo-cluster
+	@echo "==> building kontrol and kontrol-cluster (profile $(PROFILE))"
+	@cargo build --locked --profile $(PROFILE) --workspace --bin kontrol --bin kontrol-cluster --test cluster
+	@KONTROL_BIN_DIR=$(abspath $(BIN)) KONTROL_CLUSTER_PROGRAM=$(abspath $(CLUSTER_PROGRAM)) hack/run-demo-cluster
 
 build: ## Build the programs into target/ci
 	@echo "==> building kontrol, kontrol-sidecar and kontrol-shim (profile $(PROFILE))"
@@ -84,4 +94,4 @@ clean: ## Remove what was built and what the examples left
 	cargo clean
 	rm -rf examples/*/.kontrol
 
-.PHONY: help demo build test lint crds crds-check bench cluster-program cluster cluster-down images e2e clean
+.PHONY: help demo demo-laptop demo-cluster build test lint crds crds-check bench cluster-program cluster cluster-down images e2e clean
