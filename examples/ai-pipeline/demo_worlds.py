@@ -44,6 +44,10 @@ class Laptop:
     def kontrol(self, *arguments):
         return output(self.KONTROL, "--state-dir", self.STATE, *arguments)
 
+    def written(self, widget):
+        """The lines that a widget has written."""
+        return (self.kontrol("logs", widget) or "").splitlines()
+
     def start(self):
         if self.kontrol("tree", "-o", "json"):
             raise Failed(f"the pipeline is up already: kontrol down --state-dir {self.STATE}")
@@ -97,9 +101,10 @@ class Cluster:
     killing = "the LLM's pod is deleted"
 
     def __init__(self):
-        self._forward = None
+        self._forward = self._following = None
         self._made = False
         self._over = False
+        self._written = {}
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._port = free.getsockname()[1]
 
@@ -122,6 +127,20 @@ class Cluster:
         self._made = True
         self._shown("apply", "--namespace", self.NAMESPACE, "-f", str(HERE.relative_to(HERE.parents[1])))
         threading.Thread(target=self._keep_forwarding, daemon=True).start()
+        threading.Thread(target=self._follow, args=("input/splitter",), daemon=True).start()
+
+    def _follow(self, widget):
+        """Reads what a widget writes while it writes it: a pod that has done its work takes its log along."""
+        lines = self._written[widget] = []
+        while not self._over:
+            command = ["kubectl", "kontrol", "logs", widget, "--follow", "--namespace", self.NAMESPACE]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as follow:
+                self._following = follow
+                lines.extend(follow.stdout)
+            time.sleep(0.5)
+
+    def written(self, widget):
+        return list(self._written.get(widget, []))
 
     def check(self):
         """A cluster has no process that could have ended."""
@@ -170,7 +189,9 @@ class Cluster:
 
     def end(self):
         self._over = True
-        self._stop_forwarding()
+        for process in (self._forward, self._following):
+            if process and process.poll() is None:
+                process.terminate()
         if self._made and not os.environ.get("KEEP"):
             self._shown("delete", "namespace", self.NAMESPACE)
 

@@ -203,6 +203,15 @@ impl Cluster {
         Ok(())
     }
 
+    /// Whether a node has an image of this name, so that it needs none from a registry.
+    pub fn has_image(&self, node: &str, name: &str) -> Result<bool> {
+        let ctr = self.program("ctr")?.display().to_string();
+        let socket = self.run.node(node).join("containerd.sock").display().to_string();
+        let filter = format!("name=={name}");
+        Ok(!network::command(&ctr, &["-a", &socket, "-n", "k8s.io", "images", "list", "-q", &filter])?
+            .is_empty())
+    }
+
     /// Says in a node's status that it has `count` of the extended resource.
     pub async fn advertise(&self, node: &str, resource: &str, count: u32) -> Result<()> {
         fake::advertise(&self.client().await?, node, resource, count).await

@@ -89,7 +89,7 @@ pub async fn ask(pod: &Pod, port: u16, path: &str) -> Result<Answer> {
 impl Lab {
     /// Asks the HTTP door of a pod's sidecar, as the widget in it would.
     pub async fn door(&self, pod: &Pod, method: &str, path: &str, body: &str) -> Result<Answer> {
-        self.within(pod, (method, path, body), |_| false).await
+        self.inside(pod, HTTP, (method, path, body), |_| false).await
     }
 
     /// Subscribes to a topic at the door of a pod's sidecar, and gives what was received until `count` messages have come. Nothing is settled.
@@ -101,13 +101,16 @@ impl Lab {
                 |event: &str| event.lines().find_map(|line| line.strip_prefix("data: ").map(str::to_owned));
             events.by_ref().filter_map(data).filter_map(|data| serde_json::from_str(&data).ok()).collect()
         };
-        let answer = self.within(pod, ("GET", &path, ""), move |text| messages(text).len() >= count).await?;
+        let answer =
+            self.inside(pod, HTTP, ("GET", &path, ""), move |text| messages(text).len() >= count).await?;
         Ok(messages(&answer.body))
     }
 
-    async fn within(
+    /// Sends a request to a port that a pod listens on for itself alone, and reads until `enough` says so or the answer ends.
+    pub async fn inside(
         &self,
         pod: &Pod,
+        port: u16,
         (method, path, body): (&str, &str, &str),
         enough: impl FnMut(&str) -> bool + Send + 'static,
     ) -> Result<Answer> {
@@ -120,7 +123,7 @@ impl Lab {
             let file = File::open(&space).map_err(at(&space))?;
             move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
                 .map_err(|error| at(&space)(error.into()))?;
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, HTTP));
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
             let text = exchange(address, &method, &path, &body, enough);
             text.and_then(|text| parse(&text)).map_err(at(format!("{name}: {method} {path}")))
         };

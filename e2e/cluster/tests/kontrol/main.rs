@@ -12,6 +12,7 @@ mod install;
 mod leader;
 mod messaging;
 mod node;
+mod pipeline;
 mod prometheus;
 mod rollout;
 mod scaling;
