@@ -126,7 +126,7 @@ async fn an_edit_in_the_middle_of_a_roll_out_leads_to_the_newest_alone() {
     let fewest = Cell::new(3);
     let look = |pods: &[Pod]| fewest.set(fewest.get().min(pods.iter().filter(|pod| is_ready(pod)).count()));
     until_round(&lab, "edited", &["edited"], (3, "three"), look).await;
-    assert!(fewest.get() >= 1, "two may be on their way at once: one of each roll-out");
+    assert!(fewest.get() >= 2, "{} were ready at the worst moment", fewest.get());
     lab.until_ready("Widget", "edited").await.unwrap();
 }
 

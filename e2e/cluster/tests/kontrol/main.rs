@@ -17,4 +17,5 @@ mod prometheus;
 mod rollout;
 mod scaling;
 mod supervision;
+mod tools;
 mod uninstall;

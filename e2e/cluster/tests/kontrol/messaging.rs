@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kontrol_e2e_cluster::lab::{
     Lab, is_ready,
     kontrol::{name_of, object, on, test_widget},
+    web::{address, get},
 };
 use kube::api::ListParams;
 use serde_json::json;
@@ -80,4 +81,49 @@ async fn a_widget_calls_another_one_on_the_other_node() {
     assert!(answer.body.contains("hello there"), "{answer:?}");
     let refused = lab.door(&caller, "POST", "/v1/call/stranger/echo", "hello").await.unwrap();
     assert!((400..500).contains(&refused.status), "what is not declared is refused: {refused:?}");
+}
+
+#[tokio::test]
+async fn a_target_that_does_not_answer_opens_its_callers_breaker_and_closes_it_when_it_does() {
+    let lab = Lab::with_kontrol("breaker").await.unwrap();
+    let resilience = json!({
+        "timeout": "200ms", "maxRetries": 0, "breaker": {"failures": 3, "openFor": "1s"},
+    });
+    let widgets = json!([
+        {"name": "callee", "container": test_widget(&["--serve"]), "serves": [{"method": "echo"}]},
+        {"name": "caller", "container": test_widget(&[]), "calls": [{"target": "callee"}], "resilience": resilience},
+    ]);
+    lab.apply(&object("WidgetGroup", "team", &json!({"widgets": widgets}))).unwrap();
+    lab.until_ready("WidgetGroup", "team").await.unwrap();
+    let callee = lab.until_pods("team", "callee", 1).await.unwrap().remove(0);
+    let caller = lab.until_pods("team", "caller", 1).await.unwrap().remove(0);
+    let call = async || lab.door(&caller, "POST", "/v1/call/callee/echo", "hello").await;
+    let breaker = async |state: &str| {
+        let line = format!("kontrol_breaker_replicas{{target=\"callee\",state=\"{state}\"}} 1");
+        let text = get(&address(&caller, 7413), "/metrics").await.unwrap_or_default();
+        if text.contains(&line) { Ok(()) } else { Err(text) }
+    };
+    lab.wait("a call to be answered", async || {
+        let answer = call().await?;
+        Ok(if answer.status == 200 { Ok(()) } else { Err(answer) })
+    })
+    .await
+    .unwrap();
+    assert_eq!(breaker("closed").await, Ok(()));
+
+    lab.signal(&callee, "widget", "SIGSTOP").unwrap();
+    lab.wait("the breaker to be open", async || {
+        let answer = call().await?;
+        assert_ne!(answer.status, 200, "nobody is there to answer: {answer:?}");
+        Ok(breaker("open").await)
+    })
+    .await
+    .unwrap();
+    lab.signal(&callee, "widget", "SIGCONT").unwrap();
+    lab.wait("a call to be answered again, and the breaker to be closed", async || {
+        let answer = call().await?;
+        Ok(if answer.status == 200 { breaker("closed").await } else { Err(answer.body) })
+    })
+    .await
+    .unwrap();
 }

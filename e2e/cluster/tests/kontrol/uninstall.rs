@@ -1,10 +1,66 @@
-//! Upgrade from the previous chart, and uninstall: what was declared stays.
+//! Upgrades, and uninstall: what was declared stays, and what runs goes on.
 
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kontrol_e2e_cluster::lab::{
     Lab,
     kontrol::{SYSTEM, helm, install, name_of, object, previous_chart, test_widget},
+    operator::operators,
 };
+use kube::Api;
 use serde_json::json;
+
+/// Another name of an image of this work tree, under which it stands for another version.
+async fn other_tag(lab: &Lab, image: &str) -> String {
+    let node = Api::<Node>::all(lab.client().clone()).get("node0").await.unwrap();
+    let images = node.status.and_then(|status| status.images).unwrap_or_default();
+    let names = images.into_iter().flat_map(|image| image.names.unwrap_or_default());
+    let begin = format!("kontrol.local/{image}:");
+    let tags: Vec<String> = names.filter_map(|name| Some(name.strip_prefix(&begin)?.to_owned())).collect();
+    tags.iter().find(|tag| *tag != "dev").unwrap_or_else(|| panic!("{image} has only {tags:?}")).clone()
+}
+
+fn images_of(pod: &Pod) -> Vec<String> {
+    let spec = pod.spec.clone().unwrap_or_default();
+    let all = spec.containers.into_iter().chain(spec.init_containers.into_iter().flatten());
+    all.filter_map(|container| container.image).collect()
+}
+
+#[tokio::test]
+async fn breaks_in_with_another_version_that_restarts_nobody_and_comes_with_a_pods_next_replacement() {
+    let lab = Lab::with_kontrol("versions").await.unwrap();
+    lab.until_operators().await.unwrap();
+    lab.apply(&object("Widget", "stays", &json!({"container": test_widget(&[])}))).unwrap();
+    lab.until_ready("Widget", "stays").await.unwrap();
+    let before = lab.until_pods("stays", "stays", 1).await.unwrap().remove(0);
+    let (operator, sidecar) =
+        (other_tag(&lab, "kontrol-operator").await, other_tag(&lab, "kontrol-sidecar").await);
+
+    // Operators of both versions stand side by side while the one takes over from the other.
+    let values = [format!("image.operator.tag={operator}"), format!("image.sidecar.tag={sidecar}")];
+    let upgraded = install(lab.cluster(), &["--set", &values[0], "--set", &values[1]]);
+    let seen = async {
+        upgraded?;
+        lab.until_operators().await?;
+        let operators = operators(lab.client()).await?;
+        let same = lab.until_pods("stays", "stays", 1).await?.remove(0);
+        lab.kubectl(&["delete", "pod", &name_of(&same), "--wait=false"])?;
+        let next = lab.until_replaced("stays", &same).await?;
+        Ok::<_, kontrol_e2e_cluster::Error>((operators, same, next))
+    }
+    .await;
+    let back =
+        helm(lab.cluster(), &["rollback", "kontrol", "--namespace", SYSTEM, "--wait", "--timeout", "2m"]);
+    let (operators, same, next) = seen.unwrap();
+    back.unwrap();
+    assert!(operators.iter().all(|pod| images_of(pod).iter().any(|image| image.ends_with(&operator))));
+    assert_eq!(same.metadata.uid, before.metadata.uid, "an upgrade restarts no widget");
+    let new = |image: &String| image.ends_with(&sidecar);
+    assert!(images_of(&next).iter().any(new) && !images_of(&same).iter().any(new), "{:?}", images_of(&next));
+
+    lab.until_operators().await.unwrap();
+    let after = lab.until_pods("stays", "stays", 1).await.unwrap().remove(0);
+    assert_eq!(after.metadata.uid, next.metadata.uid, "nor does the way back");
+}
 
 #[tokio::test]
 async fn breaks_off_with_an_uninstall_that_leaves_what_users_have_and_goes_on_after_an_upgrade() {
