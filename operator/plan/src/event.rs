@@ -299,6 +299,13 @@ pub enum Event {
         /// Why.
         reason: Arc<str>,
     },
+    /// A world may not start a replica: somebody does not allow it. Told by worlds, never by a plan.
+    NotAllowed {
+        /// Which.
+        instance: InstanceId,
+        /// Who does not allow it and why, as it was said.
+        message: Arc<str>,
+    },
     /// The status was lost while instances ran: they were taken over, and restart windows start empty.
     TookOver {
         /// Who.
@@ -312,6 +319,11 @@ impl Event {
     /// Whether a whole tree is started because of it.
     pub(crate) fn starts_all(&self) -> bool {
         matches!(self, Self::Retries { .. } | Self::StaysStopped { .. } | Self::Asked { child: None, .. })
+    }
+
+    /// Whether what is started because of it is started again after an end, or because somebody asked for it.
+    pub(crate) fn restarts(&self) -> bool {
+        self.starts_all() || matches!(self, Self::Restarts { .. } | Self::Asked { .. })
     }
 
     /// Whether it is about all of a group or supervisor, and not about some of its children.
@@ -430,6 +442,9 @@ impl fmt::Display for Event {
             }
             Self::Scales { widget, from, to, reason } => {
                 write!(f, "{widget:#} scales from {from} to {to}: {reason}")
+            }
+            Self::NotAllowed { instance, message } => {
+                write!(f, "{instance:#} may not be started: {message}")
             }
             Self::TookOver { node, instances } => {
                 write!(

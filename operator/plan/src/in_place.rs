@@ -83,6 +83,7 @@ impl Planner<'_> {
             };
             let because = self.tell_because(event, None);
             widget.last = Some(because.clone());
+            widget.restart_count += u64::from(in_place);
             self.count_replica(widget, spec, of, in_place - u32::from(external), because);
         }
         if let (InstanceState::Restarting(end), true, None) = (seen.state, late, given_up)

@@ -148,10 +148,14 @@ impl Replica {
         self.placement.as_ref().map_or(self.since, |placement| placement.not_before.max(self.since))
     }
 
+    /// Whether no machine had room for it when it was last seen.
+    pub(crate) fn has_no_place(&self) -> bool {
+        self.placement.as_ref().is_some_and(|placement| placement.unplaced.is_some())
+    }
+
     /// It is no longer without a place: its start begins now.
     pub(crate) fn found_place(&mut self, state: Option<InstanceState>, now: Timestamp) {
-        let unplaced = self.placement.as_ref().is_some_and(|placement| placement.unplaced.is_some());
-        if unplaced && state.is_some() {
+        if self.has_no_place() && state.is_some() {
             self.place(|placement| {
                 placement.unplaced = None;
                 placement.message = None;

@@ -100,7 +100,7 @@ impl Widget {
         if keeps_good || spec.rollout.paused { replica.revision } else { self.revision }
     }
 
-    fn desired_replicas(&self) -> &[Replica] {
+    pub(crate) fn desired_replicas(&self) -> &[Replica] {
         self.replicas.get(..self.desired as usize).unwrap_or(&self.replicas)
     }
 

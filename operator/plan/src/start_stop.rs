@@ -255,7 +255,9 @@ impl Planner<'_> {
             self.satisfy_requests(&node.id, slot);
             match (&mut slot.inner, child) {
                 (Inner::Widget(widget), DesiredChild::Widget(spec)) => {
-                    widget.begin_start(Begin { spec, epoch, avoid: self.avoid, now: self.now });
+                    let because = decision_of(&node.decisions, slot.decision);
+                    let again = because.is_some_and(|because| because.event.restarts());
+                    widget.begin_start(Begin { spec, epoch, avoid: self.avoid, now: self.now }, again);
                 }
                 (Inner::Node(below), DesiredChild::Node(_)) => {
                     let because = decision_of(&node.decisions, slot.decision).cloned();

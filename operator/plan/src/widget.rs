@@ -70,6 +70,7 @@ impl Widget {
             floor,
             replicas: Vec::new(),
             restarts: Vec::new(),
+            restart_count: 0,
             fault: None,
             replica_failed: false,
             last: None,
@@ -111,8 +112,13 @@ impl Widget {
         self.replicas.iter().all(|replica| !replica.is_active())
     }
 
-    /// Starts all its replicas. It must be gone.
-    pub(crate) fn begin_start(&mut self, begin: Begin<'_>) {
+    /// Starts all its replicas. It must be gone. `again` says whether that is a restart of those that have run.
+    pub(crate) fn begin_start(&mut self, begin: Begin<'_>, again: bool) {
+        if again {
+            let floor = self.floor;
+            let have_run = self.desired_replicas().iter().filter(|replica| replica.incarnation > floor);
+            self.restart_count += u64::from(narrow(have_run.count()));
+        }
         self.turn_to(self.target(begin.spec), begin.spec, begin.now);
         self.fault = None;
         self.in_place = None;
@@ -334,10 +340,11 @@ impl Planner<'_> {
                         replica.ready = ready;
                         let instance = InstanceId { widget: id(), ordinal: narrow(ordinal) };
                         self.tell(Event::Runs { instance, again, after });
-                    } else if self.now >= deadline {
-                        replica.fail(End::StartTimedOut);
-                    } else {
+                    } else if self.now < deadline {
                         self.wake_at(deadline);
+                    } else if state.is_some() || !replica.has_no_place() {
+                        // One without a place that nobody sees is asked for again: its time begins when it has one.
+                        replica.fail(End::StartTimedOut);
                     }
                 }
                 (Some(spec), ReplicaPhase::Up, Some(seen)) => {
@@ -382,6 +389,7 @@ impl Planner<'_> {
         }
         if external && !started {
             widget.start_replica(ordinal, begin);
+            widget.restart_count += 1;
             widget.last = Some(self.tell_because(Event::StartsAnew { instance }, Some(because)));
             return;
         }
@@ -419,6 +427,7 @@ impl Planner<'_> {
             } else {
                 if ordinal < widget.wanted() {
                     widget.start_replica(ordinal, begin);
+                    widget.restart_count += 1;
                     let event = Event::Replaces { instance, count, intensity, external };
                     widget.last = Some(self.tell_because(event, Some(because)));
                 }

@@ -123,10 +123,17 @@ fn shape(note: &str) -> String {
 /// The widget that a fact is about; none: it is about a group or supervisor.
 pub fn widget_of(event: &Event) -> Option<&WidgetId> {
     match event {
-        Event::Ended { instance, .. } | Event::Runs { instance, .. } | Event::Replaces { instance, .. } => {
-            Some(&instance.widget)
-        }
-        Event::ReplicasExhausted { widget, .. } | Event::Scales { widget, .. } => Some(widget),
+        Event::Ended { instance, .. }
+        | Event::RestartedInPlace { instance, .. }
+        | Event::Runs { instance, .. }
+        | Event::Replaces { instance, .. }
+        | Event::NotAllowed { instance, .. } => Some(&instance.widget),
+        Event::ReplicasExhausted { widget, .. }
+        | Event::Scales { widget, .. }
+        | Event::RollsOut { widget, .. }
+        | Event::RolledOut { widget, .. }
+        | Event::Returns { widget, .. }
+        | Event::RolloutStalls { widget, .. } => Some(widget),
         _ => None,
     }
 }

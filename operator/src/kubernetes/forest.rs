@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use kontrol_core::{
+    code::Code,
     id::{Name, ObjectId},
     spec,
 };
@@ -17,6 +18,9 @@ use super::{
     object::{Key, Own},
     store::Store,
 };
+
+/// The reason of objects that no cluster can run.
+const NO_RUNTIME: &str = "NoRuntimeForWorld";
 
 /// Levels of supervisors.
 const DEPTH: usize = 32;
@@ -121,11 +125,18 @@ impl Forest {
         self.parents.get(&(kind == Kind::Supervisor, key.clone())).into_iter().flatten()
     }
 
-    /// Puts a tree together. `begun` says whether it has a status: a tree that has not begun waits for all of its children.
-    pub fn assemble(&self, store: &Store, root: &Root, begun: bool) -> Assembled {
+    /// Puts a tree together. `begun` says whether it has a status: a tree that has not begun waits for all of its children, but not for
+    /// those that no cluster can run. `runs` says whether something runs of the group of this name.
+    pub fn assemble(
+        &self,
+        store: &Store,
+        root: &Root,
+        begun: bool,
+        runs: &dyn Fn(&Key) -> bool,
+    ) -> Assembled {
         let mut assembled = Assembled::default();
-        let node = self.build(store, root.kind, &root.key, 0, &mut assembled);
-        let waits = !begun && !assembled.problems.is_empty();
+        let node = self.build(store, root.kind, &root.key, (0, runs), &mut assembled);
+        let waits = !begun && assembled.problems.values().any(|problem| problem.reason != NO_RUNTIME);
         let unknown = assembled.problems.values().any(|problem| !problem.goes_on);
         assembled.node = node.filter(|_| !waits && !unknown);
         assembled
@@ -136,7 +147,7 @@ impl Forest {
         store: &Store,
         kind: Kind,
         key: &Key,
-        depth: usize,
+        (depth, runs): (usize, &dyn Fn(&Key) -> bool),
         into: &mut Assembled,
     ) -> Option<spec::Node> {
         into.members.push((kind, key.clone()));
@@ -152,18 +163,22 @@ impl Forest {
             );
             wrong("TwoParents", message, true);
         }
-        let read = read(kind, key, &own.spec);
+        let read = read(kind, key, &own.spec).and_then(|read| read.on_a_cluster(kind));
         let (read, problem) = match (read, own.good.as_deref()) {
             (Ok(read), _) => (Some(read), None),
-            (Err(message), Some(good)) => {
+            (Err(wrong), Some(good)) => {
                 let before = self::read(kind, key, good).ok();
                 let goes_on = before.is_some();
-                (before, Some((message, goes_on)))
+                (before, Some((wrong, goes_on)))
             }
-            (Err(message), None) => (None, Some((message, false))),
+            // One that nothing runs of is left out.
+            (Err(wrong @ Wrong::NoRuntime(_)), None) => (None, Some((wrong, depth > 0 && !runs(key)))),
+            (Err(wrong @ Wrong::Invalid(_)), None) => (None, Some((wrong, false))),
         };
-        if let Some((message, goes_on)) = problem {
-            wrong("Invalid", message, goes_on);
+        match problem {
+            Some((Wrong::Invalid(message), goes_on)) => wrong("Invalid", message, goes_on),
+            Some((Wrong::NoRuntime(message), goes_on)) => wrong(NO_RUNTIME, message, goes_on),
+            None => {}
         }
         match read? {
             Read::Group(mut group) => {
@@ -197,7 +212,7 @@ impl Forest {
                     if !mine {
                         continue;
                     }
-                    if let Some(node) = self.build(store, kind, &key, depth + 1, into) {
+                    if let Some(node) = self.build(store, kind, &key, (depth + 1, runs), into) {
                         children.push(spec::Child {
                             restart: child.restart,
                             significant: child.significant,
@@ -268,14 +283,37 @@ enum Read {
     Supervisor(DeclaredSupervisor),
 }
 
-/// Reads a spec; what is wrong with it, in one text.
-fn read(kind: Kind, key: &Key, text: &str) -> Result<Read, String> {
+/// What is wrong with a spec, in one text.
+enum Wrong {
+    Invalid(String),
+    /// There is no way to run it on a cluster.
+    NoRuntime(String),
+}
+
+impl Read {
+    /// Itself, where each of its widgets can run on a cluster.
+    fn on_a_cluster(self, kind: Kind) -> Result<Self, Wrong> {
+        let Self::Group(group) = &self else { return Ok(self) };
+        let lone = kind == Kind::Widget;
+        let without = group.widgets.iter().enumerate().find(|(_, widget)| widget.container.is_none());
+        let Some((at, widget)) = without else { return Ok(self) };
+        let (code, name) = (Code::NoRuntimeForWorld, &widget.id.widget);
+        let path = if lone { "spec.container".to_owned() } else { format!("spec.widgets[{at}].container") };
+        Err(Wrong::NoRuntime(format!(
+            "{code} {path}: the widget {name} gives no way to run on a cluster; add container: {{image: ...}}, or run it with kontrol up"
+        )))
+    }
+}
+
+/// Reads a spec.
+fn read(kind: Kind, key: &Key, text: &str) -> Result<Read, Wrong> {
     let metadata = ObjectMeta {
         namespace: Some(key.namespace.to_string()),
         name: Some(key.name.to_string()),
         ..ObjectMeta::default()
     };
-    let unreadable = |error: serde_json::Error| format!("spec cannot be read: {error}");
+    let unreadable = |error: serde_json::Error| Wrong::Invalid(format!("spec cannot be read: {error}"));
+    let said = |faults: &api::Faults| Wrong::Invalid(said(faults));
     match kind {
         Kind::Supervisor => {
             let spec = serde_json::from_str(text).map_err(unreadable)?;

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use kontrol_core::{
     id::{InstanceId, WidgetId},
+    spec::StartedWhen,
     time::Timestamp,
 };
 use kontrol_plan::{
@@ -53,6 +54,16 @@ pub fn observe(id: &InstanceId, pod: &Pod, noted: Option<&Replica>, word: Option
         last_end,
         place: pod.node.clone().map(|node| Place { node }),
         ..Instance::new(id.clone(), (pod.incarnation, pod.epoch, pod.revision), state, since)
+    }
+}
+
+/// How an instance counts whose process runs and of which neither its sidecar has said anything nor the kubelet that all of its pod is
+/// ready, which its sidecar is part of: nobody can have said that it is ready.
+pub fn unheard(noted: Option<&Replica>, when: StartedWhen) -> InstanceState {
+    let is_up = noted.is_some_and(|noted| noted.phase == ReplicaPhase::Up);
+    match when {
+        StartedWhen::Ready if !is_up => InstanceState::Starting,
+        StartedWhen::Ready | StartedWhen::Running => InstanceState::NotReady,
     }
 }
 

@@ -18,9 +18,12 @@ mod act;
 mod follow;
 mod hubs;
 mod machines;
+mod messages;
+mod pause;
 mod prepare;
 mod queue;
 mod reconcile;
+mod refusal;
 mod sessions;
 mod show;
 mod take;
@@ -31,7 +34,6 @@ mod view;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
-    time::Duration,
 };
 
 use kontrol_core::{
@@ -40,7 +42,7 @@ use kontrol_core::{
     time::Timestamp,
 };
 use kontrol_crds as api;
-use kontrol_plan::{Action, Event, NodeHealth, Status};
+use kontrol_plan::{Action, Event, Instance, InstanceState, NodeHealth, Status, status::Replica};
 use kontrol_proto::v1;
 
 use super::{
@@ -48,7 +50,7 @@ use super::{
     forest::{Forest, Problem, Root},
     kind::Kind,
     object::Key,
-    observe::Word,
+    observe::{self, Word},
     options::Options,
     pod::Pod,
     render,
@@ -61,7 +63,9 @@ use crate::{
 };
 use hubs::Hub;
 use machines::Machines;
+use pause::Pause;
 use queue::Queue;
+use refusal::{Denied, Refusal};
 use sessions::Companions;
 
 /// What happens to the world.
@@ -104,16 +108,16 @@ enum Purpose {
     Claim(ObjectId),
     /// The decision.
     Decide(Vec<Event>),
-    /// A start of this incarnation.
-    Start(InstanceId, u64),
+    /// A start.
+    Start(Box<Action>),
     /// A template to start from.
     Template(WidgetId, Revision),
     /// A stop or removal.
     Stop,
     /// What follows pods: services, revisions.
     Follow,
-    /// Conditions and status.
-    Show,
+    /// Conditions and status, with which write it is.
+    Show(u64),
 }
 
 /// A request that has not been answered.
@@ -147,14 +151,23 @@ struct Tree {
     outstanding: usize,
     /// Whether one of the current step failed.
     failed: Option<String>,
-    /// Whether that was in the requests that are under way.
-    stumbled: bool,
-    /// What the API server does not allow, until a pod can be made again.
-    refusal: Option<String>,
-    /// Failures in a row.
-    failures: u32,
-    /// No step but showing before this time.
-    hold: Option<Timestamp>,
+    /// What the API server does not allow beside starts, as long as it is asked for.
+    refusal: Option<Refusal>,
+    /// Starts that it does not allow at the moment.
+    denied: BTreeMap<(InstanceId, u64), Denied>,
+    /// The failure that was logged last, until all goes well.
+    logged: Option<String>,
+    /// After a failure nothing is decided or done before this is over.
+    hold: Pause,
+    /// The same for what follows pods.
+    follows: Pause,
+    /// The same for what is shown.
+    shows: Pause,
+    /// Whether it waits for the other trees to say what it names of them that is not there.
+    unsaid: bool,
+    /// What of a status was written, by object: the version that it became, and which write it was. What looks the same after it was
+    /// written is not kept by the API server, and is not written again.
+    shown: BTreeMap<(Kind, Key), (u64, u64)>,
     /// Incarnations that were launched, of replicas that start.
     launched: BTreeMap<InstanceId, u64>,
     /// Templates of other revisions than the declared ones, as far as they were read.
@@ -197,15 +210,12 @@ pub struct State {
     decided: BTreeSet<Root>,
     /// Requests that are asked in another form.
     again: Vec<(Root, Request)>,
+    /// Trees that were not looked at since this process leads: before all were, nothing is said of what they name of each other. None: it
+    /// is not known which there are.
+    survey: Option<BTreeSet<Root>>,
     /// Facts that were decided, to be told.
     told: Vec<(Root, Event)>,
 }
-
-/// The first and the longest pause after a request failed.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
-
-/// The pause before anything is made again in a namespace that is being removed.
-const TERMINATING: Duration = Duration::from_mins(1);
 
 impl State {
     /// A world that knows nothing yet.
@@ -235,6 +245,7 @@ impl State {
             plans: 0,
             decided: BTreeSet::new(),
             again: Vec::new(),
+            survey: None,
             told: Vec::new(),
         }
     }
@@ -267,8 +278,8 @@ impl State {
     /// Trees by how they stand, for the metrics.
     pub fn trees(&self) -> BTreeMap<&'static str, usize> {
         let mut counts = BTreeMap::from([("ready", 0), ("not_ready", 0), ("held", 0)]);
-        for tree in self.trees.iter().filter(|(root, _)| root.kind != Kind::MessageBus).map(|(_, tree)| tree)
-        {
+        let is_tree = |root: &Root| !matches!(root.kind, Kind::MessageBus | Kind::Topic | Kind::Route);
+        for tree in self.trees.iter().filter(|(root, _)| is_tree(root)).map(|(_, tree)| tree) {
             let ready = tree.status.root.as_ref().is_some_and(|root| root.conditions.ready.status);
             let name = if tree.node.is_none() {
                 "held"
@@ -325,6 +336,10 @@ impl State {
         if !self.leads || !self.store.synced() {
             return effects;
         }
+        if self.survey.is_none() {
+            self.survey = Some(self.roots());
+            self.surveyed(None);
+        }
         for (root, request) in std::mem::take(&mut self.again) {
             self.ask(&root, Purpose::Prepare, request, &mut effects);
         }
@@ -337,6 +352,12 @@ impl State {
             }
             if self.trees.get(&root).is_some_and(|tree| tree.outstanding > 0) {
                 // It is looked at when its answers are there.
+                continue;
+            }
+            if matches!(root.kind, Kind::Topic | Kind::Route) {
+                if self.survey.as_ref().is_some_and(BTreeSet::is_empty) {
+                    self.show_message(&root, now, &mut effects);
+                }
                 continue;
             }
             self.reconcile(&root, now, &mut effects);
@@ -357,14 +378,33 @@ impl State {
     }
 
     fn mark_all(&mut self) {
-        let mut roots: BTreeSet<Root> = self.trees.keys().cloned().collect();
-        for kind in [Kind::Supervisor, Kind::WidgetGroup, Kind::Widget] {
-            for (key, _) in self.store.all(kind) {
-                roots.extend(self.forest.root_of(&self.store, kind, key));
-            }
-        }
-        for root in roots {
+        let known: BTreeSet<Root> = self.trees.keys().cloned().chain(self.roots()).collect();
+        for root in known {
             self.queue.now(root);
+        }
+    }
+
+    /// The roots of all trees.
+    fn roots(&self) -> BTreeSet<Root> {
+        let kinds = [Kind::Supervisor, Kind::WidgetGroup, Kind::Widget];
+        let objects =
+            kinds.into_iter().flat_map(|kind| self.store.all(kind).map(move |(key, _)| (kind, key)));
+        objects.filter_map(|(kind, key)| self.forest.root_of(&self.store, kind, key)).collect()
+    }
+
+    /// A tree was looked at. When all were, what they say of each other is shown.
+    fn surveyed(&mut self, root: Option<&Root>) {
+        let Some(survey) = &mut self.survey else { return };
+        let was = survey.len();
+        if let Some(root) = root {
+            survey.remove(root);
+        }
+        if survey.is_empty() && (was > 0 || root.is_none()) {
+            let unsaid = self.trees.iter().filter(|(_, tree)| tree.unsaid).map(|(root, _)| root.clone());
+            for root in unsaid.collect::<Vec<_>>() {
+                self.mark(root);
+            }
+            self.mark_messages();
         }
     }
 
@@ -386,8 +426,19 @@ impl State {
 
 impl State {
     /// What the sidecar of a pod says.
-    fn word(&self, _instance: &InstanceId, pod: &Pod) -> Option<&Word> {
+    fn word(&self, pod: &Pod) -> Option<&Word> {
         self.companions.of(&pod.meta.uid)?.word.as_ref()
+    }
+
+    /// The instance that a pod is, by its own state and by what its sidecar says.
+    fn seen(&self, id: &InstanceId, pod: &Pod, noted: Option<&Replica>) -> Instance {
+        let word = self.word(pod);
+        let mut instance = observe::observe(id, pod, noted, word);
+        if word.is_none() && instance.state == InstanceState::Running {
+            let when = self.declared.widget(&id.widget).map(|widget| widget.start.when);
+            instance.state = observe::unheard(noted, when.unwrap_or_default());
+        }
+        instance
     }
 
     /// How the machines are that are not well.

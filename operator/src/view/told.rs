@@ -40,6 +40,7 @@ pub fn told(event: &Event) -> (Level, String) {
         | Event::ReplicasExhausted { .. }
         | Event::StartFailed { .. }
         | Event::Retries { .. }
+        | Event::NotAllowed { .. }
         | Event::TookOver { .. } => Level::Warn,
         _ => Level::Info,
     };

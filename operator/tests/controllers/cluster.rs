@@ -174,6 +174,17 @@ impl Cluster {
         }
     }
 
+    /// Lets time pass until something is so, five minutes at the most.
+    pub(crate) fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        for _ in 0..300 {
+            if is_so(self) {
+                return;
+            }
+            self.pass(Duration::from_secs(1));
+        }
+        panic!("{what} does not come\n{}", self.history());
+    }
+
     /// Lets a minute and a half pass: longer than every pause after a failure.
     pub(crate) fn settle(&mut self) {
         self.pass(Duration::from_secs(90));

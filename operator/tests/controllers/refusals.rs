@@ -77,7 +77,6 @@ fn a_pod_of_somebody_else_keeps_its_name() {
 }
 
 #[test]
-#[ignore = "a pod whose creation is forbidden is not said to be"]
 fn each_verb_that_is_taken_away_is_noticed_and_its_return_heals() {
     for (verb, resource, name) in [
         ("create", "pods", "w"),
@@ -103,7 +102,6 @@ fn each_verb_that_is_taken_away_is_noticed_and_its_return_heals() {
 }
 
 #[test]
-#[ignore = "a pod whose creation is forbidden is not said to be"]
 fn a_quota_is_said_and_its_rise_heals() {
     let mut cluster = Cluster::new(Trouble::Nothing);
     let quota = json!({
@@ -140,7 +138,6 @@ fn a_namespace_that_is_being_deleted_is_left_in_peace() {
 }
 
 #[test]
-#[ignore = "a status that the schema prunes is written without end"]
 fn definitions_that_are_older_than_the_operator_are_said_and_stop_nothing_else() {
     let mut cluster = Cluster::new(Trouble::Nothing);
     cluster.server.edit(

@@ -102,7 +102,10 @@ pub(crate) fn delete_a_tree_that_starts(cluster: &mut Cluster) {
     cluster.kubelet.set_slow_starts(true);
     cluster.put(&supervisor("s", &json!([{"group": "g"}])));
     cluster.put(&group("g", "RestForOne"));
-    cluster.settle();
+    // The second pod is the one after a start that took too long: how long that takes is the trouble's affair.
+    cluster.until("the second start", |cluster| {
+        cluster.pod("g-a", 0).is_some_and(|pod| pod["metadata"]["name"] == "g-a-0-2")
+    });
     cluster.server.delete(GROUPS, "default", "g").unwrap();
     cluster.server.delete(SUPERVISORS, "default", "s").unwrap();
     cluster.settle();

@@ -106,9 +106,7 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    #[ignore = "KONTROL_TROUBLE=41: a widget of the tree is still starting at the end"] create_a_tree
-    restart_one_for_all restart_rest_for_one escalate change_a_template scale delete_a_group
-    #[ignore = "KONTROL_TROUBLE=39: one pod is made where the calm run makes two"] delete_a_tree_that_starts
+    create_a_tree restart_one_for_all restart_rest_for_one escalate change_a_template scale delete_a_group delete_a_tree_that_starts
     evict_and_run_out_of_memory remove_a_widget_from_a_group
 }
 

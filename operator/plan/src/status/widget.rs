@@ -26,6 +26,10 @@ pub struct Widget {
     pub replicas: Vec<Replica>,
     /// When replaced replicas were counted, the oldest first.
     pub restarts: Vec<Timestamp>,
+    /// Restarts of its replicas so far: those in place, those after an end, and those with its group. What a roll-out, a change of the
+    /// manifest or another number of replicas replaces is none.
+    #[serde(default, skip_serializing_if = "is_none_yet")]
+    pub restart_count: u64,
     /// Its end by itself, until its group has taken it up.
     pub fault: Option<Fault>,
     /// Whether one of its replicas that are not replaced has ended otherwise than it should, since the widget was started.
@@ -57,6 +61,11 @@ pub struct Widget {
     /// Whether what has an identity may be abandoned on a lost machine; kept as well.
     #[serde(default, skip_serializing_if = "is_not")]
     pub force: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_none_yet(count: &u64) -> bool {
+    *count == 0
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]

@@ -152,6 +152,73 @@ fn who_counts_restarts_in_place_may_begin_again() {
     assert_eq!(world.root().restarts.len(), 3);
 }
 
+fn restart_counts(world: &World) -> Vec<u64> {
+    let counts = world.root().children.iter().map(|slot| match &slot.inner {
+        Inner::Widget(widget) => widget.restart_count,
+        Inner::Node(_) => unreachable!(),
+    });
+    counts.collect()
+}
+
+#[test]
+fn restarts_in_place_and_new_processes_after_an_end_add_up() {
+    let mut world = pods(Strategy::OneForOne, Container::default());
+    assert_eq!(restart_counts(&world), [0, 0]);
+    restarted(&mut world, "g/a-0", 1, KILLED, InstanceState::Ready);
+    assert_eq!(restart_counts(&world), [1, 0]);
+    restarted(&mut world, "g/a-0", 2, KILLED, InstanceState::Restarting(KILLED));
+    assert_eq!(
+        (restart_counts(&world), world.running()),
+        (vec![2, 0], vec!["g/a-0 #2".into(), "g/b-0 #1".into()])
+    );
+    world.set("g/b-0", InstanceState::Ended(End::Evicted));
+    world.settle();
+    assert_eq!(restart_counts(&world), [2, 1]);
+}
+
+#[test]
+fn a_restart_of_a_group_is_one_of_each_replica_that_has_run() {
+    let many = Widget { replicas: 2, ..pod("b", Container::default()) };
+    let mut world = settled(group("g", Strategy::OneForAll, vec![pod("a", Container::default()), many]));
+    world.set("g/a-0", super::world::CRASH);
+    world.settle();
+    assert_eq!(restart_counts(&world), [1, 2]);
+}
+
+#[test]
+fn neither_a_new_template_nor_another_number_of_replicas_is_a_restart() {
+    let replica_end = ReplicaEnd::ReplacesReplica;
+    let many = Widget { replicas: 2, replica_end, ..pod("b", Container::default()) };
+    let mut world = settled(group("g", Strategy::OneForOne, vec![pod("a", Container::default()), many]));
+    for (revision, replicas) in [(2, 3), (3, 0), (4, 2)] {
+        let Some(Node::Group(group)) = &mut world.desired else { unreachable!() };
+        for widget in &mut group.widgets {
+            widget.revision = kontrol_core::spec::Revision(revision);
+        }
+        group.widgets[1].replicas = replicas;
+        world.settle();
+    }
+    assert_eq!(restart_counts(&world), [0, 0]);
+    world.set("g/b-1", super::world::CRASH);
+    world.settle();
+    assert_eq!(restart_counts(&world), [0, 1]);
+}
+
+#[test]
+fn a_replica_without_a_place_that_nobody_sees_does_not_fail_to_start() {
+    let mut world =
+        World::new(Node::Group(group("g", Strategy::OneForOne, vec![pod("a", Container::default())])));
+    world.started.insert("g/a-0".into(), InstanceState::Unschedulable);
+    world.settle();
+    // The next one who decides does not know of the request that was refused.
+    world.observed.instances.clear();
+    world.pass(Duration::from_mins(5));
+    world.take_lines();
+    assert!(world.step());
+    assert_eq!(world.take_acts(), ["start g/a-0 #1"; 2]);
+    assert!(world.take_lines().is_empty());
+}
+
 #[test]
 fn ends_from_outside_are_restarted_by_the_strategy_and_not_counted() {
     for end in [End::OutOfMemory, End::Evicted, End::Preempted, End::Deleted] {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use k8s_openapi::{
     api::core::v1::{
         Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodSpec,
-        ResourceRequirements, Toleration, TopologySpreadConstraint,
+        PreferredSchedulingTerm, ResourceRequirements, Toleration, TopologySpreadConstraint,
     },
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::LabelSelector},
 };
@@ -84,7 +84,7 @@ pub(super) fn place(
     spec: &mut PodSpec,
     widget: &api::WidgetSpec,
     alternative: u32,
-    avoid: &[Arc<str>],
+    (avoid, rather_not): (&[Arc<str>], &[Arc<str>]),
     own: &LabelSelector,
 ) {
     let wanted = wanted(widget, alternative);
@@ -106,7 +106,9 @@ pub(super) fn place(
     }
     spec.tolerations = (!tolerations.is_empty()).then_some(tolerations);
     let affinity = declared.affinity.as_ref().map(same::<Affinity>);
-    spec.affinity = if avoid.is_empty() { affinity } else { Some(away(affinity.unwrap_or_default(), avoid)) };
+    let affinity = if avoid.is_empty() { affinity } else { Some(away(affinity.unwrap_or_default(), avoid)) };
+    spec.affinity =
+        if rather_not.is_empty() { affinity } else { Some(rather(affinity.unwrap_or_default(), rather_not)) };
     let spread: Vec<TopologySpreadConstraint> = declared
         .topology_spread
         .iter()
@@ -122,14 +124,33 @@ pub(super) fn place(
     spec.scheduler_name = declared.scheduler_name;
 }
 
-/// Adds to each way in which a node may fit that it is none of these. A requirement about a node's name takes one name.
-fn away(mut affinity: Affinity, avoid: &[Arc<str>]) -> Affinity {
-    let others = avoid.iter().map(|node| NodeSelectorRequirement {
+/// The weight of a wish, of 1 to 100: more than whatever a manifest wishes as a rule.
+const WISH: i32 = 100;
+
+/// Requirements that a node is none of these. A requirement about a node's name takes one name.
+fn others(nodes: &[Arc<str>]) -> Vec<NodeSelectorRequirement> {
+    let others = nodes.iter().map(|node| NodeSelectorRequirement {
         key: "metadata.name".to_owned(),
         operator: "NotIn".to_owned(),
         values: Some(vec![node.to_string()]),
     });
-    let others: Vec<NodeSelectorRequirement> = others.collect();
+    others.collect()
+}
+
+/// Adds the wish for a node that is none of these.
+fn rather(mut affinity: Affinity, rather_not: &[Arc<str>]) -> Affinity {
+    let preference = NodeSelectorTerm { match_fields: Some(others(rather_not)), match_expressions: None };
+    let nodes = affinity.node_affinity.get_or_insert_with(NodeAffinity::default);
+    nodes
+        .preferred_during_scheduling_ignored_during_execution
+        .get_or_insert_with(Vec::new)
+        .push(PreferredSchedulingTerm { preference, weight: WISH });
+    affinity
+}
+
+/// Adds to each way in which a node may fit that it is none of these.
+fn away(mut affinity: Affinity, avoid: &[Arc<str>]) -> Affinity {
+    let others = others(avoid);
     let nodes = affinity.node_affinity.get_or_insert_with(NodeAffinity::default);
     let required =
         nodes.required_during_scheduling_ignored_during_execution.get_or_insert_with(NodeSelector::default);

@@ -46,6 +46,8 @@ pub struct PodInput<'a> {
     pub alternative: u32,
     /// Nodes to keep away from.
     pub avoid: &'a [Arc<str>],
+    /// Nodes to keep away from where another one takes it as well.
+    pub rather_not: &'a [Arc<str>],
     /// The strategy of its group.
     pub strategy: Strategy,
     /// The template: the spec of the revision.
@@ -119,7 +121,13 @@ pub fn pod(input: &PodInput<'_>) -> Option<Pod> {
         security_context: Some(security::of_pod(container.security_context.as_ref())),
         ..PodSpec::default()
     };
-    placement::place(&mut pod, spec, input.alternative, input.avoid, &names::label_selector(id));
+    placement::place(
+        &mut pod,
+        spec,
+        input.alternative,
+        (input.avoid, input.rather_not),
+        &names::label_selector(id),
+    );
     Some(Pod { metadata: metadata(input, own_tmp), spec: Some(pod), status: None })
 }
 

@@ -41,12 +41,19 @@ struct Asked {
     spec: api::WidgetSpec,
     alternative: u32,
     avoid: Vec<Arc<str>>,
+    rather_not: Vec<Arc<str>>,
     strategy: Strategy,
 }
 
 impl Asked {
     fn of(value: Value) -> Self {
-        Self { spec: spec(value), alternative: 0, avoid: Vec::new(), strategy: Strategy::OneForOne }
+        Self {
+            spec: spec(value),
+            alternative: 0,
+            avoid: Vec::new(),
+            rather_not: Vec::new(),
+            strategy: Strategy::OneForOne,
+        }
     }
 
     fn pod(&self) -> Value {
@@ -61,6 +68,7 @@ impl Asked {
             revision: Revision(0xabc),
             alternative: self.alternative,
             avoid: &self.avoid,
+            rather_not: &self.rather_not,
             strategy: self.strategy,
             spec: &self.spec,
         };

@@ -3,6 +3,7 @@
 use kontrol_core::{
     id::{InstanceId, WidgetId},
     spec::{Revision, Shutdown},
+    time::Timestamp,
 };
 use kontrol_crds as api;
 use kontrol_plan::Action;
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::{Purpose, State, Tree, object_name, reconcile::Requests};
 use crate::kubernetes::{
+    forest::Root,
     kind::Kind,
     object::{Key, Own},
     pod::Pod,
@@ -19,20 +21,24 @@ use crate::kubernetes::{
 
 impl State {
     /// The requests that carry out actions. Those that are done, or cannot be done yet, are left out: the next plan asks again.
-    pub(super) fn act(&self, tree: &mut Tree, actions: Vec<Action>) -> Requests {
+    pub(super) fn act(&self, tree: &mut Tree, actions: Vec<Action>, now: Timestamp) -> Requests {
         let mut requests = Requests::new();
         for action in actions {
             match action {
                 Action::Start { ref instance, incarnation, revision, .. } => {
                     let refused = tree.refused.contains_key(&(instance.clone(), incarnation));
-                    if refused || self.pod_of(instance, incarnation).is_some() {
+                    let denied = tree.denied.get(&(instance.clone(), incarnation));
+                    if refused
+                        || denied.is_some_and(|denied| denied.next > now)
+                        || self.pod_of(instance, incarnation).is_some()
+                    {
                         continue;
                     }
                     match self.template(tree, &instance.widget, revision) {
                         Template::There(template) => {
                             let made = self.make(tree, &action, &template);
                             requests.extend(
-                                made.map(|request| (Purpose::Start(instance.clone(), incarnation), request)),
+                                made.map(|request| (Purpose::Start(Box::new(action.clone())), request)),
                             );
                         }
                         Template::Elsewhere(request) => {
@@ -61,6 +67,16 @@ impl State {
                 }
             }
         }
+        requests
+    }
+
+    /// Tries again what was not allowed, where it is time, and has the tree looked at when it is for the next.
+    pub(super) fn try_denied(&mut self, root: &Root, tree: &mut Tree, now: Timestamp) -> Requests {
+        let due = tree.denied.values().filter(|denied| denied.next <= now);
+        let due: Vec<Action> = due.map(|denied| denied.action.clone()).collect();
+        let requests = self.act(tree, due, now);
+        let next = tree.denied.values().map(|denied| denied.next).filter(|next| *next > now).min();
+        self.queue.soon(root, next);
         requests
     }
 
@@ -132,7 +148,8 @@ impl State {
 
     /// The request that makes a pod; none: what it belongs to is not there yet.
     fn make(&self, tree: &Tree, action: &Action, template: &api::WidgetSpec) -> Option<Request> {
-        let Action::Start { instance, incarnation, epoch, revision, alternative, avoid, .. } = action else {
+        let Action::Start { instance, incarnation, epoch, revision, alternative, avoid, rather_not } = action
+        else {
             return None;
         };
         let (object, _) = self.object_of(tree, &instance.widget);
@@ -155,6 +172,7 @@ impl State {
             revision: *revision,
             alternative: *alternative,
             avoid,
+            rather_not,
             strategy: group.strategy,
             spec: template,
         };

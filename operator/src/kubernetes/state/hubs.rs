@@ -9,7 +9,10 @@ use kontrol_core::{
 use kontrol_crds as api;
 use serde_json::json;
 
-use super::{Effect, Purpose, State, act};
+use super::{
+    Effect, Purpose, State, act, messages,
+    show::{accepted, shown, write},
+};
 use crate::{
     kubernetes::{
         forest::{Root, id_of, key_of},
@@ -18,7 +21,6 @@ use crate::{
         pod::{ContainerState, Phase, Pod, PodOf},
         render,
         request::{Request, Verb},
-        time,
     },
     view::Addresses,
 };
@@ -89,9 +91,9 @@ impl State {
 
     fn tend_hub(&mut self, id: &ObjectId, hub: &mut Hub, now: Timestamp) -> Vec<(Purpose, Request)> {
         let root = Root { kind: Kind::MessageBus, key: key_of(id) };
-        if self.trees.get(&root).and_then(|tree| tree.hold).is_some_and(|until| until > now) {
-            let until = self.trees.get(&root).and_then(|tree| tree.hold);
-            self.queue.at(&root, until);
+        let held = self.trees.get(&root).and_then(|tree| tree.hold.until(now));
+        if held.is_some() {
+            self.queue.at(&root, held);
             return Vec::new();
         }
         let object = self.store.own(Kind::MessageBus, &root.key);
@@ -154,6 +156,7 @@ impl State {
         if hub.addresses != serves {
             hub.addresses = serves;
             self.concerns_all_of(namespace);
+            self.bus_changed(id);
         }
         if !requests.is_empty() {
             return requests;
@@ -190,49 +193,40 @@ impl State {
     ) -> Vec<(Purpose, Request)> {
         let key = key_of(id);
         let Some(object) = self.store.own(Kind::MessageBus, &key) else { return Vec::new() };
+        let Some(tree) = self.trees.get(&Root { kind: Kind::MessageBus, key: key.clone() }) else {
+            return Vec::new();
+        };
+        if tree.shows.until(now).is_some() {
+            return Vec::new();
+        }
         let ready = hub.addresses.is_some();
-        let message = pod.map_or("", |pod| &*pod.message);
-        let conditions = [
-            ("Ready", ready, if ready { "Serving" } else { "Starting" }, message),
-            ("Reconciling", !ready, if ready { "Settled" } else { "Starting" }, ""),
-            ("Stalled", false, "Settled", ""),
-            ("Accepted", true, "Valid", "the spec can be carried out"),
-            ("Progressing", !ready, if ready { "Complete" } else { "Starting" }, ""),
+        let of = |kind, status: bool, yes: &str, no: &str| {
+            shown(kind, status, if ready { yes } else { no }, String::new())
+        };
+        let mut serves = of("Ready", ready, "Serving", "Starting");
+        serves.message = pod.map_or_else(String::new, |pod| pod.message.to_string());
+        let stalled = match &tree.refusal {
+            Some(refusal) => shown("Stalled", true, refusal.reason, refusal.message.to_string()),
+            None => shown("Stalled", false, "Settled", String::new()),
+        };
+        let mut working = of("Reconciling", !ready, "Settled", "Starting");
+        working.message = tree.failed.clone().unwrap_or_default();
+        let conditions = vec![
+            serves,
+            working,
+            stalled,
+            accepted(messages::problem_of_bus(object, &key).as_ref()),
+            of("Progressing", !ready, "Complete", "Starting"),
         ];
-        let old: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(&object.status).unwrap_or_default();
-        let before = old.get("conditions").and_then(|known| known.as_array()).cloned().unwrap_or_default();
-        let conditions: Vec<_> = conditions
-            .into_iter()
-            .map(|(name, status, reason, message)| {
-                let status = if status { "True" } else { "False" };
-                let was = before.iter().find(|was| was["type"] == name && was["status"] == status);
-                let since = was.and_then(|was| was["lastTransitionTime"].as_str()).map(str::to_owned);
-                json!({
-                    "type": name, "status": status, "reason": reason, "message": message,
-                    "observedGeneration": object.meta.generation,
-                    "lastTransitionTime": since.unwrap_or_else(|| time::seconds(now)),
-                })
-            })
-            .collect();
         let bus = id.name.as_str();
         let view = json!({
-            "observedGeneration": object.meta.generation,
-            "conditions": conditions,
             "pod": render::names::hub_pod(bus, hub.incarnation),
             "claim": render::names::hub(bus),
             "address": format!("{}.{}.svc:{}", render::names::hub(bus), id.namespace, render::names::PEER_PORT),
             "restarts": hub.incarnation.saturating_sub(1),
             "guarantees": ["Durable", "AtLeastOnce", "OrderedByKey", "Deduplicated"],
         });
-        let serde_json::Value::Object(new) = view else { return Vec::new() };
-        let patch = super::show::difference(&old, &new);
-        if patch.is_empty() {
-            return Vec::new();
-        }
-        let body = json!({"metadata": {"uid": object.meta.uid}, "status": patch});
-        let request = Request::new(Verb::Merge, Kind::MessageBus, &key.namespace, &key.name).of("status");
-        vec![(Purpose::Show, request.by("kontrol-status").with(body))]
+        write(Kind::MessageBus, &key, object, tree, view, conditions, now).into_iter().collect()
     }
 
     /// A claim that the cluster refused in its stricter form is asked for in the common one.

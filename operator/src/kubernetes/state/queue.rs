@@ -39,6 +39,13 @@ impl Queue {
         }
     }
 
+    /// Has it looked at then at the latest.
+    pub(super) fn soon(&mut self, root: &Root, at: Option<Timestamp>) {
+        if let Some(at) = at.filter(|at| self.time(root).is_none_or(|known| *at < known)) {
+            self.at(root, Some(at));
+        }
+    }
+
     /// When it is looked at, as far as it waits for a time.
     pub(super) fn time(&self, root: &Root) -> Option<Timestamp> {
         self.times.get(root).copied()

@@ -16,7 +16,7 @@ use super::{Decided, Effect, Purpose, State, Tree};
 use crate::kubernetes::{
     forest::{Problem, Root, id_of},
     kind::Kind,
-    object::{FINALIZER, Own},
+    object::{FINALIZER, Key, Own},
     observe,
     request::{Request, Verb},
     time,
@@ -38,6 +38,7 @@ impl State {
         let Some(own) = self.store.own(root.kind, &root.key).filter(|_| is_root) else {
             self.trees.remove(root);
             self.queue.at(root, None);
+            self.surveyed(Some(root));
             if is_root || self.store.own(root.kind, &root.key).is_none() {
                 self.declared.set_tree(&root.to_string(), None);
             }
@@ -50,6 +51,7 @@ impl State {
         let more = tree.more;
         tree.more = false;
         self.trees.insert(root.clone(), tree);
+        self.surveyed(Some(root));
         if more && requests.is_empty() {
             self.mark(root.clone());
         }
@@ -61,12 +63,11 @@ impl State {
     fn look(&mut self, root: &Root, own: &Own, tree: &mut Tree, now: Timestamp) -> Requests {
         read_status(own, tree);
         self.declare(root, own, tree);
-        let held = tree.hold.is_some_and(|until| until > now);
-        self.queue.at(root, tree.hold.filter(|_| held));
-        if held {
-            return self.show(root, own, tree, now);
+        let held = tree.hold.until(now);
+        self.queue.at(root, held);
+        if held.is_some() {
+            return self.show(root, tree, now);
         }
-        tree.hold = None;
         tree.failed = None;
         let removed = own.meta.deleting.is_some();
         if removed && !own.meta.finalizer {
@@ -74,7 +75,7 @@ impl State {
             return Vec::new();
         }
         if tree.node.is_none() && !removed {
-            return self.show(root, own, tree, now);
+            return self.show(root, tree, now);
         }
         let requests = self.prepare(root, own, tree);
         if !requests.is_empty() {
@@ -82,7 +83,7 @@ impl State {
         }
         if let Some(actions) = decided(own, tree) {
             tree.more = true;
-            let requests = self.act(tree, actions);
+            let requests = self.act(tree, actions, now);
             if !requests.is_empty() {
                 return requests;
             }
@@ -91,20 +92,40 @@ impl State {
         if !requests.is_empty() {
             return requests;
         }
-        tree.templates.clear();
-        let requests = self.follow(own, tree);
+        let requests = self.try_denied(root, tree, now);
         if !requests.is_empty() {
             return requests;
         }
+        tree.templates.clear();
+        let later = tree.follows.until(now);
+        self.queue.soon(root, later);
+        if later.is_none() {
+            let requests = self.follow(own, tree);
+            if !requests.is_empty() {
+                return requests;
+            }
+            // All that was asked for is there.
+            tree.refusal = None;
+            tree.logged = None;
+        }
+        self.queue.soon(root, self.next_news(tree, now));
         if removed {
             return self.release(root, own, tree, now).into_iter().collect();
         }
-        self.show(root, own, tree, now)
+        self.show(root, tree, now)
     }
 
     /// Puts the tree together.
     fn declare(&mut self, root: &Root, own: &Own, tree: &mut Tree) {
-        let mut assembled = self.forest.assemble(&self.store, root, tree.status.root.is_some());
+        let begun = tree.status.root.is_some();
+        let runs = |key: &Key| {
+            let mut runs = false;
+            observe::each_widget(&tree.status, &mut |id, _| {
+                runs |= id.group.as_str() == &*key.name && id.namespace.as_str() == &*key.namespace;
+            });
+            runs
+        };
+        let mut assembled = self.forest.assemble(&self.store, root, begun, &runs);
         if root.kind == Kind::Widget && self.store.own(Kind::WidgetGroup, &root.key).is_some() {
             let message =
                 format!("there is a WidgetGroup {} in this namespace; rename one of them", root.key.name);
@@ -121,12 +142,17 @@ impl State {
         }
         let node = assembled.node.filter(|_| own.meta.deleting.is_none());
         if tree.node.as_deref() != node.as_ref() {
-            tree.node = node.map(Arc::new);
+            let old = std::mem::replace(&mut tree.node, node.map(Arc::new));
             self.declared.set_tree(&root.to_string(), tree.node.clone());
             self.concerns_all_of(&root.key.namespace);
+            self.users_changed(old.as_deref(), tree.node.as_deref());
         }
         tree.members = assembled.members;
         tree.problems = assembled.problems;
+        tree.unsaid = names_others(tree) && self.survey.as_ref().is_none_or(|survey| !survey.is_empty());
+        for (of, problem) in self.wrong_references(tree) {
+            tree.problems.entry(of).or_insert(problem);
+        }
     }
 
     /// Plans, and writes what was decided, or asks for what is still missing.
@@ -138,7 +164,7 @@ impl State {
         let more = plan.wake.is_some_and(|at| at <= now);
         if plan.status == observed.status {
             tree.more |= more;
-            let requests = self.act(tree, plan.actions);
+            let requests = self.act(tree, plan.actions, now);
             return requests;
         }
         let text = serde_json::to_string(&plan.status).unwrap_or_default();
@@ -156,6 +182,7 @@ impl State {
 
     /// What the plan is shown.
     fn observe(&self, own: &Own, tree: &mut Tree, now: Timestamp) -> Observed {
+        forget(tree);
         let mut status = tree.status.clone();
         let mut instances = Vec::new();
         let mut there = std::collections::BTreeSet::new();
@@ -179,7 +206,7 @@ impl State {
                 let replica = observe::noted(&status, &id.widget)
                     .and_then(|widget| widget.replicas.get(id.ordinal as usize));
                 there.insert((id.clone(), pod.incarnation));
-                instances.push(observe::observe(id, pod, replica, self.word(id, pod)));
+                instances.push(self.seen(id, pod, replica));
             }
         }
         for ((id, incarnation), (at, message)) in &tree.refused {
@@ -190,6 +217,18 @@ impl State {
                 let state = InstanceState::Ended(kontrol_plan::End::NotStarted(StartError::Other));
                 let mut instance = Instance::new(id.clone(), (*incarnation, epoch, revision), state, *at);
                 instance.message = Some(Arc::clone(message));
+                instances.push(instance);
+            }
+        }
+        // What may not be made has no place: it is waited for, and is no failed start.
+        for ((id, incarnation), denied) in &tree.denied {
+            if let Action::Start { epoch, revision, .. } = denied.action
+                && there.insert((id.clone(), *incarnation))
+            {
+                let numbers = (*incarnation, epoch, revision);
+                let state = InstanceState::Unschedulable;
+                let mut instance = Instance::new(id.clone(), numbers, state, denied.since);
+                instance.message = Some(Arc::clone(&denied.refusal.message));
                 instances.push(instance);
             }
         }
@@ -205,7 +244,6 @@ impl State {
             status.floor = status.floor.max(highest);
             tree.status = status.clone();
         }
-        forget(tree);
         Observed {
             status,
             instances,
@@ -283,6 +321,15 @@ impl State {
     }
 }
 
+/// Whether a tree names topics or other widgets.
+fn names_others(tree: &Tree) -> bool {
+    tree.node
+        .as_deref()
+        .into_iter()
+        .flat_map(super::widgets)
+        .any(|widget| !(widget.calls.is_empty() && widget.produces.is_empty() && widget.consumes.is_empty()))
+}
+
 /// The status as it is written.
 fn read_status(own: &Own, tree: &mut Tree) {
     if tree.status_text == own.supervision {
@@ -310,7 +357,7 @@ fn decided(own: &Own, tree: &mut Tree) -> Option<Vec<Action>> {
 
 /// Forgets what was launched and refused, of incarnations that no longer start.
 fn forget(tree: &mut Tree) {
-    if tree.launched.is_empty() && tree.refused.is_empty() {
+    if tree.launched.is_empty() && tree.refused.is_empty() && tree.denied.is_empty() {
         return;
     }
     let status = &tree.status;
@@ -324,4 +371,5 @@ fn forget(tree: &mut Tree) {
     };
     tree.launched.retain(|id, incarnation| starts(id, *incarnation));
     tree.refused.retain(|(id, incarnation), _| starts(id, *incarnation));
+    tree.denied.retain(|(id, incarnation), _| starts(id, *incarnation));
 }

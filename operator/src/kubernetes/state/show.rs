@@ -1,16 +1,22 @@
 //! What people see: the status and the conditions of each object of a tree, written where they differ from what is there.
 
+mod conditions;
+mod rollout;
+
+pub(super) use conditions::{accepted, shown};
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use kontrol_core::{
-    id::{InstanceId, WidgetId},
+    id::{InstanceId, ObjectId, WidgetId},
+    spec,
     time::Timestamp,
 };
 use kontrol_crds as api;
 use kontrol_plan::{
     End, Event, InstanceState,
     event::Cause,
-    status::{
-        Inner, Key as SlotKey, Kind as Is, Node, NodePhase, Open, OpenKind, Outcome, Slot, SlotPhase, Widget,
-    },
+    status::{Inner, Key as SlotKey, Kind as Is, Node, NodePhase, Open, OpenKind, Slot, SlotPhase, Widget},
 };
 use serde_json::{Map, Value, json};
 
@@ -28,57 +34,88 @@ use crate::kubernetes::{
 const SHOWN: usize = 100;
 
 /// One condition as it is to be.
-struct Shown {
-    kind: &'static str,
-    status: &'static str,
-    reason: String,
-    message: String,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Shown {
+    pub(super) kind: &'static str,
+    pub(super) status: &'static str,
+    pub(super) reason: String,
+    pub(super) message: String,
+}
+
+/// A widget as it is declared, and as the plan has it.
+#[derive(Clone, Copy)]
+struct Of<'a> {
+    id: &'a WidgetId,
+    spec: Option<&'a spec::Widget>,
+    node: &'a Node,
+    slot: &'a Slot,
+    widget: &'a Widget,
 }
 
 impl State {
     /// The statuses that are to be written.
-    pub(super) fn show(&self, root: &Root, own: &Own, tree: &Tree, now: Timestamp) -> Requests {
+    pub(super) fn show(&mut self, root: &Root, tree: &Tree, now: Timestamp) -> Requests {
         let mut requests = Requests::new();
+        let later = tree.shows.until(now);
+        self.queue.soon(root, later);
+        if later.is_some() || tree.unsaid {
+            return requests;
+        }
         let status = tree.status.root.as_deref();
         let whole = tree.status.root.as_deref().filter(|node| node_is(node, root));
         for (kind, key) in &tree.members {
             let Some(object) = self.store.own(*kind, key) else { continue };
             let id = id_of(key);
             let noted = id.as_ref().and_then(|id| find(whole.or(status)?, *kind == Kind::Supervisor, id));
-            let mut view = match kind {
-                Kind::Supervisor => Self::supervisor(noted, tree, key),
-                Kind::WidgetGroup => Self::group(noted, tree, key),
+            let (view, conditions) = match kind {
+                Kind::Supervisor => (
+                    Self::supervisor(noted, tree, key),
+                    conditions::of_node(noted, tree, *kind, key, &self.declared),
+                ),
+                Kind::WidgetGroup => (
+                    self.group(noted, tree, key),
+                    conditions::of_node(noted, tree, *kind, key, &self.declared),
+                ),
                 _ => {
-                    let id = id.map(|id| WidgetId {
-                        namespace: id.namespace,
-                        group: id.name.clone(),
-                        widget: id.name,
+                    let id = id.map(|ObjectId { namespace, name }| WidgetId {
+                        namespace,
+                        group: name.clone(),
+                        widget: name,
                     });
-                    self.widget(
-                        id.as_ref(),
-                        noted.and_then(|node| node.children.first()).map(AsRef::as_ref),
-                        tree,
-                    )
+                    let of = id.as_ref().and_then(|id| self.of(id, noted?));
+                    let alone = Some((*kind, key));
+                    (self.widget(of, tree, now), conditions::of_widget(of, tree, alone))
                 }
             };
-            let conditions = conditions(noted, tree, *kind, key);
-            requests.extend(write(*kind, key, object, &mut view, conditions, now));
+            requests.extend(write(*kind, key, object, tree, view, conditions, now));
         }
         for widget in tree.node.as_deref().into_iter().flat_map(super::widgets) {
             let (key, lone) = self.object_of(tree, &widget.id);
             let Some(object) = self.store.own(Kind::Widget, &key).filter(|_| !lone) else { continue };
-            let group = kontrol_core::id::ObjectId {
-                namespace: widget.id.namespace.clone(),
-                name: widget.id.group.clone(),
-            };
+            let group = ObjectId { namespace: widget.id.namespace.clone(), name: widget.id.group.clone() };
             let node = status.and_then(|status| find(status, false, &group));
-            let slot = node.and_then(|node| slot_of(node, widget.id.widget.as_str()));
-            let mut view = self.widget(Some(&widget.id), slot, tree);
-            let conditions = widget_conditions(node, slot, tree);
-            requests.extend(write(Kind::Widget, &key, object, &mut view, conditions, now));
+            let of = node.and_then(|node| self.of(&widget.id, node));
+            let conditions = conditions::of_widget(of, tree, None);
+            let view = self.widget(of, tree, now);
+            requests.extend(write(Kind::Widget, &key, object, tree, view, conditions, now));
         }
-        let _ = own;
         requests
+    }
+
+    /// A widget in the node of its group.
+    fn of<'a>(&'a self, id: &'a WidgetId, node: &'a Node) -> Option<Of<'a>> {
+        let slot = slot_of(node, id.widget.as_str())?;
+        Some(Of { id, spec: self.declared.widget(id), node, slot, widget: widget_of(slot)? })
+    }
+
+    /// When a status changes by itself: a revision has run well for long enough to be gone back to.
+    pub(super) fn next_news(&self, tree: &Tree, now: Timestamp) -> Option<Timestamp> {
+        let mut next = None;
+        observe::each_widget(&tree.status, &mut |id, widget| {
+            let at = rollout::proven(widget, self.declared.widget(id)).filter(|at| *at > now);
+            next = next.into_iter().chain(at).min();
+        });
+        next
     }
 
     fn supervisor(noted: Option<&Node>, tree: &Tree, key: &Key) -> Value {
@@ -110,20 +147,23 @@ impl State {
         })
     }
 
-    fn group(noted: Option<&Node>, tree: &Tree, key: &Key) -> Value {
+    fn group(&self, noted: Option<&Node>, tree: &Tree, key: &Key) -> Value {
         let Some(node) = noted else { return json!({}) };
         let widgets = node.children.iter().map(|slot| {
             let widget = widget_of(slot);
             let running = widget.map_or(0, |widget| widget.replicas.iter().filter(|r| is_there(r)).count());
-            let updated = widget.map_or(0, |widget| {
-                widget.replicas.iter().filter(|r| is_there(r) && r.revision == widget.revision).count()
-            });
+            let id = WidgetId {
+                namespace: node.id.namespace.clone(),
+                group: node.id.name.clone(),
+                widget: slot.key.name.clone(),
+            };
             api::WidgetStateStatus {
                 name: slot.key.name.to_string(),
                 state: slot_state(node, slot),
                 replicas: count(running),
                 ready_replicas: count(widget.map_or(0, Widget::ready)),
-                updated_replicas: count(updated),
+                updated_replicas: widget
+                    .map_or(0, |widget| rollout::updated(widget, self.declared.widget(&id))),
                 object: Some(format!("{}-{}", key.name, slot.key.name)),
             }
         });
@@ -137,8 +177,9 @@ impl State {
         })
     }
 
-    fn widget(&self, id: Option<&WidgetId>, slot: Option<&Slot>, tree: &Tree) -> Value {
-        let (Some(id), Some(widget)) = (id, slot.and_then(widget_of)) else { return json!({}) };
+    fn widget(&self, of: Option<Of<'_>>, tree: &Tree, now: Timestamp) -> Value {
+        let Some(of) = of else { return json!({}) };
+        let Of { id, widget, .. } = of;
         let instances: Vec<api::InstanceStatus> = widget
             .replicas
             .iter()
@@ -154,13 +195,14 @@ impl State {
             ready_replicas: Some(count(widget.ready())),
             label_selector: Some(selector),
             revision: Some(widget.revision.to_string()),
-            restarts: Some(restarts(widget)),
+            restarts: Some(widget.restart_count),
             scaling: widget.scaling.as_ref().map(|scaling| api::ScalingStatus {
                 desired_replicas: scaling.desired_replicas,
                 reason: scaling.reason.to_string(),
             }),
             instances: Some(instances),
             last_end: widget.last.as_deref().and_then(|last| self.last_end(last)),
+            rollout: Some(rollout::status(widget, of.spec, now)),
             ..api::WidgetStatus::default()
         })
     }
@@ -175,7 +217,7 @@ impl State {
         let instance = InstanceId { widget: id.clone(), ordinal: count(ordinal) };
         let (object, _) = self.object_of(tree, id);
         let pod = self.pod_of(&instance, replica.incarnation).map(|(_, pod)| pod);
-        let seen = pod.map(|pod| observe::observe(&instance, pod, Some(replica), self.word(&instance, pod)));
+        let seen = pod.map(|pod| self.seen(&instance, pod, Some(replica)));
         let state = seen.as_ref().map_or(api::InstanceState::Starting, |seen| match seen.state {
             InstanceState::Unschedulable => api::InstanceState::Unschedulable,
             InstanceState::Starting | InstanceState::Restarting(_) => api::InstanceState::Starting,
@@ -195,7 +237,11 @@ impl State {
             revision: replica.revision.to_string(),
             node: pod.and_then(|pod| pod.node.as_deref()).map(str::to_owned),
             alternative: pod.map_or(0, |pod| pod.alternative),
-            message: seen.and_then(|seen| seen.message).map(|message| message.to_string()),
+            message: seen.and_then(|seen| seen.message).map(|message| message.to_string()).or_else(|| {
+                tree.denied
+                    .get(&(instance, replica.incarnation))
+                    .map(|denied| denied.refusal.message.to_string())
+            }),
         }
     }
 
@@ -242,17 +288,17 @@ fn to_value(status: &impl serde::Serialize) -> Value {
 }
 
 /// The write that makes the status of an object this one; none: it is so.
-fn write(
+pub(super) fn write(
     kind: Kind,
     key: &Key,
     own: &Own,
-    view: &mut Value,
+    tree: &Tree,
+    view: Value,
     conditions: Vec<Shown>,
     now: Timestamp,
 ) -> Option<(Purpose, Request)> {
     let old: Map<String, Value> = serde_json::from_str(&own.status).unwrap_or_default();
-    let Value::Object(new) = view else { return None };
-    let mut new = std::mem::take(new);
+    let Value::Object(mut new) = view else { return None };
     new.insert("observedGeneration".to_owned(), json!(own.meta.generation));
     // Where a tree is not planned, what was said of its replicas stays.
     if new.len() == 1 {
@@ -282,8 +328,14 @@ fn write(
         return None;
     }
     let body = json!({"metadata": {"uid": own.meta.uid}, "status": patch});
+    let mut hasher = DefaultHasher::new();
+    body.to_string().hash(&mut hasher);
+    let write = hasher.finish();
+    if tree.shown.get(&(kind, key.clone())) == Some(&(own.meta.version, write)) {
+        return None;
+    }
     let request = Request::new(Verb::Merge, kind, &key.namespace, &key.name).of("status");
-    Some((Purpose::Show, request.by("kontrol-status").with(body)))
+    Some((Purpose::Show(write), request.by("kontrol-status").with(body)))
 }
 
 /// The merge patch from one to the other.
@@ -315,17 +367,6 @@ fn is_there(replica: &kontrol_plan::status::Replica) -> bool {
     !matches!(replica.phase, Down | Done)
 }
 
-fn restarts(widget: &Widget) -> u64 {
-    let floor = widget.floor;
-    widget
-        .replicas
-        .iter()
-        .map(|replica| {
-            replica.incarnation.saturating_sub(floor).saturating_sub(1) + u64::from(replica.restarts)
-        })
-        .sum()
-}
-
 fn widget_of(slot: &Slot) -> Option<&Widget> {
     match &slot.inner {
         Inner::Widget(widget) => Some(widget),
@@ -344,7 +385,7 @@ fn node_is(node: &Node, root: &Root) -> bool {
 }
 
 /// A group or supervisor in a status.
-fn find<'a>(node: &'a Node, supervisor: bool, id: &kontrol_core::id::ObjectId) -> Option<&'a Node> {
+fn find<'a>(node: &'a Node, supervisor: bool, id: &ObjectId) -> Option<&'a Node> {
     if node.id == *id && (node.kind == Is::Supervisor) == supervisor {
         return Some(node);
     }
@@ -386,148 +427,4 @@ fn slot_state(node: &Node, slot: &Slot) -> api::State {
         SlotPhase::Failed(_) => api::State::Restarting,
         SlotPhase::Waiting | SlotPhase::Starting => api::State::Starting,
     }
-}
-
-/// The condition `Accepted` of an object.
-fn accepted(tree: &Tree, kind: Kind, key: &Key) -> Shown {
-    match tree.problems.get(&(kind, key.clone())) {
-        Some(problem) => Shown {
-            kind: "Accepted",
-            status: "False",
-            reason: problem.reason.to_owned(),
-            message: problem.message.clone(),
-        },
-        None => Shown {
-            kind: "Accepted",
-            status: "True",
-            reason: "Valid".to_owned(),
-            message: "the spec can be carried out".to_owned(),
-        },
-    }
-}
-
-fn flag(status: bool) -> &'static str {
-    if status { "True" } else { "False" }
-}
-
-fn conditions(noted: Option<&Node>, tree: &Tree, kind: Kind, key: &Key) -> Vec<Shown> {
-    let accepted = accepted(tree, kind, key);
-    let Some(node) = noted else {
-        let reason = if tree.problems.is_empty() { "Pending" } else { "NotAccepted" };
-        let first = tree.problems.values().next().map_or_else(String::new, |problem| problem.message.clone());
-        let unknown =
-            |kind, status| Shown { kind, status, reason: reason.to_owned(), message: first.clone() };
-        let stalled = flag(!tree.problems.is_empty());
-        return vec![
-            unknown("Ready", "Unknown"),
-            unknown("Reconciling", "Unknown"),
-            unknown("Stalled", stalled),
-            accepted,
-            unknown("Progressing", "Unknown"),
-        ];
-    };
-    let of = |name, condition: kontrol_plan::status::Condition, message: String| Shown {
-        kind: name,
-        status: flag(condition.status),
-        reason: condition.reason.as_str().to_owned(),
-        message,
-    };
-    let known = node.conditions;
-    let total = node.children.len();
-    let ready = node.children.iter().filter(|slot| is_ready(slot)).count();
-    let message = format!("{ready} of {total} are ready");
-    let wrong = tree.failed.clone().unwrap_or_default();
-    let mut stalled =
-        of("Stalled", known.stalled, chain(node).filter(|_| known.stalled.status).unwrap_or_default());
-    if let Some(refusal) = tree.refusal.as_ref().filter(|_| !known.stalled.status) {
-        stalled.status = "True";
-        "Refused".clone_into(&mut stalled.reason);
-        stalled.message.clone_from(refusal);
-    }
-    if !tree.problems.is_empty() && !known.stalled.status {
-        stalled.status = "True";
-        "NotAccepted".clone_into(&mut stalled.reason);
-        stalled.message =
-            tree.problems.values().next().map_or_else(String::new, |known| known.message.clone());
-    }
-    vec![
-        of("Ready", known.ready, message),
-        of("Reconciling", known.reconciling, wrong),
-        stalled,
-        accepted,
-        progressing(node.open.iter().any(|open| open.kind == OpenKind::Manifest)),
-    ]
-}
-
-fn progressing(under_way: bool) -> Shown {
-    let (status, reason, message) = if under_way {
-        ("True", "RollingOut", "a new revision is on its way")
-    } else {
-        ("False", "Complete", "all replicas have the newest revision")
-    };
-    Shown { kind: "Progressing", status, reason: reason.to_owned(), message: message.to_owned() }
-}
-
-fn is_ready(slot: &Slot) -> bool {
-    match (&slot.inner, slot.phase) {
-        (_, SlotPhase::Ended | SlotPhase::Forgotten) => slot.outcome != Some(Outcome::Failed),
-        (Inner::Node(node), _) => node.conditions.ready.status,
-        (Inner::Widget(widget), SlotPhase::Up) => widget.ready() >= widget.desired as usize,
-        (Inner::Widget(_), _) => false,
-    }
-}
-
-/// The conditions of a widget that a group stamped out.
-fn widget_conditions(node: Option<&Node>, slot: Option<&Slot>, tree: &Tree) -> Vec<Shown> {
-    let (Some(node), Some(slot)) = (node, slot) else {
-        let of = |kind, status: &'static str| Shown {
-            kind,
-            status,
-            reason: "Pending".to_owned(),
-            message: String::new(),
-        };
-        return vec![
-            of("Ready", "Unknown"),
-            of("Reconciling", "Unknown"),
-            of("Stalled", "False"),
-            of("Accepted", "True"),
-            of("Progressing", "Unknown"),
-        ];
-    };
-    let state = slot_state(node, slot);
-    let ready = is_ready(slot);
-    let widget = widget_of(slot);
-    let message = widget.map_or_else(String::new, |widget| {
-        format!("{} of {} replicas are ready", widget.ready(), widget.desired)
-    });
-    let working = matches!(state, api::State::Starting | api::State::Restarting | api::State::Stopping);
-    let failed = slot.outcome == Some(Outcome::Failed);
-    let rolls =
-        node.open.iter().any(|open| open.kind == OpenKind::Manifest && open.scope.contains(&slot.key));
-    let reason = if ready { "AllReady".to_owned() } else { format!("{state:?}") };
-    let shown =
-        |kind, status, reason: String, message: String| Shown { kind, status: flag(status), reason, message };
-    let what = if working { format!("{state:?}") } else { "Settled".to_owned() };
-    let cause = widget.and_then(|widget| widget.last.as_deref()).map(|last| last.first().event.to_string());
-    let cause = cause.filter(|_| failed || !ready).unwrap_or_default();
-    vec![
-        shown("Ready", ready, if failed { "Failed".to_owned() } else { reason }, message),
-        shown("Reconciling", working, what, tree.failed.clone().unwrap_or_default()),
-        match &tree.refusal {
-            Some(refusal) if !failed => shown("Stalled", true, "Refused".to_owned(), refusal.clone()),
-            _ => shown(
-                "Stalled",
-                failed,
-                if failed { "Failed".to_owned() } else { "Settled".to_owned() },
-                cause,
-            ),
-        },
-        Shown {
-            kind: "Accepted",
-            status: "True",
-            reason: "Valid".to_owned(),
-            message: "the spec can be carried out".to_owned(),
-        },
-        progressing(rolls),
-    ]
 }

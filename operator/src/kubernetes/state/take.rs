@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use kontrol_core::{spec, time::Timestamp};
-use kontrol_crds as api;
+use kontrol_core::{id::InstanceId, time::Timestamp};
+use kontrol_plan::{Action, Event};
 
-use super::{Input, PAUSES, Pending, Purpose, State, TERMINATING, Ticket, prepare};
+use super::{
+    Input, Pause, Pending, Purpose, State, Ticket, Tree, prepare,
+    refusal::{Denied, Refusal, TERMINATING, is_terminating},
+};
 use crate::kubernetes::{
-    forest::{Root, id_of},
+    forest::Root,
     kind::Kind,
     object::Key,
     pod::PodOf,
@@ -37,6 +40,7 @@ impl State {
                     self.trees.clear();
                     self.machines.since = now;
                     self.machines.health.clear();
+                    self.survey = None;
                     self.mark_all();
                     self.note_buses();
                 }
@@ -97,44 +101,11 @@ impl State {
 
     /// A topic, a route or a bus.
     fn message_object(&mut self, kind: Kind, key: &Key) {
-        let Some(id) = id_of(key) else { return };
-        let own = self.store.own(kind, key).filter(|own| own.meta.deleting.is_none());
-        let metadata = || kube::core::ObjectMeta {
-            namespace: Some(key.namespace.to_string()),
-            name: Some(key.name.to_string()),
-            ..kube::core::ObjectMeta::default()
-        };
-        // One that cannot be read leaves what was declared before as it is.
-        match (kind, own) {
-            (Kind::Topic, None) => self.declared.set_topic(&id, None),
-            (Kind::Route, None) => self.declared.set_route(&id, None),
-            (Kind::MessageBus, None) => self.declared.set_bus(&id, None),
-            (Kind::Topic, Some(own)) => {
-                let object = serde_json::from_str(&own.spec).ok();
-                let object = object.map(|spec| api::Topic { metadata: metadata(), spec, status: None });
-                if let Some(topic) = object.and_then(|object| spec::Topic::try_from(&object).ok()) {
-                    self.declared.set_topic(&id, Some(Arc::new(topic)));
-                }
-            }
-            (Kind::Route, Some(own)) => {
-                let object = serde_json::from_str(&own.spec).ok();
-                let object = object.map(|spec| api::Route { metadata: metadata(), spec, status: None });
-                if let Some(route) = object.and_then(|object| spec::Route::try_from(&object).ok()) {
-                    self.declared.set_route(&id, Some(Arc::new(route)));
-                }
-            }
-            (_, Some(own)) => {
-                let object = serde_json::from_str(&own.spec).ok();
-                let object = object.map(|spec| api::MessageBus { metadata: metadata(), spec, status: None });
-                if let Some(bus) = object.and_then(|object| spec::Bus::try_from(&object).ok()) {
-                    self.declared.set_bus(&id, Some(Arc::new(bus)));
-                }
-            }
-            _ => {}
-        }
+        let Some(id) = self.declare_message(kind, key) else { return };
         if self.leads {
             self.note_buses();
             self.concerns_all_of(&key.namespace);
+            self.message_changed(kind, &id);
             self.queue.now(Root { kind: Kind::MessageBus, key: key.clone() });
         }
     }
@@ -212,58 +183,99 @@ impl State {
             }
             // It was done; or what is to go is gone, and another one of its name is there, which the watch will show.
             (_, Outcome::Done(_)) | (Purpose::Stop, Outcome::Conflict(_)) => None,
-            (Purpose::Start(instance, incarnation), Outcome::Invalid(message)) => {
-                let refused: Arc<str> = message.as_str().into();
-                tree.refused.insert((instance.clone(), *incarnation), (now, refused));
+            (Purpose::Start(action), Outcome::Invalid(message)) => {
+                if let Some(of) = started(action) {
+                    tree.refused.insert(of, (now, message.as_str().into()));
+                }
+                None
+            }
+            (Purpose::Start(action), Outcome::Forbidden(message)) => {
+                self.denied(&root, action, message, now);
                 None
             }
             (_, Outcome::Busy(after)) => {
-                tree.hold = Some(now.plus(*after));
+                tree.pause(&purpose).wait(*after, now);
                 None
             }
-            // It goes with its namespace; until then nothing can be made in it.
-            (_, Outcome::Forbidden(message)) if message.contains("being terminated") => {
-                tree.hold = Some(now.plus(TERMINATING));
-                tree.refusal = Some(message.clone());
+            (_, Outcome::Forbidden(message)) if is_terminating(message) => {
+                tree.hold.wait(TERMINATING, now);
+                tree.refusal = Some(Refusal::of(message));
                 None
             }
             (_, outcome) => Some(outcome.message().to_owned()),
         };
         let Some(tree) = self.trees.get_mut(&root) else { return };
         match (&purpose, outcome.is_done()) {
-            (Purpose::Start(instance, incarnation), true) => {
-                tree.launched.insert(instance.clone(), *incarnation);
-                tree.refusal = None;
+            (Purpose::Start(action), true) => {
+                if let Some(of) = started(action) {
+                    tree.denied.remove(&of);
+                    tree.launched.insert(of.0, of.1);
+                }
             }
             (Purpose::Decide(_), true) => {
                 // What shims may do by themselves, and who is fenced off, follows from it.
                 self.decided.insert(root.clone());
-                if let Purpose::Decide(events) = purpose {
-                    self.told.extend(events.into_iter().map(|event| (root.clone(), event)));
+                if let Purpose::Decide(events) = &purpose {
+                    self.told.extend(events.iter().map(|event| (root.clone(), event.clone())));
                 }
+            }
+            (Purpose::Show(write), true) => {
+                let version = self.store.own(kind, &key).map_or(0, |own| own.meta.version);
+                tree.shown.insert((kind, key.clone()), (version, *write));
             }
             _ => {}
         }
         let Some(tree) = self.trees.get_mut(&root) else { return };
         if let Some(message) = failure {
-            tracing::warn!(tree = %root, kind = kind.as_str(), name = %key, message, "a request was not done");
-            if let Outcome::Forbidden(message) = outcome {
-                tree.refusal = Some(message.clone());
+            if tree.logged.as_ref() == Some(&message) {
+                tracing::debug!(tree = %root, kind = kind.as_str(), name = %key, message, "a request was not done");
+            } else {
+                tracing::warn!(tree = %root, kind = kind.as_str(), name = %key, message, "a request was not done");
             }
+            if let Outcome::Forbidden(message) = outcome {
+                tree.refusal = Some(Refusal::of(message));
+            }
+            tree.logged = Some(message.clone());
             tree.failed = Some(message);
-            tree.stumbled = true;
+            tree.pause(&purpose).fail(now);
         }
         if tree.outstanding == 0 {
-            if std::mem::take(&mut tree.stumbled) {
-                let pause =
-                    PAUSES.0.saturating_mul(2_u32.saturating_pow(tree.failures.min(10))).min(PAUSES.1);
-                tree.failures += 1;
-                tree.hold = tree.hold.max(Some(now.plus(pause)));
-            } else if tree.hold.is_none() {
-                tree.failures = 0;
-            }
+            tree.pause(&purpose).succeed(now);
             self.mark(root);
         }
+    }
+
+    /// A start is not allowed at the moment. That is told once, and again where the API server says something else.
+    fn denied(&mut self, root: &Root, action: &Action, message: &str, now: Timestamp) {
+        let Some(tree) = self.trees.get_mut(root) else { return };
+        let Some(of) = started(action) else { return };
+        let refusal = Refusal::of(message);
+        let before = tree.denied.remove(&of);
+        let is_news = before.as_ref().is_none_or(|before| before.refusal.reason != refusal.reason);
+        if is_news && !is_terminating(message) {
+            let event = Event::NotAllowed { instance: of.0.clone(), message: Arc::clone(&refusal.message) };
+            self.told.push((root.clone(), event));
+        }
+        tree.denied.insert(of, Denied::new(before, action.clone(), refusal, now));
+    }
+}
+
+impl Tree {
+    /// The pause after a failure of such a request.
+    fn pause(&mut self, purpose: &Purpose) -> &mut Pause {
+        match purpose {
+            Purpose::Show(_) => &mut self.shows,
+            Purpose::Follow => &mut self.follows,
+            _ => &mut self.hold,
+        }
+    }
+}
+
+/// What a start starts.
+fn started(action: &Action) -> Option<(InstanceId, u64)> {
+    match action {
+        Action::Start { instance, incarnation, .. } => Some((instance.clone(), *incarnation)),
+        _ => None,
     }
 }
 

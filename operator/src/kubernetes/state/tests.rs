@@ -1,6 +1,10 @@
 //! Facts about the state, against a cluster of a few lines that does what it is asked and says so.
 
-use std::collections::BTreeMap;
+mod denied;
+mod references;
+mod rollouts;
+
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -108,6 +112,10 @@ impl Cluster {
             self.remove(request.kind, &request.name);
             return Outcome::Done(json!({"kind": "Status"}).to_string());
         }
+        if request.verb == Verb::Get {
+            let found = self.objects.get(&key).map(|object| Outcome::Done(object.to_string()));
+            return found.unwrap_or_else(|| Outcome::Gone("there is none".to_owned()));
+        }
         let base = json!({"metadata": {"uid": format!("u-{}", request.name), "generation": 1}});
         let mut object = self.objects.remove(&key).unwrap_or(base);
         let written = request.body["metadata"]["resourceVersion"].as_str();
@@ -147,6 +155,21 @@ impl Cluster {
             pod,
             json!({"status": {"phase": "Failed", "containerStatuses": [ended], "conditions": []}}),
         );
+    }
+
+    fn status(&self, kind: Kind, name: &str) -> &Value {
+        &self.objects[&(kind, "default".to_owned(), name.to_owned())]["status"]
+    }
+
+    /// Lets time pass, and does what is to be done then.
+    fn pass(&mut self, time: Duration) {
+        let end = self.now.plus(time);
+        while self.now < end {
+            self.run();
+            let wake = self.state.wake().filter(|wake| *wake > self.now);
+            self.now = wake.into_iter().chain([end]).min().unwrap_or(end);
+        }
+        self.run();
     }
 
     fn condition(&self, kind: Kind, name: &str, condition: &str) -> Value {

@@ -93,7 +93,7 @@ impl State {
             .and_then(|tree| observe::noted(&tree.status, &id.widget))
             .and_then(|widget| widget.replicas.get(id.ordinal as usize));
         let companion = self.companions.of(&pod.meta.uid);
-        let seen = observe::observe(id, pod, noted, self.word(id, pod));
+        let seen = self.seen(id, pod, noted);
         let decided = noted.map_or(0, |noted| match noted.phase {
             ReplicaPhase::Starting => noted.incarnation.saturating_sub(1),
             _ => noted.incarnation,

@@ -75,7 +75,7 @@ fn asked() -> impl Strategy<Value = Asked> {
                 value["endpoint"] = port.map_or(json!({}), |port| json!({"port": port}));
             }
             let avoid = avoid.iter().map(|node| Arc::from(node.as_str())).collect();
-            Asked { spec: spec(value), alternative, avoid, strategy }
+            Asked { spec: spec(value), alternative, avoid, rather_not: Vec::new(), strategy }
         },
     )
 }

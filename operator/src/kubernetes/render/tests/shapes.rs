@@ -107,6 +107,23 @@ fn a_node_to_avoid_is_in_none_of_the_ways_to_fit() {
 }
 
 #[test]
+fn a_node_that_it_should_keep_away_from_is_a_wish_beside_those_of_the_manifest() {
+    let wish =
+        json!({"weight": 1, "preference": {"matchExpressions": [{"key": "fast", "operator": "Exists"}]}});
+    let mut asked = Asked::of(json!({
+        "container": {"image": "i"},
+        "placement": {"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [wish]}}},
+    }));
+    asked.rather_not = vec!["n1".into()];
+    let not = json!({"matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": ["n1"]}]});
+    let affinity = asked.pod()["spec"]["affinity"]["nodeAffinity"].clone();
+    assert_eq!(
+        affinity,
+        json!({"preferredDuringSchedulingIgnoredDuringExecution": [wish, {"weight": 100, "preference": not}]})
+    );
+}
+
+#[test]
 fn the_kubelet_restarts_only_a_widget_whose_end_concerns_nobody_else() {
     let policy = |more: Value, strategy| {
         let mut asked = Asked::of(container(json!({"command": ["w"]})));
