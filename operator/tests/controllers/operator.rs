@@ -102,10 +102,10 @@ impl Watching {
                 return Vec::new();
             }
             let opened = self.open(session);
-            return opened.unwrap_or_else(|why| {
+            if self.following.is_none() {
                 self.not_before = now.plus(PAUSE);
-                vec![Seen::Broken(why)]
-            });
+            }
+            return opened.unwrap_or_else(|why| vec![Seen::Broken(why)]);
         }
         let Some(lines) = self.following.as_mut().and_then(Following::lines) else {
             self.following = None;
