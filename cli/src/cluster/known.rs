@@ -104,7 +104,7 @@ impl Known {
             if let Ok(status) = serde_json::from_str(&own.supervision) {
                 self.statuses.insert(tree.clone(), status);
             }
-            let assembled = forest.assemble(&self.store, &root, true);
+            let assembled = forest.assemble(&self.store, &root, true, &|_| false);
             self.problems.extend(assembled.problems);
             self.declared.set_tree(&tree, assembled.node.map(Arc::new));
         }
