@@ -99,7 +99,8 @@ async fn a_target_that_does_not_answer_opens_its_callers_breaker_and_closes_it_w
     let caller = lab.until_pods("team", "caller", 1).await.unwrap().remove(0);
     let call = async || lab.door(&caller, "POST", "/v1/call/callee/echo", "hello").await;
     let breaker = async |state: &str| {
-        let line = format!("kontrol_breaker_replicas{{target=\"callee\",state=\"{state}\"}} 1");
+        let target = format!("{}/team/callee", lab.namespace());
+        let line = format!("kontrol_breaker_replicas{{target=\"{target}\",state=\"{state}\"}} 1");
         let text = get(&address(&caller, 7413), "/metrics").await.unwrap_or_default();
         if text.contains(&line) { Ok(()) } else { Err(text) }
     };

@@ -73,11 +73,9 @@ async fn a_tree_is_shown_and_why_something_was_restarted() {
     says(&lab, &["status", "team", "--wait", "--timeout", "90s"], &["team"]);
     says(&lab, &["logs", "team"], &[]);
 
+    let before = lab.until_pods("team", "b", 1).await.unwrap().remove(0);
     says(&lab, &["restart", "team/b"], &[]);
-    let before = lab.pods("team", "b").await.unwrap().remove(0);
-    if name_of(&before).ends_with("-1") {
-        lab.until_replaced("team", &before).await.unwrap();
-    }
+    lab.until_replaced("team", &before).await.unwrap();
     let (code, text) = kontrol(&lab, &["why", "team/nobody"]);
     assert!(code != 0 && text.contains("nobody"), "{code}: {text}");
 }
