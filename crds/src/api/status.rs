@@ -56,7 +56,8 @@ status! {
         label_selector: String,
         /// The hash of what its replicas were started with.
         revision: String,
-        /// Restarts so far, those in place by the shim or the kubelet among them.
+        /// Restarts of its replicas so far: those in place by the shim or the kubelet, those after an end, and those with its group. What a
+        /// roll-out or another number of replicas replaces is none.
         restarts: u64,
         /// The last scaling decision, where `scaling` is given.
         scaling: ScalingStatus,
@@ -243,7 +244,8 @@ pub struct RolloutStatus {
     /// The revision that replicas go to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update_revision: Option<String>,
-    /// The last revision that all replicas were started with.
+    /// The revision that is gone back to where a newer one fails: the last one that all replicas ran, and were ready with, for as long as
+    /// ends are counted (`intensity.period`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_good_revision: Option<String>,
     /// Why it stands where it does, in one line.

@@ -114,6 +114,11 @@ fn state_of(pod: &Pod, noted: Option<&Replica>, word: Option<&Word>) -> Told {
     }
 }
 
+/// Whether a pod has ended for good, as far as its node says.
+pub fn is_over(pod: &Pod) -> bool {
+    ended(pod).is_some()
+}
+
 /// Whether a pod has ended for good, however long it stays.
 fn ended(pod: &Pod) -> Option<Told> {
     let over = matches!(pod.phase, Phase::Succeeded | Phase::Failed);

@@ -438,6 +438,14 @@ impl State {
             let when = self.declared.widget(&id.widget).map(|widget| widget.start.when);
             instance.state = observe::unheard(noted, when.unwrap_or_default());
         }
+        // What has an identity of its own is there until it is gone for certain, whoever asked it to go.
+        let has_identity = || {
+            self.declared.widget(&id.widget).and_then(|widget| widget.container).is_some_and(|c| c.identity)
+        };
+        let goes = matches!(instance.state, InstanceState::Ended(_)) && !observe::is_over(pod);
+        if goes && has_identity() {
+            instance.state = InstanceState::Stopping;
+        }
         instance
     }
 

@@ -304,22 +304,12 @@ impl Store {
             }
             Kind::Lease => Change::Nothing,
             kind if Kind::OWN.contains(&kind) => {
-                let known = self.own.entry(kind).or_default();
-                let older = known.get(key).is_some_and(|own| own.meta.version <= version);
-                if !older {
-                    return Change::Nothing;
-                }
-                known.remove(key);
-                Change::Own(kind, key.clone())
+                let removed = remove(self.own.get_mut(&kind), key, |own| own.meta.version <= version);
+                if removed { Change::Own(kind, key.clone()) } else { Change::Nothing }
             }
             kind => {
-                let known = self.owned.entry(kind).or_default();
-                let older = known.get(key).is_some_and(|own| own.meta.version <= version);
-                if !older {
-                    return Change::Nothing;
-                }
-                known.remove(key);
-                Change::Owned(kind, key.clone())
+                let removed = remove(self.owned.get_mut(&kind), key, |owned| owned.meta.version <= version);
+                if removed { Change::Owned(kind, key.clone()) } else { Change::Nothing }
             }
         }
     }
@@ -353,22 +343,8 @@ impl Store {
                 nodes.filter(|key| !keys.contains(key)).collect()
             }
             Kind::Lease => Vec::new(),
-            kind if Kind::OWN.contains(&kind) => self
-                .own
-                .get(&kind)
-                .into_iter()
-                .flat_map(BTreeMap::keys)
-                .filter(|key| here(key))
-                .cloned()
-                .collect(),
-            kind => self
-                .owned
-                .get(&kind)
-                .into_iter()
-                .flat_map(BTreeMap::keys)
-                .filter(|key| here(key))
-                .cloned()
-                .collect(),
+            kind if Kind::OWN.contains(&kind) => names(self.own.get(&kind), here),
+            kind => names(self.owned.get(&kind), here),
         };
         missing.iter().map(|key| self.gone(source.kind, key, version)).collect()
     }
@@ -385,24 +361,12 @@ impl Store {
 
     /// The objects of a kind of ours in one namespace.
     pub fn all_in(&self, kind: Kind, namespace: &str) -> impl Iterator<Item = (&Key, &Own)> {
-        let from = Key::new(namespace, "");
-        let known = self.own.get(&kind);
-        known.into_iter().flat_map(move |known| {
-            let namespace = from.namespace.clone();
-            known.range(from.clone()..).take_while(move |(key, _)| key.namespace == namespace)
-        })
+        begin(self.own.get(&kind), namespace, "")
     }
 
     /// The objects of a kind of ours in one namespace whose names begin so.
     pub fn named(&self, kind: Kind, namespace: &str, prefix: &str) -> impl Iterator<Item = (&Key, &Own)> {
-        let from = Key::new(namespace, prefix);
-        let known = self.own.get(&kind);
-        known.into_iter().flat_map(move |known| {
-            let Key { namespace, name } = from.clone();
-            let begins =
-                move |(key, _): &(&Key, &Own)| key.namespace == namespace && key.name.starts_with(&*name);
-            known.range(from.clone()..).take_while(begins)
-        })
+        begin(self.own.get(&kind), namespace, prefix)
     }
 
     /// A pod.
@@ -433,12 +397,7 @@ impl Store {
 
     /// All that objects of ours own, of one kind, in one namespace.
     pub fn owned_in(&self, kind: Kind, namespace: &str) -> impl Iterator<Item = (&Key, &Owned)> {
-        let from = Key::new(namespace, "");
-        let known = self.owned.get(&kind);
-        known.into_iter().flat_map(move |known| {
-            let namespace = from.namespace.clone();
-            known.range(from.clone()..).take_while(move |(key, _)| key.namespace == namespace)
-        })
+        begin(self.owned.get(&kind), namespace, "")
     }
 
     /// What objects of ours own, of one kind, in one namespace, whose names begin so.
@@ -448,14 +407,7 @@ impl Store {
         namespace: &str,
         prefix: &str,
     ) -> impl Iterator<Item = (&Key, &Owned)> {
-        let from = Key::new(namespace, prefix);
-        let known = self.owned.get(&kind);
-        known.into_iter().flat_map(move |known| {
-            let Key { namespace, name } = from.clone();
-            let begins =
-                move |(key, _): &(&Key, &Owned)| key.namespace == namespace && key.name.starts_with(&*name);
-            known.range(from.clone()..).take_while(begins)
-        })
+        begin(self.owned.get(&kind), namespace, prefix)
     }
 
     /// The machines.
@@ -469,6 +421,30 @@ impl Store {
         let owned = self.owned.iter().map(|(kind, known)| (*kind, known.len()));
         own.chain(owned).chain([(Kind::Pod, self.pods.len()), (Kind::Node, self.nodes.len())]).collect()
     }
+}
+
+/// Takes an object out, where it is one of these; says whether it was.
+fn remove<T>(known: Option<&mut BTreeMap<Key, T>>, key: &Key, which: impl FnOnce(&T) -> bool) -> bool {
+    known.is_some_and(|known| known.get(key).is_some_and(which) && known.remove(key).is_some())
+}
+
+/// The names of objects, as far as they are asked for.
+fn names<T>(known: Option<&BTreeMap<Key, T>>, which: impl Fn(&Key) -> bool) -> Vec<Key> {
+    known.into_iter().flat_map(BTreeMap::keys).filter(|key| which(key)).cloned().collect()
+}
+
+/// The objects in one namespace whose names begin so.
+fn begin<'a, T>(
+    known: Option<&'a BTreeMap<Key, T>>,
+    namespace: &str,
+    prefix: &str,
+) -> impl Iterator<Item = (&'a Key, &'a T)> + use<'a, T> {
+    let from = Key::new(namespace, prefix);
+    known.into_iter().flat_map(move |known| {
+        let Key { namespace, name } = from.clone();
+        let begins = move |(key, _): &(&Key, &T)| key.namespace == namespace && key.name.starts_with(&*name);
+        known.range(from.clone()..).take_while(begins)
+    })
 }
 
 fn group_of(of: &PodOf) -> Option<(Name, Name)> {

@@ -49,18 +49,20 @@ pub(crate) fn create_a_tree(cluster: &mut Cluster) {
     cluster.settle();
 }
 
-pub(crate) fn restart_one_for_all(cluster: &mut Cluster) {
-    cluster.put(&group("g", "OneForAll"));
+/// The second of three widgets ends.
+fn restart(cluster: &mut Cluster, strategy: &str, end: &Ended) {
+    cluster.put(&group("g", strategy));
     cluster.settle();
-    cluster.end("g-b", &Ended::code(1));
+    cluster.end("g-b", end);
     cluster.settle();
 }
 
+pub(crate) fn restart_one_for_all(cluster: &mut Cluster) {
+    restart(cluster, "OneForAll", &Ended::code(1));
+}
+
 pub(crate) fn restart_rest_for_one(cluster: &mut Cluster) {
-    cluster.put(&group("g", "RestForOne"));
-    cluster.settle();
-    cluster.end("g-b", &Ended::code(3));
-    cluster.settle();
+    restart(cluster, "RestForOne", &Ended::code(3));
 }
 
 pub(crate) fn escalate(cluster: &mut Cluster) {

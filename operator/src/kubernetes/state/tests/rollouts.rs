@@ -174,3 +174,21 @@ fn one_that_is_started_when_it_runs_is_started_without_its_sidecar_and_not_ready
     assert_eq!(cluster.names(Kind::Pod), ["llm-0-1"]);
     assert_eq!(cluster.condition(Kind::Widget, "llm", "Ready")["status"], "False");
 }
+
+#[test]
+fn one_with_an_identity_of_its_own_has_no_second_pod_before_the_first_is_gone() {
+    let mut cluster = several(1, json!({"identity": {"stable": true}}));
+    let deleting =
+        json!({"metadata": {"deletionTimestamp": "2026-11-18T11:07:00Z", "deletionGracePeriodSeconds": 30}});
+    cluster.put(Kind::Pod, "llm-0-1", deleting);
+    cluster.asked.clear();
+    cluster.pass(Duration::from_mins(10));
+    assert_eq!(cluster.names(Kind::Pod), ["llm-0-1"]);
+    assert!(cluster.asked_for(Verb::Create, Kind::Pod).is_empty());
+    assert!(cluster.asked_for(Verb::Delete, Kind::Pod).is_empty(), "its end is not forced");
+    assert_eq!(cluster.condition(Kind::Widget, "llm", "Ready")["status"], "False");
+    cluster.remove(Kind::Pod, "llm-0-1");
+    cluster.run();
+    assert_eq!(cluster.names(Kind::Pod), ["llm-0-2"]);
+    assert_eq!(cluster.status(Kind::Widget, "llm")["lastEnd"]["reason"], "Deleted");
+}
