@@ -1,36 +1,36 @@
-//! The AI pipeline on a cluster: the folder that a laptop runs, applied as it is.
+//! The examples on a cluster: the folders that a laptop runs, applied as they are.
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    io::{self, Write as _},
-    path::Path,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs::File, io::Write as _, path::Path, time::Duration};
 
 use kontrol_e2e_cluster::lab::Lab;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/ai-pipeline");
-const IMAGE: &str = "kontrol.local/ai-pipeline:dev";
+const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples");
 /// The port of a widget whose endpoint names none.
 const PORT: u16 = 8080;
 /// A model of 400 MB is read and asked on a machine that does other things too.
 const PATIENCE: Duration = Duration::from_mins(4);
 
-/// Whether the nodes have the example's image; where not, the test is counted as skipped.
-fn has_image(lab: &Lab) -> bool {
-    if lab.cluster().has_image("node0", IMAGE).unwrap() {
-        return true;
+/// Applies an example, and waits until its group is ready. False where the nodes lack its image; `test` is counted as skipped then.
+async fn runs(lab: &Lab, test: &str, example: &str, group: &str) -> bool {
+    let image = format!("kontrol.local/{example}:dev");
+    if !lab.cluster().has_image("node0", &image).unwrap() {
+        let reason = format!("{test}: {image} is not there: hack/example-images");
+        eprintln!("skipped: {reason}");
+        if let Some(path) = std::env::var_os("KONTROL_SKIPPED") {
+            writeln!(File::options().create(true).append(true).open(path).unwrap(), "{reason}").unwrap();
+        }
+        return false;
     }
-    let reason =
-        format!("the_pipeline_of_a_laptop_answers_on_a_cluster: {IMAGE} is not there: hack/example-images");
-    writeln!(io::stderr(), "skipped: {reason}").unwrap();
-    if let Some(path) = std::env::var_os("KONTROL_SKIPPED") {
-        writeln!(File::options().create(true).append(true).open(path).unwrap(), "{reason}").unwrap();
-    }
-    false
+    lab.apply_path(&Path::new(EXAMPLES).join(example)).unwrap();
+    lab.wait_within(&format!("the group {group} to be ready"), PATIENCE, async || {
+        let ready = lab.condition("WidgetGroup", group, "Ready").await?;
+        Ok(if ready.status == "True" { Ok(()) } else { Err(ready) })
+    })
+    .await
+    .unwrap();
+    true
 }
 
 /// The chunks of answers to `question` in a stream of server-sent events: attempt → sequence → chunk.
@@ -56,16 +56,9 @@ fn whole(events: &str, question: &str) -> Option<String> {
 #[tokio::test]
 async fn the_pipeline_of_a_laptop_answers_on_a_cluster() {
     let lab = Lab::with_kontrol("pipeline").await.unwrap();
-    if !has_image(&lab) {
+    if !runs(&lab, "the_pipeline_of_a_laptop_answers_on_a_cluster", "ai-pipeline", "rag").await {
         return;
     }
-    lab.apply_path(Path::new(EXAMPLE)).unwrap();
-    lab.wait_within("the group rag to be ready", PATIENCE, async || {
-        let ready = lab.condition("WidgetGroup", "rag", "Ready").await?;
-        Ok(if ready.status == "True" { Ok(()) } else { Err(ready) })
-    })
-    .await
-    .unwrap();
     let page = lab.until_pods("rag", "visualization", 1).await.unwrap().remove(0);
     lab.wait_within("pieces of documents to be stored", PATIENCE, async || {
         let stats = lab.inside(&page, PORT, ("GET", "/stats", ""), |text| text.contains('}')).await?;
@@ -85,4 +78,22 @@ async fn the_pipeline_of_a_laptop_answers_on_a_cluster() {
     let events = timeout(PATIENCE, listening).await.expect("the whole answer in time").unwrap();
     let answer = whole(&events.body, &question).unwrap();
     assert!(answer.split_whitespace().count() > 3, "{answer}");
+}
+
+#[tokio::test]
+async fn the_edge_pipeline_of_a_laptop_reports_on_a_cluster() {
+    let lab = Lab::with_kontrol("edge").await.unwrap();
+    if !runs(&lab, "the_edge_pipeline_of_a_laptop_reports_on_a_cluster", "edge-pipeline", "edge").await {
+        return;
+    }
+    let dashboard = lab.until_pods("edge", "dashboard", 1).await.unwrap().remove(0);
+    lab.wait_within("the report of all machines", PATIENCE, async || {
+        let page = lab.inside(&dashboard, PORT, ("POST", "/page", "{}"), |_| false).await?;
+        let report = page.json();
+        let hours = |machine: &&str| report["machines"][machine]["hours"] == 24;
+        let whole = ["press", "oven", "drill"].iter().all(hours) && report["alarms"].as_u64() > Some(0);
+        Ok(if whole { Ok(()) } else { Err(page) })
+    })
+    .await
+    .unwrap();
 }
