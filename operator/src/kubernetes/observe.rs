@@ -9,7 +9,7 @@ use kontrol_core::{
 };
 use kontrol_plan::{
     End, Instance, InstanceState, LastEnd, Place, StartError, Status,
-    status::{Inner, Node, Replica, ReplicaPhase, Widget},
+    status::{Inner, Node, Replica, ReplicaPhase, Slot, SlotPhase, Widget},
 };
 
 use super::pod::{ContainerState, Phase, Pod, Terminated};
@@ -274,6 +274,27 @@ pub fn noted<'a>(status: &'a Status, id: &WidgetId) -> Option<&'a Widget> {
         })
     }
     walk(status.root.as_deref()?, id)
+}
+
+/// Whether this incarnation is the last one of a replica that has ended and is not started again.
+pub fn stays_ended(status: &Status, instance: &InstanceId, incarnation: u64) -> bool {
+    fn walk<'a>(node: &'a Node, id: &WidgetId) -> Option<&'a Slot> {
+        node.children.iter().find_map(|slot| match &slot.inner {
+            Inner::Node(below) => walk(below, id),
+            Inner::Widget(_) => {
+                (node.id.name == id.group && node.id.namespace == id.namespace && slot.key.name == id.widget)
+                    .then_some(&**slot)
+            }
+        })
+    }
+    let slot = status.root.as_deref().and_then(|root| walk(root, &instance.widget));
+    let Some((slot, Inner::Widget(widget))) = slot.map(|slot| (slot, &slot.inner)) else { return false };
+    let has_ended = matches!(slot.phase, SlotPhase::Ended | SlotPhase::Forgotten);
+    instance.ordinal < widget.desired
+        && widget.replicas.get(instance.ordinal as usize).is_some_and(|replica| {
+            replica.incarnation == incarnation
+                && (replica.phase == ReplicaPhase::Done || (has_ended && replica.phase == ReplicaPhase::Down))
+        })
 }
 
 /// How long a pod may take beyond its grace before its being there is worth a word.

@@ -14,6 +14,7 @@ use crate::kubernetes::{
     forest::Root,
     kind::Kind,
     object::{Key, Own},
+    observe,
     pod::Pod,
     render,
     request::{Request, Verb},
@@ -56,6 +57,9 @@ impl State {
                 Action::Stop { instance, incarnation, shutdown } => {
                     requests.extend(self.stop(&instance, incarnation, Some(grace_seconds(shutdown))));
                 }
+                // What it said can be read as long as its pod is there.
+                Action::Remove { instance, incarnation }
+                    if observe::stays_ended(&tree.status, &instance, incarnation) => {}
                 Action::Remove { instance, incarnation } => {
                     tree.refused.remove(&(instance.clone(), incarnation));
                     requests.extend(self.stop(&instance, incarnation, None));

@@ -42,7 +42,6 @@ pub(super) struct Hub {
     not_before: Option<Timestamp>,
     claimed: bool,
     served: bool,
-    restarts: u64,
 }
 
 impl State {
@@ -166,7 +165,6 @@ impl State {
                 self.queue.at(&root, Some(at));
                 return self.show_bus(id, hub, newest.map(|(_, pod)| pod), now);
             }
-            hub.restarts += u64::from(hub.incarnation > 0);
             let incarnation = hub.incarnation + 1;
             let input = render::HubInput {
                 settings: &self.settings,
@@ -178,8 +176,10 @@ impl State {
             let body = serde_json::to_value(render::hub_pod(&input)).unwrap_or_default();
             let pod = render::names::hub_pod(bus, incarnation);
             let request = Request::new(Verb::Create, Kind::Pod, namespace, &pod);
-            hub.incarnation = incarnation;
             return vec![(Purpose::Prepare, request.by("kontrol-reconciler").with(body))];
+        }
+        if let Some(tree) = self.trees.get_mut(&root) {
+            (tree.refusal, tree.failed, tree.logged) = (None, None, None);
         }
         self.show_bus(id, hub, newest.map(|(_, pod)| pod), now)
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kontrol_core::{id::InstanceId, time::Timestamp};
-use kontrol_plan::{Action, Event};
+use kontrol_plan::{Action, End, Event};
 
 use super::{
     Input, Pause, Pending, Purpose, State, Ticket, Tree, prepare,
@@ -71,10 +71,15 @@ impl State {
     fn changed(&mut self, change: Change) {
         match change {
             Change::Nothing | Change::Node(_) => {}
-            Change::Own(kind @ (Kind::Supervisor | Kind::WidgetGroup | Kind::Widget), key) => {
-                self.object(kind, &key);
+            Change::Own(kind, key) => {
+                if self.store.own(kind, &key).is_none() {
+                    self.forget_namespace(&key.namespace);
+                }
+                match kind {
+                    Kind::Supervisor | Kind::WidgetGroup | Kind::Widget => self.object(kind, &key),
+                    _ => self.message_object(kind, &key),
+                }
             }
-            Change::Own(kind, key) => self.message_object(kind, &key),
             Change::Pod(key, PodOf::Replica(instance)) => {
                 self.mark_group(&instance.widget);
                 self.pod_is_gone(&key);
@@ -96,6 +101,13 @@ impl State {
                     self.mark_all();
                 }
             }
+        }
+    }
+
+    /// A namespace in which nothing is left may go, and come back without what was made there.
+    fn forget_namespace(&mut self, namespace: &str) {
+        if Kind::OWN.into_iter().all(|kind| self.store.all_in(kind, namespace).next().is_none()) {
+            self.trusted.remove(namespace);
         }
     }
 
@@ -216,6 +228,11 @@ impl State {
                 // What shims may do by themselves, and who is fenced off, follows from it.
                 self.decided.insert(root.clone());
                 if let Purpose::Decide(events) = &purpose {
+                    // A pod waits for ever for a certificate that somebody removed: it is made sure of before the next one.
+                    let late = |event: &Event| matches!(event, Event::Ended { end: End::StartTimedOut, .. });
+                    if events.iter().any(late) {
+                        self.trusted.remove(&*key.namespace);
+                    }
                     self.told.extend(events.iter().map(|event| (root.clone(), event.clone())));
                 }
             }

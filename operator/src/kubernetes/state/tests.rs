@@ -1,6 +1,7 @@
 //! Facts about the state, against a cluster of a few lines that does what it is asked and says so.
 
 mod denied;
+mod kept;
 mod references;
 mod rollouts;
 
