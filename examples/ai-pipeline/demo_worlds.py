@@ -193,7 +193,8 @@ class Cluster:
             if process and process.poll() is None:
                 process.terminate()
         if self._made and not os.environ.get("KEEP"):
-            self._shown("delete", "namespace", self.NAMESPACE)
+            say(f"kubectl delete namespace {self.NAMESPACE}")
+            output("kubectl", "delete", "namespace", self.NAMESPACE)
 
 
 def chosen():
