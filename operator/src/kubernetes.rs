@@ -11,6 +11,7 @@
 //! cannot be seen is unknown, never absent; only the leader acts.
 
 pub mod client;
+pub mod definitions;
 pub mod events;
 pub mod forest;
 pub mod kind;
@@ -28,6 +29,7 @@ pub mod time;
 mod admin;
 mod authority;
 mod elect;
+mod installed;
 mod leading;
 mod options;
 mod watch;

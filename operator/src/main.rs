@@ -158,7 +158,8 @@ async fn operate(run: Run) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be awaited")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be awaited")?;
     let asked = stop.clone();
-    let signals = tokio::spawn(async move {
+    let mut signals = tokio::task::JoinSet::new();
+    signals.spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
@@ -168,7 +169,7 @@ async fn operate(run: Run) -> anyhow::Result<()> {
     });
     let world = World::new(client, options).elected_by(move || kube::Client::try_from(own));
     let outcome = Box::pin(world.run(stop)).await;
-    signals.abort();
+    signals.shutdown().await;
     outcome.context("the operator cannot go on")
 }
 

@@ -19,7 +19,7 @@ use super::{
     object::{Key, Owned},
     request::{Outcome, Request},
     store::{Seen, Source},
-    watch::Watch,
+    watch::{LIFE, Watch},
 };
 use crate::clock;
 
@@ -112,15 +112,17 @@ impl Candidacy {
     }
 
     async fn run(mut self, stop: CancellationToken) {
-        let (heard, mut hears) = mpsc::channel(MAILBOX);
+        let (heard, mut told) = mpsc::channel(MAILBOX);
         let watch = Watch {
             client: self.client.clone(),
             source: self.source.clone(),
             selector: format!("&fieldSelector=metadata.name%3D{}", self.name),
+            life: LIFE,
             heard,
             stop: stop.clone(),
         };
-        let watching = tokio::spawn(watch.run());
+        let mut watching = JoinSet::new();
+        watching.spawn(watch.run());
         loop {
             let now = clock::steady();
             while let Some((asked, request)) = self.election.next(now, clock::now()) {
@@ -130,7 +132,7 @@ impl Candidacy {
             let pause = self.election.due().map(|due| due.since(clock::steady()));
             tokio::select! {
                 () = stop.cancelled() => break,
-                Some((_, seen)) = hears.recv() => self.hear(&seen, clock::steady()),
+                Some((_, seen)) = told.recv() => self.hear(&seen, clock::steady()),
                 Some(answered) = self.requests.join_next() => {
                     if let Ok((asked, outcome)) = answered {
                         self.answered(asked, &outcome);
@@ -145,7 +147,7 @@ impl Candidacy {
             let outcome = send(&self.client, &request, self.election.patience()).await;
             tracing::info!(outcome = outcome.as_str(), "the lease was given up");
         }
-        drop(watching.await);
+        watching.join_all().await;
     }
 
     fn ask(&mut self, asked: Asked, request: Request) {

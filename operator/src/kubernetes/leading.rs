@@ -9,7 +9,7 @@ use tokio::{
     task::JoinHandle,
     time::sleep,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     authority::{self, Asked, Known},
@@ -138,6 +138,7 @@ impl Leading {
 /// The task of the leader, while this process holds the lease: a mere lapse does not end it.
 #[derive(Default)]
 pub(super) struct Office {
+    spawner: TaskTracker,
     present: Option<(CancellationToken, JoinHandle<()>)>,
     former: Option<JoinHandle<()>>,
 }
@@ -147,7 +148,7 @@ impl Office {
         self.leave();
         let (ended, former) = (CancellationToken::new(), self.former.take());
         let token = ended.clone();
-        let task = tokio::spawn(async move {
+        let task = self.spawner.spawn(async move {
             // The former one still holds the port, and takes the label away last of all.
             if let Some(former) = former {
                 drop(former.await);

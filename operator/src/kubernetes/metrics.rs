@@ -1,6 +1,9 @@
 //! What the operator counts. Labels are closed: no names of objects.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
@@ -123,6 +126,10 @@ impl Metrics {
         gauges("kontrol_operator_build_info", "The version of this operator.", &["version"])
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
+        let restarts = counters("kontrol_operator_restarts_total", "Restarts decided.", &["rung"]);
+        for rung in ["container", "pod", "group", "tree"] {
+            restarts.with_label_values(&[rung]).reset();
+        }
         Self {
             leader: gauge("kontrol_operator_leader", "Whether this process leads, and may act."),
             lapses: counter(
@@ -152,7 +159,7 @@ impl Metrics {
                 "Whether what is known of a kind is old because its watch is broken.",
                 &["kind"],
             ),
-            restarts: counters("kontrol_operator_restarts_total", "Restarts decided.", &["rung"]),
+            restarts,
             rollbacks: counter("kontrol_operator_rollbacks_total", "Roll-outs that went back by themselves."),
             nodes: gauges("kontrol_operator_nodes", "Nodes by health.", &["health"]),
             sessions: gauge("kontrol_operator_control_sessions", "Control streams that are open."),
@@ -203,7 +210,9 @@ impl Metrics {
         }
         self.sessions.set(figure(state.sessions()));
         self.plans.inc_by(state.plans().saturating_sub(self.plans.get()));
-        for (kind, count) in state.store().counts().into_iter().filter(|(kind, _)| Kind::OWN.contains(kind)) {
+        let counts: BTreeMap<Kind, usize> = state.store().counts().into_iter().collect();
+        for kind in Kind::OWN {
+            let count = counts.get(&kind).copied().unwrap_or(0);
             let refused = state.not_accepted(kind);
             let accepted = count.saturating_sub(refused);
             self.objects.with_label_values(&[kind.as_str(), "Accepted", "True"]).set(figure(accepted));
@@ -261,7 +270,39 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    /// The names in the rules of the alerts that are the operator's.
+    fn alerted() -> BTreeSet<&'static str> {
+        let rules = include_str!("../../../charts/kontrol/files/rules.yaml");
+        let names = rules.split(|c: char| !c.is_ascii_lowercase() && c != '_');
+        names.filter(|name| name.starts_with("kontrol_operator_")).collect()
+    }
+
+    #[test]
+    fn each_figure_of_an_alert_is_on_the_page() {
+        let metrics = Metrics::new();
+        metrics.sessions_of(&Arc::new(Figures::default()));
+        metrics.failures.with_label_values(&["create", "forbidden"]).inc();
+        let options = Arc::new(super::super::Options::default());
+        let state = State::new(Arc::clone(&options), super::super::sources(&options));
+        metrics.show(&state, Timestamp::from_micros(2_000_000));
+        let page = metrics.page();
+        for name in alerted() {
+            assert!(page.contains(&format!("\n# TYPE {name} ")), "{name}\n{page}");
+        }
+        for sample in [
+            "kontrol_operator_objects{condition=\"Accepted\",kind=\"Widget\",status=\"False\"} 0",
+            "kontrol_operator_trees{state=\"Failed\"} 0",
+            "kontrol_operator_nodes{health=\"Lost\"} 0",
+            "kontrol_operator_restarts_total{rung=\"pod\"} 0",
+            "kontrol_operator_schema_outdated 0",
+        ] {
+            assert!(page.contains(sample), "{sample}\n{page}");
+        }
+    }
 
     #[test]
     fn the_page_holds_the_version_and_the_process() {

@@ -42,10 +42,14 @@ use kontrol_core::{
     time::Timestamp,
 };
 use kontrol_crds as api;
-use kontrol_plan::{Action, Event, Instance, InstanceState, NodeHealth, Status, status::Replica};
+use kontrol_plan::{
+    Action, Event, Instance, InstanceState, NodeHealth, Status,
+    status::{Replica, Why},
+};
 use kontrol_proto::v1;
 
 use super::{
+    definitions::Lacks,
     events::{self, Regarding},
     forest::{Forest, Problem, Root},
     kind::Kind,
@@ -81,6 +85,8 @@ pub enum Input {
     Control(control::Event),
     /// What sidecars have to trust, as PEM.
     Trust(String),
+    /// What the cluster's definitions of our kinds lack.
+    Definitions(Lacks),
 }
 
 /// Which request an answer is to.
@@ -129,6 +135,8 @@ struct Pending {
     key: Key,
     /// The version that the object had, where it is to be removed.
     version: u64,
+    /// The status that is written.
+    status: Option<Box<serde_json::Value>>,
 }
 
 /// What is remembered of a tree beside what is written. All of it can be found again.
@@ -215,6 +223,8 @@ pub struct State {
     survey: Option<BTreeSet<Root>>,
     /// Facts that were decided, to be told.
     told: Vec<(Root, Event)>,
+    /// What the cluster's definitions of our kinds lack, and is not written.
+    lacks: Lacks,
 }
 
 impl State {
@@ -247,6 +257,7 @@ impl State {
             again: Vec::new(),
             survey: None,
             told: Vec::new(),
+            lacks: Lacks::default(),
         }
     }
 
@@ -258,6 +269,11 @@ impl State {
     /// Whether this process leads.
     pub fn leads(&self) -> bool {
         self.leads
+    }
+
+    /// What the cluster's definitions of our kinds lack.
+    pub fn lacks(&self) -> &Lacks {
+        &self.lacks
     }
 
     /// Plans made so far.
@@ -277,16 +293,19 @@ impl State {
 
     /// Trees by how they stand, for the metrics.
     pub fn trees(&self) -> BTreeMap<&'static str, usize> {
-        let mut counts = BTreeMap::from([("ready", 0), ("not_ready", 0), ("held", 0)]);
+        let mut counts = BTreeMap::from([("Ready", 0), ("NotReady", 0), ("Failed", 0), ("NotAccepted", 0)]);
         let is_tree = |root: &Root| !matches!(root.kind, Kind::MessageBus | Kind::Topic | Kind::Route);
         for tree in self.trees.iter().filter(|(root, _)| is_tree(root)).map(|(_, tree)| tree) {
             let ready = tree.status.root.as_ref().is_some_and(|root| root.conditions.ready.status);
-            let name = if tree.node.is_none() {
-                "held"
-            } else if ready {
-                "ready"
-            } else {
-                "not_ready"
+            let failed = tree
+                .status
+                .exhausted
+                .is_some_and(|exhausted| exhausted.why != Why::ShutDown && exhausted.until.is_none());
+            let name = match tree.node {
+                None => "NotAccepted",
+                Some(_) if failed => "Failed",
+                Some(_) if ready => "Ready",
+                Some(_) => "NotReady",
             };
             *counts.entry(name).or_default() += 1;
         }
@@ -409,15 +428,23 @@ impl State {
     }
 
     /// Asks the API server, for a tree.
-    fn ask(&mut self, root: &Root, purpose: Purpose, request: Request, effects: &mut Vec<Effect>) {
+    fn ask(&mut self, root: &Root, purpose: Purpose, mut request: Request, effects: &mut Vec<Effect>) {
+        let key = Key::new(request.namespace.as_deref().unwrap_or_default(), &request.name);
+        let shows = matches!(purpose, Purpose::Show);
+        if shows {
+            let status = self.store.own(request.kind, &key).map_or("", |own| &*own.status);
+            if !self.lacks.trim(&mut request, status) {
+                return;
+            }
+        }
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
-        let key = Key::new(request.namespace.as_deref().unwrap_or_default(), &request.name);
         let version = match request.kind {
             Kind::Pod => self.store.pod(&key).map_or(0, |pod| pod.meta.version),
             kind => self.store.owned(kind, &key).map_or(0, |owned| owned.meta.version),
         };
-        let pending = Pending { root: root.clone(), purpose, kind: request.kind, key, version };
+        let status = shows.then(|| Box::new(request.body["status"].clone()));
+        let pending = Pending { root: root.clone(), purpose, kind: request.kind, key, version, status };
         self.pending.insert(ticket, pending);
         self.trees.entry(root.clone()).or_default().outstanding += 1;
         effects.push(Effect::Ask(ticket, request));

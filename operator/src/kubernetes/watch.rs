@@ -3,6 +3,9 @@
 //! A watch that ends is taken up where it was; one whose place is too old begins with a list again. That a watch works is known from what
 //! comes on it, bookmarks among it, and from that it could be opened: silence of the API server makes its kind stale.
 
+#[cfg(test)]
+mod tests;
+
 use std::{borrow::Cow, collections::BTreeSet, time::Duration};
 
 use http_body_util::BodyExt as _;
@@ -22,7 +25,7 @@ use super::{
 /// Objects of one page of a list.
 const PAGE: usize = 500;
 /// The API server ends a watch after so long. It may say nothing until then: not even bookmarks come where nothing changes.
-const LIFE: Duration = Duration::from_secs(290);
+pub(super) const LIFE: Duration = Duration::from_secs(290);
 /// A watch that has not ended by then is broken, and so is a list.
 const SILENCE: Duration = Duration::from_secs(305);
 /// The first and the longest pause after something failed.
@@ -38,6 +41,8 @@ pub(super) struct Watch {
     /// What the objects are selected by beside the source's label, as `&fieldSelector=…`.
     pub(super) selector: String,
     pub(super) heard: mpsc::Sender<Heard>,
+    /// After how long the API server ends it; [`LIFE`].
+    pub(super) life: Duration,
     pub(super) stop: CancellationToken,
 }
 
@@ -186,7 +191,7 @@ impl Watch {
 
     /// Follows all changes after a version.
     async fn follow(&self, version: &mut u64) -> End {
-        let life = LIFE.as_secs();
+        let life = self.life.as_secs();
         let query =
             format!("watch=true&allowWatchBookmarks=true&timeoutSeconds={life}&resourceVersion={version}");
         let mut body = match self.open(&self.uri(&query)).await {

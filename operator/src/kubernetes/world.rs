@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -17,8 +17,10 @@ use super::{
     admin,
     authority::Asked,
     client::Client,
+    definitions::Lacks,
     elect::{self, Acting, Way},
     events::Events,
+    installed,
     kind::Kind,
     leading::{self, Leading, Office},
     lease::{Candidate, Tenure},
@@ -27,7 +29,7 @@ use super::{
     request::{Outcome, Request},
     state::{Effect, Input, State, Ticket},
     store::{Seen, Source},
-    watch::{Heard, Watch},
+    watch::{Heard, LIFE, Watch},
 };
 use crate::{clock, view};
 
@@ -134,6 +136,7 @@ impl World {
             let watch = Watch {
                 client: self.client.clone(),
                 selector: String::new(),
+                life: LIFE,
                 source: source.clone(),
                 heard: watched.clone(),
                 stop: stop.clone(),
@@ -149,6 +152,14 @@ impl World {
         let mut events_told = Events::new(&self.options.pod_name);
         let (bundles, mut trusted) = mpsc::channel(4);
         let (events, mut said) = mpsc::channel(MAILBOX);
+        let (lacks, mut lacking) = mpsc::channel(1);
+        let read_again = Arc::new(Notify::new());
+        let reading = installed::run(self.client.clone(), lacks, Arc::clone(&read_again), stop.clone());
+        tasks.spawn(async move {
+            reading.await;
+            Ok(())
+        });
+        let mut lacked = Lacks::default();
         let (asks, mut subjects) = mpsc::channel::<Asked>(MAILBOX);
         let mut office = Office::default();
         let mut acting = Acting::default();
@@ -198,6 +209,11 @@ impl World {
                 });
             }
             show(&self.metrics, &state, &ready);
+            if *state.lacks() != lacked {
+                lacked = state.lacks().clone();
+                outdated(&self.metrics, &lacked);
+                read_again.notify_one();
+            }
             let wake = state.wake().filter(|_| may_act).map(|at| at.since(now).max(Duration::from_millis(1)));
             let end = tenure.filter(|_| may_act).map(|tenure| tenure.until.since(clock::steady()));
             let pause = wake.into_iter().chain(end).min();
@@ -227,6 +243,7 @@ impl World {
                         next = answered.try_recv().ok();
                     }
                 }
+                Some(lacks) = lacking.recv() => state.take(Input::Definitions(lacks), clock::now()),
                 Some(bundle) = trusted.recv() => state.take(Input::Trust(bundle), clock::now()),
                 Some(event) = said.recv() => {
                     state.take(Input::Control(event), clock::now());
@@ -302,6 +319,20 @@ fn tell(metrics: &Metrics, state: &mut State, events: &mut Events) -> Vec<Reques
         }
     }
     requests
+}
+
+/// Says what the cluster's definitions lack.
+fn outdated(metrics: &Metrics, lacks: &Lacks) {
+    metrics.schema_outdated.set((!lacks.is_empty()).into());
+    if lacks.is_empty() {
+        tracing::info!("the definitions of our kinds have every field that is written");
+    } else {
+        let fields = lacks.fields().join(", ");
+        tracing::warn!(
+            fields,
+            "the definitions of our kinds are older than this operator: it does not write what they lack"
+        );
+    }
 }
 
 /// Shows how the world is: what is still to be listed, and in figures.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use kontrol_e2e_apiserver::{ApiServer, Call, Fault, Session, fault};
 use kontrol_operator::kubernetes::{Options, World, metrics::Metrics};
 use serde_json::{Value, json};
-use tokio::{net::TcpStream, task::JoinHandle, time::Instant};
+use tokio::{net::TcpStream, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 const LEASES: &str = "leases.coordination.k8s.io";
@@ -19,7 +19,7 @@ struct Replica {
     metrics: Arc<Metrics>,
     control: String,
     stop: CancellationToken,
-    task: JoinHandle<()>,
+    task: JoinSet<()>,
 }
 
 impl Replica {
@@ -41,7 +41,8 @@ impl Replica {
         let world = World::new(session.client(), options);
         let (metrics, stop) = (world.metrics(), CancellationToken::new());
         let asked = stop.clone();
-        let task = tokio::spawn(async move { world.run(asked).await.unwrap() });
+        let mut task = JoinSet::new();
+        task.spawn(async move { world.run(asked).await.unwrap() });
         Self { session, metrics, control, stop, task }
     }
 
@@ -111,7 +112,7 @@ async fn a_lapse_stops_acting_and_keeps_port_and_label() {
     assert!(leader.is_reached().await);
     assert_eq!(labellings(&server, "operator-a"), 1);
     leader.stop.cancel();
-    leader.task.await.unwrap();
+    leader.task.join_all().await;
     assert!(!labelled(&server, "operator-a"));
     assert_eq!(holder(&server), "");
 }
@@ -154,6 +155,6 @@ async fn who_is_told_to_end_hands_over_at_once() {
     second.until("it watches", |second| second.session.watching() > 10).await;
     first.stop.cancel();
     second.until("it leads", |second| second.acts() && labelled(&server, "operator-b")).await;
-    first.task.await.unwrap();
+    first.task.join_all().await;
     assert!(!labelled(&server, "operator-a") && labelled(&server, "operator-b"));
 }

@@ -54,6 +54,12 @@ impl State {
                 self.leads = leads;
             }
             Input::Control(event) => self.control(event, now),
+            Input::Definitions(lacks) => {
+                if self.lacks != lacks {
+                    self.lacks = lacks;
+                    self.mark_all();
+                }
+            }
             Input::Trust(bundle) => {
                 let hash = prepare::hash(&serde_json::Value::String(bundle.clone()));
                 self.trust = Some((bundle, hash.into()));
@@ -159,9 +165,11 @@ impl State {
     }
 
     fn answer(&mut self, ticket: Ticket, outcome: &Outcome, now: Timestamp) {
-        let Some(Pending { root, purpose, kind, key, version }) = self.pending.remove(&ticket) else {
-            return;
-        };
+        let Some(pending) = self.pending.remove(&ticket) else { return };
+        let Pending { root, purpose, kind, key, version, status } = pending;
+        if let (Some(status), Outcome::Done(_)) = (status, outcome) {
+            self.lacks.learn(kind, &status, &outcome.value());
+        }
         if let Outcome::Done(text) = outcome {
             let change = if matches!(purpose, Purpose::Stop) && is_status(text) {
                 self.store.gone(kind, &key, version)
