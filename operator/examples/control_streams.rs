@@ -2,6 +2,10 @@
 //!
 //! `control_streams 1000 10`: 1,000 sessions that each send signals once a second, for 10 seconds; prints the server's processor time and memory.
 #![allow(clippy::print_stdout, reason = "it prints its figures")]
+#![allow(clippy::unwrap_used, reason = "what it shares with tests fails the test")]
+
+#[path = "../src/control/tests/client.rs"]
+mod client;
 
 use std::{
     env, fs,
@@ -12,7 +16,6 @@ use std::{
 };
 
 use anyhow::Context;
-use hyper_util::rt::TokioIo;
 use kontrol_core::trust::TrustDomain;
 use kontrol_operator::{
     authority::{Authority, Keys, Policy},
@@ -21,13 +24,10 @@ use kontrol_operator::{
 };
 use kontrol_proto::v1::{self, control_client::ControlClient, session_request::Message};
 use rcgen::{CertificateParams, KeyPair};
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use tokio::{net::TcpStream, sync::mpsc, time::sleep};
-use tokio_rustls::TlsConnector;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::{sync::mpsc, time::sleep};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Endpoint;
 
 const SUBJECT: &str = "default/load/load/0";
 
@@ -39,7 +39,7 @@ fn main() -> anyhow::Result<()> {
         Some("--client") => {
             let (address, folder) =
                 (arguments.get(1).context("address")?, arguments.get(2).context("folder")?);
-            runtime.block_on(client(address, Path::new(folder), number(3, 1000)?))
+            runtime.block_on(clients(address, Path::new(folder), number(3, 1000)?))
         }
         _ => runtime.block_on(server(number(0, 1000)?, number(1, 10)?)),
     }
@@ -97,7 +97,7 @@ async fn server(streams: u64, seconds: u64) -> anyhow::Result<()> {
             }
             said
         };
-        listen(Duration::from_secs(120), streams).await;
+        listen(Duration::from_mins(2), streams).await;
         let opened = usage()?;
         let first = listen(Duration::from_secs(2), 0).await;
         let (from, at) = (usage()?, clock::now());
@@ -118,36 +118,18 @@ async fn server(streams: u64, seconds: u64) -> anyhow::Result<()> {
         stop.cancel();
         anyhow::Ok(())
     };
-    let (served, measured) = tokio::join!(run, measure);
+    let (ended, measured) = tokio::join!(run, measure);
     fs::remove_dir_all(&folder)?;
-    measured.and(served.map_err(Into::into))
+    measured.and(ended.map_err(Into::into))
 }
 
-async fn client(address: &str, folder: &Path, streams: u64) -> anyhow::Result<()> {
+async fn clients(address: &str, folder: &Path, streams: u64) -> anyhow::Result<()> {
     let leaf = CertificateDer::from(fs::read(folder.join("leaf"))?);
     let key = PrivateKeyDer::Pkcs8(fs::read(folder.join("key"))?.into());
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(&fs::read(folder.join("ca"))?)?)?;
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Trusting))
-        .with_client_auth_cert(vec![leaf], key)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    let connector = TlsConnector::from(Arc::new(config));
     let mut open = Vec::new();
     for number in 0..streams {
-        let (address, connector) = (address.to_owned(), connector.clone());
-        let connect = tower::service_fn(move |_: http::Uri| {
-            let (address, connector) = (address.clone(), connector.clone());
-            async move {
-                let tcp = TcpStream::connect(&address).await?;
-                let name =
-                    rustls_pki_types::ServerName::try_from("operator").map_err(std::io::Error::other)?;
-                Ok::<_, std::io::Error>(TokioIo::new(connector.connect(name, tcp).await?))
-            }
-        });
-        let channel = Endpoint::from_static("http://operator").connect_with_connector(connect).await?;
+        let identity = (vec![leaf.clone()], key.clone_key());
+        let channel = client::connect(address, Some(identity)).await?;
         let (up, stream) = mpsc::channel(4);
         let hello = v1::Hello { subject: SUBJECT.into(), ..v1::Hello::default() };
         up.send(v1::SessionRequest { message: Some(Message::Hello(hello)) }).await?;
@@ -168,43 +150,4 @@ async fn client(address: &str, folder: &Path, streams: u64) -> anyhow::Result<()
     }
     futures::future::join_all(open).await;
     Ok(())
-}
-
-/// The server is this program's own.
-#[derive(Debug)]
-struct Trusting;
-
-impl rustls::client::danger::ServerCertVerifier for Trusting {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &rustls_pki_types::ServerName<'_>,
-        _: &[u8],
-        _: rustls_pki_types::UnixTime,
-    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-        Ok(rustls::client::danger::ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        ring::default_provider().signature_verification_algorithms.supported_schemes()
-    }
 }

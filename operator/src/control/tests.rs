@@ -1,22 +1,22 @@
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
 use kontrol_proto::v1::{
     Applied, Hello, IssueRequest, IssueResponse, SessionRequest, SidecarConfig,
     control_client::ControlClient, identity_client::IdentityClient, session_request, session_response,
 };
 use rcgen::{CertificateParams, KeyPair};
-use rustls::{ClientConfig, crypto::ring};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::{net::TcpStream, task::JoinSet, time::timeout};
-use tokio_rustls::TlsConnector;
+use tokio::{task::JoinSet, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use super::*;
 use crate::clock;
 
+mod client;
 mod pods;
+
+use client::Identity;
 
 const SUBJECT: &str = "default/rag/llm/0";
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -50,39 +50,24 @@ async fn house_with(authority: Authority, proof: Proof, known: Known) -> House {
 }
 
 impl House {
-    /// A client; the server's chain is verified against its authority under the operator's own certificate alone, which has no host
-    /// name: the test trusts the connection and looks at who may do what.
-    async fn connect(
-        &self,
-        identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
-    ) -> Channel {
+    async fn connect(&self, identity: Option<Identity>) -> Channel {
         self.try_connect(identity).await.unwrap()
     }
 
-    async fn try_connect(
-        &self,
-        identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
-    ) -> Result<Channel, tonic::transport::Error> {
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Trusting));
-        let mut config = match identity {
-            Some((chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
-            None => builder.with_no_client_auth(),
-        };
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        let (address, connector) = (self.address, TlsConnector::from(Arc::new(config)));
-        let connect = tower::service_fn(move |_: http::Uri| {
-            let connector = connector.clone();
-            async move {
-                let tcp = TcpStream::connect(address).await?;
-                let name = rustls_pki_types::ServerName::try_from("operator.kontrol.local").unwrap();
-                Ok::<_, std::io::Error>(TokioIo::new(connector.connect(name, tcp).await?))
+    async fn try_connect(&self, identity: Option<Identity>) -> Result<Channel, tonic::transport::Error> {
+        client::connect(&self.address.to_string(), identity).await
+    }
+
+    /// Whether somebody with this identity gets no session.
+    async fn refuses(&self, identity: Identity) -> bool {
+        match self.try_connect(Some(identity)).await {
+            Err(_) => true,
+            Ok(channel) => {
+                let (up, stream) = mpsc::channel(1);
+                up.send(hello(SUBJECT)).await.unwrap();
+                ControlClient::new(channel).session(ReceiverStream::new(stream)).await.is_err()
             }
-        });
-        Endpoint::from_static("http://operator").connect_with_connector(connect).await
+        }
     }
 
     async fn issue(&self, subject: &str, token: &str) -> Result<(IssueResponse, KeyPair), tonic::Status> {
@@ -103,7 +88,7 @@ impl House {
     }
 }
 
-fn identity(issued: &IssueResponse, key: &KeyPair) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+fn identity(issued: &IssueResponse, key: &KeyPair) -> Identity {
     let chain = issued.chain.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
     (chain, PrivateKeyDer::Pkcs8(key.serialize_der().into()))
 }
@@ -182,48 +167,5 @@ async fn a_certificate_of_another_authority_is_refused() {
     let csr = CertificateParams::default().serialize_request(&key).unwrap().der().to_vec();
     let issued = foreign.issue(SUBJECT, &csr, clock::now()).unwrap();
     let identity = (issued.chain, PrivateKeyDer::Pkcs8(key.serialize_der().into()));
-    let refused = match house.try_connect(Some(identity)).await {
-        Err(_) => true,
-        Ok(channel) => {
-            let (up, stream) = mpsc::channel(1);
-            up.send(hello(SUBJECT)).await.unwrap();
-            ControlClient::new(channel).session(ReceiverStream::new(stream)).await.is_err()
-        }
-    };
-    assert!(refused);
-}
-
-#[derive(Debug)]
-struct Trusting;
-
-impl rustls::client::danger::ServerCertVerifier for Trusting {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &rustls_pki_types::ServerName<'_>,
-        _: &[u8],
-        _: rustls_pki_types::UnixTime,
-    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-        Ok(rustls::client::danger::ServerCertVerified::assertion())
-    }
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        ring::default_provider().signature_verification_algorithms.supported_schemes()
-    }
+    assert!(house.refuses(identity).await);
 }
