@@ -27,7 +27,7 @@ use crate::{clock, service::Error};
 /// How often the file of authorities is looked at. The kubelet needs a minute to bring a change into a pod, and a rotation waits for hours.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// Pauses between attempts to get a certificate.
+/// Pauses between attempts to get a certificate: each is drawn from its upper half.
 const RETRY: [Duration; 5] = [
     Duration::from_millis(100),
     Duration::from_millis(300),
@@ -35,6 +35,18 @@ const RETRY: [Duration; 5] = [
     Duration::from_secs(3),
     Duration::from_secs(10),
 ];
+
+/// The longest pause before there is a certificate at all: nothing can begin without one, and its operator is only just coming.
+const FIRST: Duration = Duration::from_secs(2);
+/// Attempts between two warnings that there is no certificate.
+const WARNINGS: usize = 8;
+
+/// The bounds of the pause after so many failures in a row.
+fn pause(failures: usize, first: bool) -> (Duration, Duration) {
+    let most = RETRY[failures.min(RETRY.len() - 1)];
+    let most = if first { most.min(FIRST) } else { most };
+    (most / 2, most)
+}
 
 /// The identity as its users see it: none until the first certificate came.
 #[derive(Clone, Debug)]
@@ -78,12 +90,12 @@ pub async fn run(issuer: Issuer, sender: watch::Sender<Option<Arc<Tls>>>) {
                 drop(timeout(Duration::from_secs(renew), follow(&issuer, &sender, material)).await);
             }
             Err(error) => {
-                let pause = RETRY[failures.min(RETRY.len() - 1)];
-                if failures == 0 || pause >= RETRY[4] {
+                if failures % WARNINGS == 0 {
                     tracing::warn!(code = %error.code, %error, "no certificate yet");
                 }
+                let (least, most) = pause(failures, sender.borrow().is_none());
                 failures += 1;
-                sleep(clock::jitter(pause / 2, pause)).await;
+                sleep(clock::jitter(least, most)).await;
             }
         }
     }
@@ -121,5 +133,23 @@ async fn follow(issuer: &Issuer, sender: &watch::Sender<Option<Arc<Tls>>>, mut m
             }
         }
         sleep(LOOK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_certificate_is_asked_for_each_second_or_two_however_long_it_takes() {
+        let seconds = |failures, first| {
+            let (least, most) = pause(failures, first);
+            (least.as_secs_f64(), most.as_secs_f64())
+        };
+        assert_eq!(seconds(0, true), (0.05, 0.1));
+        for failures in [3, 10, 1000] {
+            assert_eq!(seconds(failures, true), (1.0, 2.0));
+            assert!(seconds(failures, false).1 > 2.0);
+        }
     }
 }
