@@ -430,7 +430,7 @@ impl State {
     /// Asks the API server, for a tree.
     fn ask(&mut self, root: &Root, purpose: Purpose, mut request: Request, effects: &mut Vec<Effect>) {
         let key = Key::new(request.namespace.as_deref().unwrap_or_default(), &request.name);
-        let shows = matches!(purpose, Purpose::Show);
+        let shows = matches!(purpose, Purpose::Show(_));
         if shows {
             let status = self.store.own(request.kind, &key).map_or("", |own| &*own.status);
             if !self.lacks.trim(&mut request, status) {
