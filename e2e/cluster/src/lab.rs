@@ -22,8 +22,8 @@ use serde_json::{Value, json};
 
 use crate::{Cluster, Error, Result, Run, clock, error::at, network::command};
 
-/// How long anything may take that should take seconds.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+/// How long anything may take that should take seconds on a machine with nothing else to do.
+pub const PATIENCE: Duration = Duration::from_mins(3);
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 

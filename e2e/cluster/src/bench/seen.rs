@@ -67,11 +67,7 @@ impl Seen {
     pub(super) async fn until(&self, pod: &str, what: impl Fn(&Times) -> Option<Instant>) -> Result<Instant> {
         let mut times = self.times.clone();
         let found = timeout(PATIENCE, times.wait_for(|times| times.get(pod).and_then(&what).is_some())).await;
-        let late = |last: String| Error::Timeout {
-            what: format!("the pod {pod}"),
-            after: Duration::from_secs(90),
-            last,
-        };
+        let late = |last: String| Error::Timeout { what: format!("the pod {pod}"), after: PATIENCE, last };
         let seen =
             found.map_err(|_| late("nothing came".to_owned()))?.map_err(|error| late(error.to_string()))?;
         seen.get(pod).and_then(what).ok_or_else(|| late("gone".to_owned()))
