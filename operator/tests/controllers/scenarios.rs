@@ -134,8 +134,36 @@ pub(crate) fn remove_a_widget_from_a_group(cluster: &mut Cluster) {
     cluster.settle();
 }
 
+fn message_object(kind: &str, name: &str, spec: &Value) -> Value {
+    json!({"apiVersion": "kontrol.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
+}
+
+pub(crate) fn carry_messages(cluster: &mut Cluster) {
+    cluster.put(&message_object("MessageBus", "b", &json!({})));
+    for topic in ["t", "u"] {
+        cluster.put(&message_object("Topic", topic, &json!({"bus": "b"})));
+    }
+    cluster.put(&message_object(
+        "Route",
+        "r",
+        &json!({"from": {"topic": "t"}, "rules": [{"to": [{"topic": "u"}]}]}),
+    ));
+    let mut consumer = widget("w", "example/lone:1");
+    consumer["spec"]["replicas"] = 2.into();
+    consumer["spec"]["consumes"] = json!([{"topic": "u"}]);
+    cluster.put(&consumer);
+    cluster.settle();
+    // The route leads nowhere, and the number of replicas that an eviction has to leave changes.
+    cluster.server.delete("topics.kontrol.dev", "default", "u").unwrap();
+    cluster.edit(WIDGETS, "w", |widget| widget["spec"]["replicas"] = 3.into());
+    cluster.settle();
+    cluster.kubelet.evict("default", "kontrol-hub-b-1");
+    cluster.settle();
+}
+
 /// All of them.
-pub(crate) const ALL: [(&str, Scenario); 10] = [
+pub(crate) const ALL: [(&str, Scenario); 11] = [
+    ("carry_messages", carry_messages),
     ("create_a_tree", create_a_tree),
     ("restart_one_for_all", restart_one_for_all),
     ("restart_rest_for_one", restart_rest_for_one),

@@ -107,13 +107,13 @@ macro_rules! scenarios {
 
 scenarios! {
     create_a_tree restart_one_for_all restart_rest_for_one escalate change_a_template scale delete_a_group delete_a_tree_that_starts
-    evict_and_run_out_of_memory remove_a_widget_from_a_group
+    evict_and_run_out_of_memory remove_a_widget_from_a_group carry_messages
 }
 
 #[test]
 fn every_scenario_is_tried() {
     // The list above and the scenarios are the same: `each` looks its scenario up by name.
-    assert_eq!(scenarios::ALL.len(), 10);
+    assert_eq!(scenarios::ALL.len(), 11);
 }
 
 #[test]
@@ -184,4 +184,23 @@ fn a_crash_at_every_step_of_a_hundred_restarts_doubles_none() {
         );
     }
     check_history(&cluster, "a hundred restarts");
+}
+
+#[test]
+fn a_topic_that_is_removed_is_missed_where_it_is_named() {
+    let cluster = run(scenarios::carry_messages, Trouble::Nothing);
+    let shape = Shape::of(&cluster);
+    for (object, wanted) in [
+        ("messagebuses.kontrol.dev/b", "Accepted=True:Valid"),
+        ("topics.kontrol.dev/t", "Accepted=True:Valid"),
+        ("routes.kontrol.dev/r", "Accepted=False:TopicNotFound"),
+        ("widgets.kontrol.dev/w", "Accepted=False:TopicNotFound"),
+        ("widgets.kontrol.dev/w", "Ready=True:AllReady"),
+    ] {
+        let said = shape.objects.get(object);
+        let says = said.is_some_and(|said| said.iter().any(|one| one == wanted));
+        assert!(says, "{object} does not say {wanted}: {said:?}\n{}", cluster.history());
+    }
+    assert!(shape.objects.contains_key("poddisruptionbudgets.policy/w"), "{:?}", shape.objects.keys());
+    assert_eq!(shape.made.get("kontrol-hub-b"), Some(&2), "{:?}\n{}", shape.made, cluster.history());
 }
