@@ -90,7 +90,7 @@ pub async fn run(issuer: Issuer, sender: watch::Sender<Option<Arc<Tls>>>) {
                 drop(timeout(Duration::from_secs(renew), follow(&issuer, &sender, material)).await);
             }
             Err(error) => {
-                if failures % WARNINGS == 0 {
+                if failures.is_multiple_of(WARNINGS) {
                     tracing::warn!(code = %error.code, %error, "no certificate yet");
                 }
                 let (least, most) = pause(failures, sender.borrow().is_none());
