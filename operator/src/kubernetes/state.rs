@@ -83,6 +83,8 @@ pub enum Input {
     Leads(bool),
     /// A control stream says something.
     Control(control::Event),
+    /// The kubelet of a machine listens.
+    Open(Arc<str>),
     /// What sidecars have to trust, as PEM.
     Trust(String),
     /// What the cluster's definitions of our kinds lack.
@@ -99,6 +101,8 @@ pub struct Ticket(u64);
 pub enum Effect {
     /// Ask the API server, and answer with the ticket.
     Ask(Ticket, Request),
+    /// Look whether the kubelet of a machine listens, at an address.
+    Knock(Arc<str>, Box<str>),
     /// Tell a sidecar or a hub.
     Tell(Session, v1::session_response::Message),
 }
@@ -362,7 +366,7 @@ impl State {
         for (root, request) in std::mem::take(&mut self.again) {
             self.ask(&root, Purpose::Prepare, request, &mut effects);
         }
-        self.look_at_machines(now);
+        self.look_at_machines(now, &mut effects);
         self.tend_hubs(now, &mut effects);
         while self.pending.len() < self.options.concurrency {
             let Some(root) = self.queue.next(now) else { break };

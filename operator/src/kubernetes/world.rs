@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
 
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::{Notify, mpsc, watch},
     task::JoinSet,
     time::{sleep, timeout},
@@ -35,6 +35,10 @@ use crate::{clock, view};
 
 /// Messages that may wait for the state.
 const MAILBOX: usize = 1024;
+/// The port of kubelets.
+const KUBELET: u16 = 10250;
+/// A kubelet that has not opened by then does not open.
+const KNOCK: Duration = Duration::from_secs(1);
 /// Messages that are taken together before anything is decided.
 const BATCH: usize = 256;
 
@@ -71,6 +75,8 @@ pub struct World {
 /// What is told to the task that owns the state.
 enum Message {
     Answer(Ticket, Outcome),
+    /// The kubelet of a machine listens.
+    Open(Arc<str>),
     /// An event that was to be counted on is no longer there.
     EventLost(String),
 }
@@ -238,6 +244,7 @@ impl World {
                             Message::Answer(ticket, outcome) => {
                                 state.take(Input::Answer(ticket, outcome), clock::now());
                             }
+                            Message::Open(node) => state.take(Input::Open(node), clock::now()),
                             Message::EventLost(name) => events_told.lost(&name),
                         }
                         next = answered.try_recv().ok();
@@ -294,6 +301,15 @@ fn carry_out(
             requests.spawn(async move {
                 let outcome = ask(&client, &metrics, &request).await;
                 drop(answers.send(Message::Answer(ticket, outcome)).await);
+            });
+        }
+        Effect::Knock(node, address) => {
+            let answers = answers.clone();
+            requests.spawn(async move {
+                let knock = TcpStream::connect((&*address, KUBELET));
+                if let Ok(Ok(_)) = timeout(KNOCK, knock).await {
+                    drop(answers.send(Message::Open(node)).await);
+                }
             });
         }
         Effect::Tell(session, message) => session.tell(message),

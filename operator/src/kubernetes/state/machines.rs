@@ -12,11 +12,18 @@ use kontrol_plan::{
     nodes::{Listener, Signs, fold},
 };
 
-use super::State;
+use super::{Effect, State};
 use crate::kubernetes::pod::{ContainerState, Phase, PodOf};
 
 /// How often they are looked at.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// After so much silence of all its sidecars a machine's kubelet is knocked at.
+const QUIET: Duration = Duration::from_secs(1);
+/// The time between two knocks at one.
+const KNOCK: Duration = Duration::from_millis(500);
+/// Knocks at one look.
+const AT_ONCE: usize = 32;
 
 /// What is known of them.
 #[derive(Debug, Default)]
@@ -28,11 +35,33 @@ pub(super) struct Machines {
     pub(super) since: Timestamp,
     /// When the API server was heard last.
     pub(super) cluster: Option<Timestamp>,
+    /// When a machine's kubelet was knocked at last.
+    asked: BTreeMap<Arc<str>, Timestamp>,
+    /// When it was found open last.
+    pub(super) open: BTreeMap<Arc<str>, Timestamp>,
+}
+
+impl Machines {
+    /// The machines to be knocked at: those that were expected to be heard, and are silent.
+    fn knock(&mut self, signs: &BTreeMap<Arc<str>, Signs>, now: Timestamp) -> Vec<Arc<str>> {
+        self.asked.retain(|node, _| signs.contains_key(node));
+        self.open.retain(|node, _| signs.contains_key(node));
+        let silent = signs.iter().filter(|(_, sign)| {
+            let heard = sign.heard.unwrap_or(self.since).max(self.since);
+            sign.expected > 0 && now.since(heard) >= QUIET
+        });
+        let due = silent
+            .map(|(node, _)| node)
+            .filter(|node| self.asked.get(*node).is_none_or(|at| now.since(*at) >= KNOCK));
+        let due: Vec<_> = due.take(AT_ONCE).cloned().collect();
+        self.asked.extend(due.iter().map(|node| (node.clone(), now)));
+        due
+    }
 }
 
 impl State {
     /// Looks at the machines, where it is time.
-    pub(super) fn look_at_machines(&mut self, now: Timestamp) {
+    pub(super) fn look_at_machines(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         if now.since(self.machines.looked) < LOOK {
             return;
         }
@@ -61,13 +90,20 @@ impl State {
                 signs.insert(Arc::from(&**name), sign);
             }
         }
+        for node in self.machines.knock(&signs, now) {
+            let known = self.store.nodes().get(&*node).filter(|known| !known.address.is_empty());
+            effects.extend(known.map(|known| Effect::Knock(node.clone(), known.address.clone())));
+        }
+        for (node, sign) in &mut signs {
+            sign.knock = self.machines.open.get(node).copied();
+        }
         let listener = Listener { since: self.machines.since, cluster: self.machines.cluster };
         let mut health = fold(&signs, listener, now);
         // One that was given up stays so until it gives a sign of life: that nothing is expected of it any more is none.
         for (node, before) in &self.machines.health {
             let NodeHealth::Lost { since } = before else { continue };
             let sign = signs.get(node).copied().unwrap_or_default();
-            let newest = sign.heard.max(sign.lease).max(sign.kubelet);
+            let newest = sign.heard.max(sign.lease).max(sign.kubelet).max(sign.knock);
             let silent = newest.is_none_or(|at| at <= *since);
             if silent && self.store.nodes().contains_key(&**node) && !health.contains_key(node) {
                 health.insert(node.clone(), *before);
@@ -102,5 +138,43 @@ impl State {
     pub(super) fn next_look(&self) -> Option<Timestamp> {
         let anybody = self.companions.iter().next().is_some() || !self.machines.health.is_empty();
         anybody.then(|| self.machines.looked.plus(LOOK))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_micros(millis * 1000)
+    }
+
+    #[test]
+    fn who_is_silent_is_knocked_at_twice_a_second_and_nobody_else() {
+        let mut machines = Machines { since: at(0), ..Machines::default() };
+        let sign = |expected, heard| Signs { expected, heard: Some(at(heard)), ..Signs::default() };
+        let signs = BTreeMap::from([
+            ("heard".into(), sign(2, 900)),
+            ("silent".into(), sign(2, 0)),
+            ("idle".into(), sign(0, 0)),
+        ]);
+        let silent: Vec<Arc<str>> = vec!["silent".into()];
+        assert_eq!(machines.knock(&signs, at(999)), Vec::<Arc<str>>::new());
+        assert_eq!(machines.knock(&signs, at(1000)), silent);
+        assert_eq!(machines.knock(&signs, at(1250)), Vec::<Arc<str>>::new());
+        assert_eq!(machines.knock(&signs, at(1500)), silent);
+    }
+
+    #[test]
+    fn a_kubelet_that_opens_keeps_its_machine() {
+        let silent = Signs { expected: 2, heard: Some(at(10_000)), ..Signs::default() };
+        let other = Signs { expected: 2, heard: Some(at(14_900)), ..Signs::default() };
+        let listener = Listener { since: at(0), cluster: Some(at(14_900)) };
+        let health = |silent| {
+            let signs = BTreeMap::from([("a".into(), silent), ("b".into(), other)]);
+            fold(&signs, listener, at(15_000)).get("a").copied()
+        };
+        assert_eq!(health(silent), Some(NodeHealth::Lost { since: at(10_000) }));
+        assert_eq!(health(Signs { knock: Some(at(14_800)), ..silent }), None);
     }
 }

@@ -54,6 +54,9 @@ impl State {
                 self.leads = leads;
             }
             Input::Control(event) => self.control(event, now),
+            Input::Open(node) => {
+                self.machines.open.insert(node, now);
+            }
             Input::Definitions(lacks) => {
                 if self.lacks != lacks {
                     self.lacks = lacks;
