@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 const LEASES: &str = "leases.coordination.k8s.io";
 const NAMESPACE: &str = "kontrol-system";
 /// Longer than anything here takes, on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// One replica of the operator.
 struct Replica {
