@@ -1,10 +1,6 @@
 //! When a watch told what of which pod, by this process's clock.
 
-use std::{
-    collections::BTreeMap,
-    pin::pin,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, pin::pin, time::Instant};
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
