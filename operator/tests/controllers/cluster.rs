@@ -192,10 +192,11 @@ impl Cluster {
 
     /// The pod of a replica that is not being deleted.
     pub(crate) fn pod(&self, object: &str, ordinal: u32) -> Option<Value> {
+        let text = ordinal.to_string();
         self.server.list("pods", "default").into_iter().find(|pod| {
             let labels = &pod["metadata"]["labels"];
             let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-            labels["kontrol.dev/ordinal"] == ordinal.to_string()
+            labels["kontrol.dev/ordinal"] == *text
                 && name.strip_prefix(object).is_some_and(|rest| rest.starts_with(&format!("-{ordinal}-")))
                 && pod["metadata"]["deletionTimestamp"].is_null()
         })
@@ -238,19 +239,20 @@ impl Cluster {
                     .last()
                     .map(|entry| entry["manager"].to_string())
             });
-            let _ = writeln!(text, "{version} {what} {resource}/{name} {}", managers.unwrap_or_default());
+            writeln!(text, "{version} {what} {resource}/{name} {}", managers.unwrap_or_default()).unwrap();
         }
         for refused in self.operator.iter().flat_map(|operator| operator.refused.iter().take(20)) {
-            let _ = writeln!(text, "refused: {refused}");
+            writeln!(text, "refused: {refused}").unwrap();
         }
         for kind in ["supervisors.kontrol.dev", "widgetgroups.kontrol.dev", "widgets.kontrol.dev"] {
             for object in self.server.list(kind, "") {
                 for one in object["status"]["conditions"].as_array().into_iter().flatten() {
-                    let _ = writeln!(
+                    writeln!(
                         text,
                         "{kind}/{} {}={} {}: {}",
                         object["metadata"]["name"], one["type"], one["status"], one["reason"], one["message"]
-                    );
+                    )
+                    .unwrap();
                 }
             }
         }

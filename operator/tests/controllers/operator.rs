@@ -119,17 +119,17 @@ impl Watching {
         let mut seen = Vec::new();
         if self.version.is_none() {
             let (code, _, body) = session.ask(self.request("limit=500")).ok_or_else(lost)?;
-            let list: Value = serde_json::from_slice(&body).unwrap();
+            let found: Value = serde_json::from_slice(&body).unwrap();
             if code != 200 {
-                return Err(list["message"].to_string());
+                return Err(found["message"].to_string());
             }
             let mut keys = BTreeSet::new();
-            for item in list["items"].as_array().unwrap() {
+            for item in found["items"].as_array().unwrap() {
                 let text = item.to_string();
                 keys.insert(Owned::read(&text).unwrap().0);
                 seen.push(Seen::Is(text));
             }
-            let version = list["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+            let version = found["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
             seen.push(Seen::Listed { version, keys });
             self.version = Some(version);
         }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     cluster::{Cluster, Trouble},
     operator::USER,
-    scenarios::{GROUPS, SUPERVISORS, WIDGETS, container, group, supervisor, widget},
+    scenarios::{GROUPS, SUPERVISORS, Scenario, WIDGETS, container, group, supervisor, widget},
     shape::{Shape, check_history, conditions},
 };
 
@@ -160,7 +160,7 @@ fn definitions_that_are_older_than_the_operator_are_said_and_stop_nothing_else()
 
 #[test]
 fn deleting_in_every_state_leaves_nothing() {
-    let states: [(&str, fn(&mut Cluster)); 6] = [
+    let states: [(&str, Scenario); 6] = [
         ("nothing is done yet", |_| {}),
         ("pods wait to start", |cluster| {
             cluster.kubelet.set_slow_starts(true);
@@ -177,7 +177,7 @@ fn deleting_in_every_state_leaves_nothing() {
             cluster.settle();
             cluster.kubelet.set_slow_deletes(true);
             cluster.edit(GROUPS, "g", |group| {
-                group["spec"]["widgets"][0]["container"] = container("example/widget:2")
+                group["spec"]["widgets"][0]["container"] = container("example/widget:2");
             });
             cluster.pass(Duration::from_secs(5));
         }),

@@ -79,7 +79,7 @@ pub(crate) fn change_a_template(cluster: &mut Cluster) {
     cluster.put(&group("g", "OneForOne"));
     cluster.settle();
     cluster.edit(GROUPS, "g", |group| {
-        group["spec"]["widgets"][1]["container"]["image"] = "example/widget:2".into()
+        group["spec"]["widgets"][1]["container"]["image"] = "example/widget:2".into();
     });
     cluster.settle();
 }

@@ -21,7 +21,7 @@ fn difference(wanted: &Shape, found: &Shape) -> String {
     let mut text = String::new();
     let mut lines = |what: &str, wanted: &dyn std::fmt::Debug, found: &dyn std::fmt::Debug, differs: bool| {
         if differs {
-            let _ = writeln!(text, "{what}\n  wanted {wanted:?}\n  found  {found:?}");
+            writeln!(text, "{what}\n  wanted {wanted:?}\n  found  {found:?}").unwrap();
         }
     };
     for (name, one) in &wanted.objects {
@@ -53,9 +53,9 @@ fn each(name: &str) {
         check_history(&cluster, &said);
         let differs = difference(&wanted, &Shape::of(&cluster));
         if !differs.is_empty() {
-            let _ = write!(wrong, "{said}:\n{differs}");
+            write!(wrong, "{said}:\n{differs}").unwrap();
             if only.is_some() {
-                let _ = write!(wrong, "{}", cluster.history());
+                write!(wrong, "{}", cluster.history()).unwrap();
             }
         }
     }
@@ -123,8 +123,12 @@ fn nothing_is_written_when_nothing_happens() {
         let before = cluster.writes();
         cluster.pass(Duration::from_mins(10));
         let calls = cluster.operator.as_ref().unwrap().session.calls();
-        let late: Vec<_> =
-            calls.iter().filter(|call| call.is_write()).skip(before).map(|call| call.line()).collect();
+        let late: Vec<_> = calls
+            .iter()
+            .filter(|call| call.is_write())
+            .skip(before)
+            .map(kontrol_e2e_apiserver::Call::line)
+            .collect();
         assert!(late.is_empty(), "{name}: {late:#?}");
     }
 }
