@@ -84,7 +84,7 @@ pub(crate) async fn widgets(
         let leader = leader(lab.client()).await?;
         let seen = match &leader {
             Some(pod) => figures::scrape(pod).await.map_or(0.0, |text| {
-                figures::sum(&text, "kontrol_operator_trees", |labels| labels.contains("state=\"ready\""))
+                figures::sum(&text, "kontrol_operator_trees", |labels| labels.contains("state=\"Ready\""))
             }),
             None => 0.0,
         };
