@@ -95,7 +95,7 @@ async fn a_target_that_does_not_answer_opens_its_callers_breaker_and_closes_it_w
     ]);
     lab.apply(&object("WidgetGroup", "team", &json!({"widgets": widgets}))).unwrap();
     lab.until_ready("WidgetGroup", "team").await.unwrap();
-    let callee = lab.until_pods("team", "callee", 1).await.unwrap().remove(0);
+    let serving = lab.until_pods("team", "callee", 1).await.unwrap().remove(0);
     let caller = lab.until_pods("team", "caller", 1).await.unwrap().remove(0);
     let call = async || lab.door(&caller, "POST", "/v1/call/callee/echo", "hello").await;
     let breaker = async |state: &str| {
@@ -112,7 +112,7 @@ async fn a_target_that_does_not_answer_opens_its_callers_breaker_and_closes_it_w
     .unwrap();
     assert_eq!(breaker("closed").await, Ok(()));
 
-    lab.signal(&callee, "widget", "SIGSTOP").unwrap();
+    lab.signal(&serving, "widget", "SIGSTOP").unwrap();
     lab.wait("the breaker to be open", async || {
         let answer = call().await?;
         assert_ne!(answer.status, 200, "nobody is there to answer: {answer:?}");
@@ -120,7 +120,7 @@ async fn a_target_that_does_not_answer_opens_its_callers_breaker_and_closes_it_w
     })
     .await
     .unwrap();
-    lab.signal(&callee, "widget", "SIGCONT").unwrap();
+    lab.signal(&serving, "widget", "SIGCONT").unwrap();
     lab.wait("a call to be answered again, and the breaker to be closed", async || {
         let answer = call().await?;
         Ok(if answer.status == 200 { breaker("closed").await } else { Err(answer.body) })

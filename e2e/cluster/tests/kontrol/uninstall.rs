@@ -16,7 +16,7 @@ async fn other_tag(lab: &Lab, image: &str) -> String {
     let names = images.into_iter().flat_map(|image| image.names.unwrap_or_default());
     let begin = format!("kontrol.local/{image}:");
     let tags: Vec<String> = names.filter_map(|name| Some(name.strip_prefix(&begin)?.to_owned())).collect();
-    tags.iter().find(|tag| *tag != "dev").unwrap_or_else(|| panic!("{image} has only {tags:?}")).clone()
+    tags.into_iter().find(|tag| tag != "dev").expect("an image is named after its content too")
 }
 
 fn images_of(pod: &Pod) -> Vec<String> {
