@@ -15,8 +15,8 @@ use tracing_subscriber::EnvFilter;
 struct Cli {
     #[command(subcommand)]
     mode: Mode,
-    /// What is logged, as `tracing` filters write it.
-    #[arg(long, env = "KONTROL_LOG", default_value = "info,kube_client=off", global = true)]
+    /// What is logged, as `tracing` filters write it; `kube_client` is off unless it is named.
+    #[arg(long, env = "KONTROL_LOG", default_value = "info", global = true)]
     log: String,
     /// How it is logged.
     #[arg(long, env = "KONTROL_LOG_FORMAT", default_value = "json", global = true)]
@@ -99,7 +99,8 @@ struct Check {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::new(&cli.log);
+    // The client calls each request that failed an error; those that matter are said by who asked, once.
+    let filter = EnvFilter::new(format!("kube_client=off,{}", cli.log));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match cli.log_format {
         Format::Json => logs.json().flatten_event(true).with_current_span(false).init(),
