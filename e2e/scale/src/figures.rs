@@ -5,9 +5,10 @@ use std::{fmt, time::Duration};
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Pod;
 use kontrol_e2e_cluster::lab::{
-    Lab, door,
+    Lab,
     kontrol::{SYSTEM, name_of},
     operator::{leader, operators},
+    web::{address, ask},
 };
 use kontrol_sidecar::clock;
 use kube::{Api, api::DeleteParams};
@@ -81,9 +82,9 @@ impl Row {
 
 /// The metrics of an operator.
 pub(crate) async fn scrape(pod: &Pod) -> anyhow::Result<String> {
-    let answer = door::ask(pod, ADMIN, "/metrics").await?;
-    anyhow::ensure!(answer.status == 200, "{} answers {}", name_of(pod), answer.status);
-    Ok(answer.body)
+    let (status, body) = ask(&address(pod, ADMIN), "/metrics").await?;
+    anyhow::ensure!(status == Some(200), "{} answers {status:?}", name_of(pod));
+    Ok(body)
 }
 
 /// The sum of a metric's series whose labels are wanted; 0 where there is none.
@@ -160,9 +161,9 @@ async fn cold(lab: &Lab) -> anyhow::Result<(f64, f64)> {
             let fresh =
                 operators(lab.client()).await?.into_iter().find(|pod| !before.contains(&name_of(pod)));
             let Some(pod) = fresh else { return Ok(Err("it is not there".to_owned())) };
-            Ok(match door::ask(&pod, ADMIN, "/readyz").await {
-                Ok(answer) if answer.status == 200 => Ok(pod),
-                Ok(answer) => Err(answer.body),
+            Ok(match ask(&address(&pod, ADMIN), "/readyz").await {
+                Ok((Some(200), _)) => Ok(pod),
+                Ok((_, body)) => Err(body),
                 Err(error) => Err(error.to_string()),
             })
         })

@@ -75,17 +75,6 @@ fn parse(text: &str) -> io::Result<Answer> {
     Ok(Answer { status, body: body.to_owned() })
 }
 
-/// Asks a port of a pod from this machine, which reaches every pod.
-pub async fn ask(pod: &Pod, port: u16, path: &str) -> Result<Answer> {
-    let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()).unwrap_or_default();
-    let place = format!("http://{ip}:{port}{path}");
-    let ip: Ipv4Addr = ip.parse().map_err(|_| Error::Invalid(format!("{} has no address", name_of(pod))))?;
-    let path = path.to_owned();
-    let asked = move || exchange(SocketAddr::from((ip, port)), "GET", &path, "", |_| false);
-    let text = tokio::task::spawn_blocking(asked).await.map_err(|error| Error::Invalid(error.to_string()))?;
-    text.and_then(|text| parse(&text)).map_err(at(place))
-}
-
 impl Lab {
     /// Asks the HTTP door of a pod's sidecar, as the widget in it would.
     pub async fn door(&self, pod: &Pod, method: &str, path: &str, body: &str) -> Result<Answer> {

@@ -19,13 +19,20 @@ pub fn address(pod: &Pod, port: u16) -> String {
 
 /// The body of what `address` answers to `GET path`.
 pub async fn get(address: &str, path: &str) -> io::Result<String> {
+    Ok(ask(address, path).await?.1)
+}
+
+/// The status and the body of what `address` answers to `GET path`; no status: what came is no answer of HTTP.
+pub async fn ask(address: &str, path: &str) -> io::Result<(Option<u16>, String)> {
     let asked = async {
         let mut stream = TcpStream::connect(address).await?;
         let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
-        Ok(answer.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned()))
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let body = answer.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned());
+        Ok((status, body))
     };
     timeout(ONCE, asked).await.map_err(io::Error::from)?
 }
