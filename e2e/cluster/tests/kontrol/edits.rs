@@ -1,5 +1,7 @@
 //! A manifest that is changed while something else goes on: what is declared last is what there is in the end, once.
 
+mod nodes;
+
 use std::cell::Cell;
 
 use k8s_openapi::api::core::v1::Pod;
