@@ -15,6 +15,8 @@ use kube::{Api, api::DeleteParams};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
+use crate::cpu;
+
 /// The operator's port for people and Prometheus.
 const ADMIN: u16 = 7401;
 /// How long the operator may go on writing after all widgets run.
@@ -132,10 +134,12 @@ pub(crate) async fn measure(
         last = now;
     }
     say(&format!("counting for {steady} s"));
-    let before = scrape(&lead).await?;
+    let (before, process) = (scrape(&lead).await?, cpu::process_of(&lead)?);
+    let (from, busy) = (Instant::now(), cpu::time_of(process)?);
     sleep(Duration::from_secs(steady)).await;
     let after = scrape(&lead).await?;
-    let per = |name: fn(&str) -> f64| (name(&after) - name(&before)) / steady as f64;
+    let busy = cpu::time_of(process)?.saturating_sub(busy).as_secs_f64();
+    let seconds = from.elapsed().as_secs_f64();
     let (cold_sync_seconds, fresh_mib) = cold(lab).await?;
     Ok(Row {
         widgets,
@@ -143,8 +147,8 @@ pub(crate) async fn measure(
         filled_seconds: filled.as_secs_f64(),
         leader_mib: mebibytes(&after),
         fresh_mib,
-        writes_per_minute: per(writes) * 60.0,
-        cores: per(|text| sum(text, "process_cpu_seconds_total", |_| true)),
+        writes_per_minute: (writes(&after) - writes(&before)) / seconds * 60.0,
+        cores: busy / seconds,
         cold_sync_seconds,
     })
 }

@@ -1,5 +1,6 @@
 //! `kontrol-scale`: what the operator costs beside thousands of widgets. See `docs/performance.md`.
 
+mod cpu;
 mod figures;
 mod fill;
 mod streams;
@@ -51,7 +52,7 @@ async fn main() -> anyhow::Result<()> {
         say(&format!("{} foreign pods", size * arguments.foreign));
         fill::foreign(&lab, &nodes, before * arguments.foreign..size * arguments.foreign).await?;
         say(&format!("{size} widgets"));
-        let filled = fill::widgets(&lab, before..size, &say).await?;
+        let filled = Box::pin(fill::widgets(&lab, before..size, &say)).await?;
         let wanted = size / arguments.widgets_per_stream;
         say(&format!("{wanted} control streams"));
         streams.open(&lab, wanted).await?;
