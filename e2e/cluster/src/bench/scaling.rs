@@ -6,6 +6,7 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
 use serde_json::json;
 
 use super::{
@@ -65,7 +66,12 @@ pub(super) async fn signal_to_pod(lab: &Lab, n: usize) -> Result<Vec<Row>> {
         // Nothing is lowered as long as a replica has not said what it bears.
         report(lab, second, 0.0).await?;
         report(lab, &first, 3.0).await?;
-        lab.until_pods("worker", "worker", 1).await?;
+        // Until it is gone altogether: what would be in the way of the next one is another figure.
+        lab.wait(&format!("{next} to be gone"), async || {
+            let pods = lab.api::<Pod>().list(&ListParams::default()).await?.items;
+            Ok(if pods.len() == 1 { Ok(()) } else { Err(pods.iter().map(name_of).collect::<Vec<_>>()) })
+        })
+        .await?;
         incarnation = number(second, "incarnation") + 1;
     }
     Ok(times([("k8s.scale.signal_to_pod: a widget's load → pod created", created)]))
