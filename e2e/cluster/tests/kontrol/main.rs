@@ -4,6 +4,8 @@
 
 mod apiserver;
 mod bad_input;
+mod changed;
+mod definitions;
 mod deletion;
 mod edits;
 mod gpu;
@@ -12,6 +14,7 @@ mod install;
 mod leader;
 mod messaging;
 mod node;
+mod permissions;
 mod pipeline;
 mod prometheus;
 mod rollout;
