@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, ListParams};
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams},
+};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -35,12 +38,44 @@ fn spread() -> Value {
     }]})
 }
 
-/// From a node's end to the replacement's creation and to its Ready on the other node.
+/// Hands the lead over until it is on `node`, or on another one where `there` is false.
+async fn lead(lab: &Lab, node: &str, there: bool) -> Result<()> {
+    for _ in 0..5 {
+        lab.until_operators().await?;
+        let pod = lab.leader().await?;
+        if (kontrol::node_of(&pod) == node) == there {
+            return Ok(());
+        }
+        let pods = Api::<Pod>::namespaced(lab.client().clone(), kontrol::SYSTEM);
+        pods.delete(&name_of(&pod), &DeleteParams::default()).await?;
+        lab.wait("another one to lead", async || {
+            let now = leader(lab.client()).await?.as_ref().map(name_of);
+            Ok(if now.as_ref().is_some_and(|name| *name != name_of(&pod)) { Ok(()) } else { Err(now) })
+        })
+        .await?;
+    }
+    Err(Error::Invalid(format!("the lead would not come to where it was wanted, beside {node}: {there}")))
+}
+
+/// From a node's end to the replacement's creation and to its Ready on the other node: where the leader is elsewhere, and where it goes with the node.
 pub(super) async fn loss(lab: &Lab, n: usize) -> Result<Vec<Row>> {
+    let (created, ready) = lose(lab, n, false).await?;
+    let (with_leader_created, with_leader_ready) = lose(lab, n, true).await?;
+    Ok(times([
+        ("k8s.node_loss: power gone → replacement created", created),
+        ("the same → replacement Ready", ready),
+        ("k8s.node_loss, the leader with it: power gone → replacement created", with_leader_created),
+        ("the same → replacement Ready", with_leader_ready),
+    ]))
+}
+
+/// Takes the power from node1 so often; the leader is there or not.
+async fn lose(lab: &Lab, n: usize, leading: bool) -> Result<(Vec<Duration>, Vec<Duration>)> {
     let seen = Seen::watch(lab);
     let (mut created, mut ready) = (Vec::new(), Vec::new());
     for round in 0..n {
-        let name = format!("pair{round}");
+        lead(lab, "node1", leading).await?;
+        let name = format!("pair{round}-{}", u8::from(leading));
         let spec = json!({"container": test_widget(&[]), "replicas": 2, "placement": spread(), "shutdown": {"grace": "1s"}});
         lab.apply(&object("Widget", &name, &spec))?;
         let pods = lab.until_pods(&name, &name, 2).await?;
@@ -62,10 +97,7 @@ pub(super) async fn loss(lab: &Lab, n: usize) -> Result<Vec<Row>> {
         lab.objects("Widget").delete(&name, &DeleteParams::background()).await?;
         lab.until_operators().await?;
     }
-    Ok(times([
-        ("k8s.node_loss: power gone → replacement created", created),
-        ("power gone → replacement Ready", ready),
-    ]))
+    Ok((created, ready))
 }
 
 /// What stands still where nothing is wrong: pods by name, with the restarts of their containers, and what objects count.
