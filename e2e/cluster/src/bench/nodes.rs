@@ -38,23 +38,28 @@ fn spread() -> Value {
     }]})
 }
 
-/// Hands the lead over until it is on `node`, or on another one where `there` is false.
+/// Deletes operators until one stands on each node, and the one that leads on `node`, or on the other one where `there` is false.
 async fn lead(lab: &Lab, node: &str, there: bool) -> Result<()> {
-    for _ in 0..5 {
+    let pods = Api::<Pod>::namespaced(lab.client().clone(), kontrol::SYSTEM);
+    for _ in 0..8 {
         lab.until_operators().await?;
-        let pod = lab.leader().await?;
-        if (kontrol::node_of(&pod) == node) == there {
+        let leader = lab.leader().await?;
+        let all = operators(lab.client()).await?;
+        let beside = all.iter().find(|pod| {
+            name_of(pod) != name_of(&leader) && kontrol::node_of(pod) == kontrol::node_of(&leader)
+        });
+        if beside.is_none() && (kontrol::node_of(&leader) == node) == there {
             return Ok(());
         }
-        let pods = Api::<Pod>::namespaced(lab.client().clone(), kontrol::SYSTEM);
-        pods.delete(&name_of(&pod), &DeleteParams::default()).await?;
-        lab.wait("another one to lead", async || {
-            let now = leader(lab.client()).await?.as_ref().map(name_of);
-            Ok(if now.as_ref().is_some_and(|name| *name != name_of(&pod)) { Ok(()) } else { Err(now) })
-        })
-        .await?;
+        let goes = name_of(beside.unwrap_or(&leader));
+        pods.delete(&goes, &DeleteParams::default()).await?;
+        let what = format!("{goes} to be gone");
+        lab.wait(&what, async || Ok(pods.get_opt(&goes).await?.map_or(Ok(()), |pod| Err(name_of(&pod)))))
+            .await?;
     }
-    Err(Error::Invalid(format!("the lead would not come to where it was wanted, beside {node}: {there}")))
+    Err(Error::Invalid(format!(
+        "operators would not stand on both nodes with the lead beside {node}: {there}"
+    )))
 }
 
 /// From a node's end to the replacement's creation and to its Ready on the other node: where the leader is elsewhere, and where it goes with the node.
