@@ -11,7 +11,8 @@ use kontrol_core::{
 use kontrol_plan::{RestartTarget, status::Kind};
 
 use super::{View, nodes, replicas_rule, widgets};
-use nearest::{listed, meant};
+use nearest::listed;
+pub(crate) use nearest::meant;
 
 /// Why a name, or what is asked of what it means, is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -16,10 +16,13 @@ use super::{
     Effect, State, Tree,
     show::{accepted, shown, write},
 };
-use crate::kubernetes::{
-    forest::{self, Problem, Root, id_of, key_of},
-    kind::Kind,
-    object::{Key, Own},
+use crate::{
+    kubernetes::{
+        forest::{self, Problem, Root, id_of, key_of},
+        kind::Kind,
+        object::{Key, Own},
+    },
+    view::names::meant,
 };
 
 /// The bus that is there without being declared.
@@ -215,10 +218,13 @@ impl State {
     fn wrong_topic(&self, topic: &spec::Topic, bus: &ObjectId) -> Option<Problem> {
         let declared = self.declared.bus(bus);
         if declared.is_none() && bus.name.as_str() != DEFAULT_BUS {
-            let message = format!(
-                "there is no message bus {0} in namespace {1}; declare it (kind: MessageBus, metadata: {{name: {0}}}), or leave bus out",
-                bus.name, bus.namespace
-            );
+            let here = self.declared.buses().filter(|known| known.id.namespace == bus.namespace);
+            let here: Vec<String> = here.map(|known| known.id.name.to_string()).collect();
+            let out =
+                format!("declare it (kind: MessageBus, metadata: {{name: {}}}), or leave bus out", bus.name);
+            let out = meant(bus.name.as_str(), &here).map_or(out, |meant| format!("did you mean {meant}?"));
+            let message =
+                format!("there is no message bus {} in namespace {}; {out}", bus.name, bus.namespace);
             return Some(problem("BusNotFound", Code::UndeclaredBus, "spec.bus", &message));
         }
         let segment = declared.map_or_else(|| spec::Storage::default().segment, |bus| bus.storage.segment);
@@ -263,7 +269,7 @@ impl State {
         let view = json!({"targets": targets.len()});
         let from = within(&route.id.namespace, &route.from);
         let Some(topic) = self.declared.topic(&from) else {
-            return (view, Some(undeclared("spec.from", &from)), None);
+            return (view, Some(self.undeclared("spec.from", &from)), None);
         };
         let bus = within(&topic.id.namespace, &topic.bus);
         (view, self.wrong_route(&route, &topic.bus), Some(bus))
@@ -329,7 +335,7 @@ impl State {
 
     /// What is wrong with a topic that gets messages from this bus. Copies are written into the same log as their original.
     fn wrong_target(&self, path: &str, bus: &Name, to: &ObjectId) -> Option<Problem> {
-        let Some(topic) = self.declared.topic(to) else { return Some(undeclared(path, to)) };
+        let Some(topic) = self.declared.topic(to) else { return Some(self.undeclared(path, to)) };
         if topic.bus == *bus {
             return None;
         }
@@ -365,7 +371,7 @@ impl State {
         let mut bus: Option<(&Name, &Name)> = None;
         for (path, name) in produces.chain(consumes) {
             let id = within(namespace, name);
-            let Some(topic) = self.declared.topic(&id) else { return Some(undeclared(&path, &id)) };
+            let Some(topic) = self.declared.topic(&id) else { return Some(self.undeclared(&path, &id)) };
             match bus {
                 Some((first, on)) if *on != topic.bus => {
                     let message = format!(
@@ -403,7 +409,7 @@ impl State {
             }
             match self.declared.widget(target) {
                 None => {
-                    let message = format!("there is no widget {target}");
+                    let message = format!("there is no widget {target}{}", self.meant_widget(target));
                     Some(problem("WidgetNotFound", Code::UndeclaredTarget, &path, &message))
                 }
                 Some(found) if found.serves.is_empty() => {
@@ -415,6 +421,27 @@ impl State {
                 Some(_) => None,
             }
         })
+    }
+
+    /// A topic that is not there, and which was probably meant.
+    fn undeclared(&self, path: &str, id: &ObjectId) -> Problem {
+        let here = self.declared.topics().filter(|topic| topic.id.namespace == id.namespace);
+        let here: Vec<String> = here.map(|topic| topic.id.name.to_string()).collect();
+        let declare = format!("declare it: kind: Topic, metadata: {{name: {}}}", id.name);
+        let out = meant(id.name.as_str(), &here).map_or(declare, |meant| format!("did you mean {meant}?"));
+        let message = format!("there is no topic {} in namespace {}; {out}", id.name, id.namespace);
+        problem("TopicNotFound", Code::UndeclaredTopic, path, &message)
+    }
+
+    /// Which widget was probably meant by one that is not there, as the end of a sentence.
+    fn meant_widget(&self, target: &WidgetId) -> String {
+        let all = self.declared.trees().flat_map(super::widgets);
+        let here = all.filter(|widget| widget.id.namespace == target.namespace);
+        let here: Vec<String> =
+            here.map(|widget| format!("{}/{}", widget.id.group, widget.id.widget)).collect();
+        let wanted = format!("{}/{}", target.group, target.widget);
+        let found = meant(&wanted, &here).or_else(|| meant(target.widget.as_str(), &here));
+        found.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default()
     }
 
     /// The id of a topic, a route or a bus whose spec has changed, as it is declared from now on. One that cannot be read leaves what was
@@ -444,14 +471,6 @@ impl State {
         }
         Some(id)
     }
-}
-
-fn undeclared(path: &str, id: &ObjectId) -> Problem {
-    let message = format!(
-        "there is no topic {0} in namespace {1}; declare it: kind: Topic, metadata: {{name: {0}}}",
-        id.name, id.namespace
-    );
-    problem("TopicNotFound", Code::UndeclaredTopic, path, &message)
 }
 
 fn said(way: &[&Name]) -> String {

@@ -6,7 +6,7 @@ const LISTED: usize = 12;
 const OFFERED: usize = 3;
 
 /// The names that were probably meant: the nearest of those that are near enough, or that begin so.
-pub(super) fn meant(name: &str, names: &[String]) -> Option<String> {
+pub(crate) fn meant(name: &str, names: &[String]) -> Option<String> {
     let wanted = fold(name);
     let near = names.iter().filter_map(|known| {
         let distance = forms(known).map(|form| distance(&wanted, &fold(form))).min()?;

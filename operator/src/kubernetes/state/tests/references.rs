@@ -191,3 +191,21 @@ fn a_new_leader_says_nothing_of_widgets_that_it_has_not_looked_at_yet() {
         "{statuses:?}"
     );
 }
+
+#[test]
+fn what_is_not_there_is_said_with_what_was_probably_meant() {
+    let mut cluster = lone();
+    cluster.topic("notes", json!({}));
+    cluster.put(Kind::MessageBus, "archive", json!({"spec": {}}));
+    cluster.topic("kept", json!({"bus": "archiv"}));
+    cluster.route("r", "nots", "kept");
+    cluster.put(Kind::Widget, "store", json!({"spec": {"container": container()}}));
+    cluster.put(Kind::Widget, "llm", json!({"spec": {"calls": [{"target": "stor/stor"}]}}));
+    cluster.run();
+    for (kind, name, meant) in
+        [(Kind::Route, "r", "notes"), (Kind::Topic, "kept", "archive"), (Kind::Widget, "llm", "store/store")]
+    {
+        let (_, message) = cluster.accepted(kind, name);
+        assert!(message.ends_with(&format!("; did you mean {meant}?")), "{message}");
+    }
+}
