@@ -49,9 +49,9 @@ pub use rollout::{Disruption, Identity, Rollout, Share};
 pub use route::{Route, RouteRule, RouteSpec};
 pub use scaling::{ReportedTarget, Scaling, ScalingClass, ScalingTarget};
 pub use status::{
-    ChildStatus, EndReason, EndStatus, Guarantee, InstanceState, InstanceStatus, MessageBusStatus,
-    RolloutState, RolloutStatus, RouteStatus, ScalingStatus, State, Supervision, SupervisorStatus,
-    TopicStatus, WidgetGroupStatus, WidgetStateStatus, WidgetStatus,
+    BreakerStatus, ChildStatus, EndReason, EndStatus, Guarantee, InstanceState, InstanceStatus,
+    MessageBusStatus, RolloutState, RolloutStatus, RouteStatus, ScalingStatus, State, Supervision,
+    SupervisorStatus, TopicStatus, WidgetGroupStatus, WidgetStateStatus, WidgetStatus,
 };
 pub use supervisor::{Supervisor, SupervisorChild, SupervisorSpec};
 pub use text::{Amount, Duration, Size};

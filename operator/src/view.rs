@@ -80,6 +80,8 @@ pub struct Replica<'a> {
     pub run: Option<Run>,
     /// What its sidecar said last of it, and when.
     pub signals: Option<(Timestamp, &'a v1::Signals)>,
+    /// The breakers of its calls that are not closed.
+    pub breakers: &'a [v1::EndpointState],
     /// What its world says of it beside its state, for people: why a pod does not start, for one. None: its state says all.
     pub note: Option<&'a str>,
     /// Where its sidecar listens.

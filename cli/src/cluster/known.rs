@@ -1,7 +1,7 @@
 //! What the API server says of a cluster, as the view that the tree, the reasons and the names are made from.
 //!
 //! Objects are put together by the operator's own rules, its decisions are read from where it goes on from them itself, and pods are
-//! looked at as it looks at them. What only it hears, from sidecars and hubs, is unknown here.
+//! looked at as it looks at them. What only it hears, from sidecars and hubs, is unknown here, but for the breakers, which it writes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,6 +12,7 @@ use kontrol_core::{
     id::{InstanceId, Name, ObjectId, WidgetId},
     time::Timestamp,
 };
+use kontrol_crds as api;
 use kontrol_operator::{
     kubernetes::{
         forest::{Forest, Problem, Root},
@@ -50,6 +51,7 @@ struct Place {
     fence: u64,
     run: Option<Run>,
     note: Option<String>,
+    breakers: Vec<v1::EndpointState>,
     pod: Option<Key>,
     node: Option<Arc<str>>,
     host: String,
@@ -141,7 +143,11 @@ impl Known {
             let port = port.map(|endpoint| endpoint.port.unwrap_or(PORT));
             (id.clone(), Place::of(id, noted.get(id), pods.get(id).copied(), port))
         });
-        let places: BTreeMap<InstanceId, Place> = places.collect();
+        let mut places: BTreeMap<InstanceId, Place> = places.collect();
+        for (id, place) in &mut places {
+            let (Some(pod), Some((_, widget))) = (&place.pod, self.object(&id.widget)) else { continue };
+            place.breakers = breakers_of(widget, &pod.name);
+        }
         self.replicas = places;
     }
 
@@ -184,7 +190,17 @@ impl Place {
                 pid: None,
             });
             let note = lost.map(|_| "its pod is not there yet".to_owned());
-            return Self { fence, run, note, pod: None, node: None, host: String::new(), port: None };
+            let breakers = Vec::new();
+            return Self {
+                fence,
+                run,
+                note,
+                breakers,
+                pod: None,
+                node: None,
+                host: String::new(),
+                port: None,
+            };
         };
         let noted = noted.filter(|noted| noted.incarnation == pod.incarnation);
         let instance = observe(id, pod, noted, None);
@@ -208,6 +224,7 @@ impl Place {
             fence,
             run: Some(run),
             note: instance.message.map(|message| message.to_string()),
+            breakers: Vec::new(),
             pod: Some(key.clone()),
             node: pod.node.clone(),
             host: pod.ip.to_string(),
@@ -228,6 +245,7 @@ impl View for Known {
             fence: place.fence,
             run: place.run,
             signals: None,
+            breakers: &place.breakers,
             note: place.note.as_deref(),
             addresses: None,
             host: &place.host,
@@ -258,6 +276,23 @@ impl View for Known {
         let manifest = *self.scaled.get(widget)?;
         Some(Scaled { manifest, with: "`kubectl scale`, `kubectl kontrol scale` or an autoscaler" })
     }
+}
+
+/// The breakers of a pod's calls that are not closed, as the operator has written them.
+fn breakers_of(widget: &Own, pod: &str) -> Vec<v1::EndpointState> {
+    if !widget.status.contains("\"breakers\"") {
+        return Vec::new();
+    }
+    let status: api::WidgetStatus = serde_json::from_str(&widget.status).unwrap_or_default();
+    let ours = status.instances.into_iter().flatten().find(|instance| instance.name == pod);
+    let breakers = ours.into_iter().flat_map(|instance| instance.breakers);
+    breakers
+        .map(|api::BreakerStatus { instance, reason }| v1::EndpointState {
+            instance,
+            reason,
+            ..v1::EndpointState::default()
+        })
+        .collect()
 }
 
 /// The replicas of all widgets at and below a node, as they were decided.

@@ -161,6 +161,29 @@ async fn why_says_what_a_pod_waits_for() {
 }
 
 #[tokio::test]
+async fn why_of_a_caller_names_whom_it_does_not_call() {
+    let cluster = Cluster::new();
+    let breaker = json!({"instance": "shop/rag/store/0", "reason": "5 failures in a row"});
+    cluster.server.edit("widgets.kontrol.dev", "shop", "rag-llm", |widget| {
+        let instance = |ordinal: u32| json!({
+            "ordinal": ordinal, "name": format!("rag-llm-{ordinal}-1"), "state": "Ready", "incarnation": 1, "revision": "1",
+        });
+        widget["status"]["instances"] = json!([instance(0), instance(1)]);
+        widget["status"]["instances"][1]["breakers"] = json!([breaker]);
+    });
+    let known = cluster.known().await;
+    let named = known.one(&cluster.access(), "rag/llm").unwrap();
+    let answer = view::why(&known, &named, cluster.now);
+    let held: Vec<&String> = answer.lines.iter().filter(|line| line.contains("held back")).collect();
+    assert_eq!(
+        held,
+        [
+            "replica 1: its calls to rag/store/0 are held back, since its circuit breaker is open: 5 failures in a row"
+        ]
+    );
+}
+
+#[tokio::test]
 async fn names_are_those_of_manifests_of_objects_and_of_pods() {
     let cluster = Cluster::new();
     let (known, access) = (cluster.known().await, cluster.access());

@@ -209,6 +209,19 @@ pub struct InstanceStatus {
     /// Why it is not ready, in one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Whom it does not call for a while, since too many calls failed: replicas whose circuit breaker is not closed. At most 8 of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub breakers: Vec<BreakerStatus>,
+}
+
+/// A circuit breaker that is not closed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BreakerStatus {
+    /// The replica that is called: `<namespace>/<group>/<widget>/<ordinal>`.
+    pub instance: String,
+    /// Why it opened, in words.
+    pub reason: String,
 }
 
 /// Where a roll-out is.

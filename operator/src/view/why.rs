@@ -119,6 +119,7 @@ fn why_widget(view: &impl View, id: &WidgetId, now: Timestamp) -> v1::WhyRespons
             replica.node.map(|node| format!(", on {node}")).unwrap_or_default(),
             said(&replica)
         ));
+        lines.extend(held_back(&replica, id));
     }
     answer(lines, place.last_of(slot, widget))
 }
@@ -370,6 +371,19 @@ fn for_how_long(run: Run, now: Timestamp) -> String {
 fn said(replica: &Replica<'_>) -> String {
     let said = replica.signals.map(|(_, signals)| signals.message.as_str()).filter(|said| !said.is_empty());
     said.or(replica.note).map(|said| format!(": {said}")).unwrap_or_default()
+}
+
+/// Whom a replica does not call for a while.
+fn held_back<'a>(replica: &'a Replica<'_>, of: &'a WidgetId) -> impl Iterator<Item = String> + 'a {
+    let run = replica.run.filter(|run| run.runs);
+    replica.breakers.iter().filter(move |_| run.is_some()).map(move |breaker| {
+        let here = breaker.instance.strip_prefix(of.namespace.as_str());
+        let name = here.and_then(|rest| rest.strip_prefix('/')).unwrap_or(&breaker.instance);
+        format!(
+            "replica {}: its calls to {name} are held back, since its circuit breaker is open: {}",
+            replica.id.ordinal, breaker.reason
+        )
+    })
 }
 
 fn state_in_words(state: InstanceState) -> String {

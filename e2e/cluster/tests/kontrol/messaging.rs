@@ -9,6 +9,8 @@ use kontrol_e2e_cluster::lab::{
 use kube::api::ListParams;
 use serde_json::json;
 
+use crate::tools::kontrol;
+
 async fn hub(lab: &Lab) -> Vec<Pod> {
     let labels = ListParams::default().labels("kontrol.dev/bus=default");
     let mut pods = lab.api::<Pod>().list(&labels).await.unwrap().items;
@@ -120,6 +122,13 @@ async fn a_target_that_does_not_answer_opens_its_callers_breaker_and_closes_it_w
     })
     .await
     .unwrap();
+    let why = async |held: bool| {
+        let (code, text) = kontrol(&lab, &["why", "team/caller"]);
+        let said =
+            text.contains("its calls to team/callee/0 are held back, since its circuit breaker is open");
+        if code == 0 && said == held { Ok(()) } else { Err(text) }
+    };
+    lab.wait("why to say it too", async || Ok(why(true).await)).await.unwrap();
     lab.signal(&serving, "widget", "SIGCONT").unwrap();
     lab.wait("a call to be answered again, and the breaker to be closed", async || {
         let answer = call().await?;
@@ -127,4 +136,5 @@ async fn a_target_that_does_not_answer_opens_its_callers_breaker_and_closes_it_w
     })
     .await
     .unwrap();
+    lab.wait("why to say it no more", async || Ok(why(false).await)).await.unwrap();
 }

@@ -21,7 +21,7 @@ fn program() -> PathBuf {
 }
 
 /// What was printed, and the exit code.
-fn kontrol(lab: &Lab, arguments: &[&str]) -> (i32, String) {
+pub(crate) fn kontrol(lab: &Lab, arguments: &[&str]) -> (i32, String) {
     let Output { status, stdout, stderr } = Command::new(program())
         .args(["--cluster", "--namespace", lab.namespace()])
         .args(arguments)

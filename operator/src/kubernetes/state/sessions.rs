@@ -221,9 +221,11 @@ impl State {
             .signals
             .as_ref()
             .is_none_or(|(_, before)| before.in_flight != signals.in_flight || before.load != signals.load);
+        let breakers = companion.signals.as_ref().map_or(&[][..], |(_, before)| &before.breakers);
+        let called = opened(breakers).ne(opened(&signals.breakers));
         companion.word = Some(word);
         companion.signals = Some((now, signals));
-        if changed || (scales && load) {
+        if changed || called || (scales && load) {
             self.mark_group(&instance.widget);
         }
         if changed {
@@ -455,6 +457,11 @@ const ENDPOINT: u16 = 8080;
 /// The port of a widget's own server in its pod.
 pub(super) fn port_of(widget: &kontrol_core::spec::Widget) -> Option<u16> {
     widget.endpoint.map(|endpoint| endpoint.port.unwrap_or(ENDPOINT))
+}
+
+/// What is shown of breakers that are not closed.
+fn opened(breakers: &[v1::EndpointState]) -> impl Iterator<Item = (&str, &str)> {
+    breakers.iter().map(|breaker| (breaker.instance.as_str(), breaker.reason.as_str()))
 }
 
 fn last_end(end: &v1::WidgetEnd) -> Option<LastEnd> {

@@ -26,12 +26,15 @@ use crate::kubernetes::{
     kind::Kind,
     object::{Key, Own},
     observe,
+    pod::Pod,
     request::{Request, Verb},
     time,
 };
 
 /// Replicas that a status shows one by one.
 const SHOWN: usize = 100;
+/// Breakers that a status shows of a replica.
+const BREAKERS: usize = 8;
 
 /// One condition as it is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -218,6 +221,7 @@ impl State {
         let (object, _) = self.object_of(tree, id);
         let pod = self.pod_of(&instance, replica.incarnation).map(|(_, pod)| pod);
         let seen = pod.map(|pod| self.seen(&instance, pod, Some(replica)));
+        let breakers = pod.map(|pod| self.breakers(pod, &instance, tree)).unwrap_or_default();
         let state = seen.as_ref().map_or(api::InstanceState::Starting, |seen| match seen.state {
             InstanceState::Unschedulable => api::InstanceState::Unschedulable,
             InstanceState::Starting | InstanceState::Restarting(_) => api::InstanceState::Starting,
@@ -242,7 +246,29 @@ impl State {
                     .get(&(instance, replica.incarnation))
                     .map(|denied| denied.refusal.message.to_string())
             }),
+            breakers,
         }
+    }
+
+    /// The breakers of a pod's calls that are not closed; what was known of them before, where its sidecar has not said anything yet. Whether
+    /// one tries again at the moment is not told apart: that would be a write each time.
+    fn breakers(&self, pod: &Pod, of: &InstanceId, tree: &Tree) -> Vec<api::BreakerStatus> {
+        let said = self.companions.of(&pod.meta.uid).and_then(|companion| companion.signals.as_ref());
+        let Some((_, signals)) = said else {
+            let (object, _) = self.object_of(tree, &of.widget);
+            let own = self.store.own(Kind::Widget, &object).filter(|own| own.status.contains("\"breakers\""));
+            let before = own.and_then(|own| serde_json::from_str::<api::WidgetStatus>(&own.status).ok());
+            let mut instances = before.and_then(|status| status.instances).into_iter().flatten();
+            let ours =
+                instances.find(|known| known.ordinal == of.ordinal && known.incarnation == pod.incarnation);
+            return ours.map(|instance| instance.breakers).unwrap_or_default();
+        };
+        let all = signals.breakers.iter().filter(|_| signals.incarnation == pod.incarnation);
+        let shown = all.take(BREAKERS).map(|breaker| api::BreakerStatus {
+            instance: breaker.instance.clone(),
+            reason: breaker.reason.clone(),
+        });
+        shown.collect()
     }
 
     /// The end of a replica that a chain of causes began with.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::needless_pass_by_value, reason = "tests write their objects where they use them")]
 
+mod breakers;
 mod denied;
 mod kept;
 mod references;

@@ -112,6 +112,9 @@ impl State {
             signals: companion
                 .and_then(|companion| companion.signals.as_ref())
                 .map(|(at, signals)| (*at, signals)),
+            breakers: companion
+                .and_then(|companion| companion.signals.as_ref())
+                .map_or(&[], |(_, signals)| &signals.breakers),
             note: None,
             addresses: companion.map(|companion| &companion.addresses),
             host: &pod.ip,

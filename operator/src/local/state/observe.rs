@@ -78,6 +78,7 @@ impl Slot {
             fence: self.fence,
             run: self.process.as_ref().map(super::Process::run),
             signals: self.signals.as_ref().map(|(at, signals)| (*at, signals)),
+            breakers: self.signals.as_ref().map_or(&[], |(_, signals)| &signals.breakers),
             note: None,
             addresses: self.sidecar.addresses(),
             host: "127.0.0.1",

@@ -57,6 +57,7 @@ impl View for Cluster {
             fence: 3,
             run: Some(run),
             signals: None,
+            breakers: &[],
             note: None,
             addresses: Some(addresses),
             host: "10.0.0.1",

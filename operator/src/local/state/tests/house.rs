@@ -113,10 +113,15 @@ impl House {
     /// The sidecar of the process that runs says this of it.
     pub(super) fn hears(&mut self, name: &str, health: v1::Health, hung: bool) {
         let instance = instance(&format!("{name}/0"));
-        let slot = &self.state.slots[&instance];
+        self.says(&instance, v1::Signals { health: health.into(), hung, ..v1::Signals::default() });
+    }
+
+    /// The sidecar of the process that runs says this.
+    pub(super) fn says(&mut self, instance: &InstanceId, signals: v1::Signals) {
+        let slot = &self.state.slots[instance];
         let incarnation = slot.process.as_ref().unwrap().incarnation;
         let id = slot.sidecar.session_id().unwrap();
-        let signals = v1::Signals { incarnation, health: health.into(), hung, ..v1::Signals::default() };
+        let signals = v1::Signals { incarnation, ..signals };
         let message = Upward::Signals(signals);
         self.take(Input::Control(control::Event::Said { id, subject: instance.to_string(), message }));
     }

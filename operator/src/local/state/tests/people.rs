@@ -1,5 +1,7 @@
 //! What people ask, and what they are told.
 
+use kontrol_proto::v1;
+
 use super::house::{House, Odd, desired, group, instance};
 use crate::local::{
     admin::{one, scalable, sources},
@@ -31,6 +33,24 @@ fn why_tells_the_reason_of_a_failed_start_and_what_came_of_it() {
 fn why_of_one_that_waits_names_whom_it_waits_for() {
     let house = House::with(group("", &BOTH), Written::default(), Odd::Silent);
     assert_eq!(house.why("g/b").lines[1], "it does not run: a has to be started before it");
+}
+
+#[test]
+fn why_of_a_caller_names_whom_it_does_not_call() {
+    let mut house = House::new(group("", &BOTH));
+    let breaker = v1::EndpointState {
+        instance: "default/g/b/0".to_owned(),
+        breaker: "open".to_owned(),
+        reason: "5 failures in a row".to_owned(),
+        ..v1::EndpointState::default()
+    };
+    let signals =
+        v1::Signals { health: v1::Health::Ready.into(), breakers: vec![breaker], ..v1::Signals::default() };
+    house.says(&instance("a/0"), signals);
+    assert_eq!(
+        house.why("g/a").lines[2],
+        "replica 0: its calls to g/b/0 are held back, since its circuit breaker is open: 5 failures in a row"
+    );
 }
 
 #[test]
