@@ -1,8 +1,9 @@
-//! What the server does, told by a client of kube's: each fact holds of a real API server too, but for the faults.
+//! What the server does, told by a client of kube's: each fact holds of a real API server too, but for the faults, and is shown there too
+//! where nothing but a client is needed ([`conformance`]).
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
 
-mod apply;
+mod conformance;
 mod custom;
 mod deletion;
 mod faults;

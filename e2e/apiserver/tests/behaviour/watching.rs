@@ -44,19 +44,6 @@ async fn both_ways_of_a_watcher_see_what_is_and_what_comes() {
 }
 
 #[tokio::test]
-async fn what_leaves_a_selection_is_told_as_deleted() {
-    let server = ApiServer::new();
-    let labelled = |value: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "labels": {"l": value}}});
-    server.put(labelled("1")).unwrap();
-    let version = server.version().to_string();
-    let mut stream =
-        maps(&server).watch(&WatchParams::default().labels("l=1"), &version).await.unwrap().boxed();
-    server.edit("configmaps", "default", "a", |map| map["metadata"]["labels"]["l"] = "2".into());
-    let event = stream.try_next().await.unwrap().unwrap();
-    assert!(matches!(event, WatchEvent::Deleted(_)), "{event:?}");
-}
-
-#[tokio::test]
 async fn a_watch_from_a_forgotten_version_is_told_so() {
     let server = ApiServer::new();
     server.put(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}})).unwrap();

@@ -5,6 +5,7 @@
 mod apiserver;
 mod bad_input;
 mod changed;
+mod conformance;
 mod definitions;
 mod deletion;
 mod edits;

@@ -1,0 +1,34 @@
+//! The API server within the process behaves as this real one: the same scenarios, run here.
+
+#[path = "../../../apiserver/tests/scenarios/all.rs"]
+mod scenarios;
+
+use kontrol_e2e_cluster::lab::Lab;
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use scenarios::Place;
+
+/// Who may write statuses.
+const OPERATOR: &str = "system:serviceaccount:kontrol-system:kontrol-operator";
+
+async fn place(lab: &Lab) -> Place {
+    let files = Kubeconfig::read_from(lab.cluster().kubeconfig()).unwrap();
+    let mut config = Config::from_custom_kubeconfig(files, &KubeConfigOptions::default()).await.unwrap();
+    config.auth_info.impersonate = Some(OPERATOR.to_owned());
+    let operator = Client::try_from(config).unwrap();
+    Place { client: lab.client().clone(), operator, namespace: lab.namespace().to_owned() }
+}
+
+macro_rules! on_the_cluster {
+    ($($module:ident::$name:ident),+ $(,)?) => {$(
+        #[tokio::test]
+        async fn $name() {
+            let lab = Lab::with_kontrol("conforms").await.unwrap();
+            scenarios::$module::$name(&place(&lab).await).await;
+        }
+    )+};
+}
+
+scenarios::each_scenario!(on_the_cluster);
