@@ -20,7 +20,7 @@ pub struct Figures {
 }
 
 impl Figures {
-    pub(super) fn refused(&self, reason: Reason) {
+    pub(crate) fn refused(&self, reason: Reason) {
         if let Some(at) = Reason::ALL.iter().position(|one| *one == reason)
             && let Some(count) = self.refused.get(at)
         {

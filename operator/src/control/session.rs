@@ -85,6 +85,11 @@ impl Session {
             self.ended.cancel();
         }
     }
+
+    /// Ends it. Its sidecar comes back with a new one after a pause.
+    pub fn end(&self) {
+        self.ended.cancel();
+    }
 }
 
 #[cfg(test)]

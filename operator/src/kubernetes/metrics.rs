@@ -16,7 +16,7 @@ use kontrol_core::time::Timestamp;
 use kontrol_plan::Event;
 
 use super::{kind::Kind, lease::What, state::State};
-use crate::control::Figures;
+use crate::control::{Figures, Reason};
 
 /// How often gauges are set.
 const EACH: std::time::Duration = std::time::Duration::from_secs(1);
@@ -246,6 +246,14 @@ impl Metrics {
         match self.registry.register(Box::new(shared.clone())) {
             Ok(()) => *known = Some(shared),
             Err(error) => tracing::warn!(%error, "the control server's figures cannot be shown"),
+        }
+    }
+
+    /// Counts a word that was not its sender's to say, with what the control server refused.
+    pub(super) fn refused(&self, reason: Reason) {
+        let known = self.figures.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(Shared(figures)) = &*known {
+            figures.refused(reason);
         }
     }
 

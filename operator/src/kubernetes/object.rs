@@ -180,6 +180,8 @@ pub struct Owned {
     pub meta: Meta,
     /// Its label `kontrol.dev/widget-object`, or nothing.
     pub of: Box<str>,
+    /// Its label `kontrol.dev/bus`, or nothing.
+    pub bus: Box<str>,
 }
 
 impl Owned {
@@ -191,8 +193,9 @@ impl Owned {
             metadata: RawMeta,
         }
         let Raw { metadata } = serde_json::from_str(text)?;
-        let of = metadata.labels.get("kontrol.dev/widget-object").map_or("", String::as_str).into();
-        Ok((metadata.key(), Self { meta: metadata.meta(), of }))
+        let label = |name: &str| metadata.labels.get(name).map_or("", String::as_str).into();
+        let (of, bus) = (label("kontrol.dev/widget-object"), label("kontrol.dev/bus"));
+        Ok((metadata.key(), Self { meta: metadata.meta(), of, bus }))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use kontrol_core::{
-    id::{InstanceId, Name, WidgetId},
+    id::{InstanceId, Name, ObjectId, WidgetId},
     spec::Revision,
     time::Timestamp,
 };
@@ -62,7 +62,7 @@ pub enum PodOf {
     /// A replica of a widget.
     Replica(InstanceId),
     /// The hub of a message bus.
-    Hub(Name),
+    Hub(ObjectId),
 }
 
 /// How far a pod is.
@@ -281,14 +281,12 @@ impl RawPod {
 
 fn of(namespace: &str, labels: &BTreeMap<String, String>) -> Option<PodOf> {
     let name = |name: &str| Name::new(labels.get(name)?).ok();
-    if let Some(bus) = name("kontrol.dev/bus") {
-        return Some(PodOf::Hub(bus));
+    let namespace = Name::new(namespace).ok()?;
+    if let Some(name) = name("kontrol.dev/bus") {
+        return Some(PodOf::Hub(ObjectId { namespace, name }));
     }
-    let widget = WidgetId {
-        namespace: Name::new(namespace).ok()?,
-        group: name("kontrol.dev/group")?,
-        widget: name("kontrol.dev/widget")?,
-    };
+    let widget =
+        WidgetId { namespace, group: name("kontrol.dev/group")?, widget: name("kontrol.dev/widget")? };
     let ordinal = labels.get("kontrol.dev/ordinal")?.parse().ok()?;
     Some(PodOf::Replica(InstanceId { widget, ordinal }))
 }

@@ -105,6 +105,10 @@ pub enum Effect {
     Knock(Arc<str>, Box<str>),
     /// Tell a sidecar or a hub.
     Tell(Session, v1::session_response::Message),
+    /// End a stream: nobody knows whose it is. It is opened again after a pause.
+    End(Session),
+    /// Count a word that was not its sender's to say.
+    Refused(control::Reason),
 }
 
 /// What a request was made for.
@@ -220,8 +224,8 @@ pub struct State {
     plans: u64,
     /// Trees whose sidecars may have to be told of a decision.
     decided: BTreeSet<Root>,
-    /// Requests that are asked in another form.
-    again: Vec<(Root, Request)>,
+    /// What follows from the words of streams.
+    replies: Vec<Effect>,
     /// Trees that were not looked at since this process leads: before all were, nothing is said of what they name of each other. None: it
     /// is not known which there are.
     survey: Option<BTreeSet<Root>>,
@@ -258,7 +262,7 @@ impl State {
             leads: false,
             plans: 0,
             decided: BTreeSet::new(),
-            again: Vec::new(),
+            replies: Vec::new(),
             survey: None,
             told: Vec::new(),
             lacks: Lacks::default(),
@@ -355,7 +359,7 @@ impl State {
 
     /// Goes on with every tree that has something to do, as far as requests may be under way.
     pub fn step(&mut self, now: Timestamp) -> Vec<Effect> {
-        let mut effects = Vec::new();
+        let mut effects = std::mem::take(&mut self.replies);
         if !self.leads || !self.store.synced() {
             return effects;
         }
@@ -363,18 +367,15 @@ impl State {
             self.survey = Some(self.roots());
             self.surveyed(None);
         }
-        for (root, request) in std::mem::take(&mut self.again) {
-            self.ask(&root, Purpose::Prepare, request, &mut effects);
-        }
         self.look_at_machines(now, &mut effects);
-        self.tend_hubs(now, &mut effects);
         while self.pending.len() < self.options.concurrency {
             let Some(root) = self.queue.next(now) else { break };
-            if root.kind == Kind::MessageBus {
-                continue;
-            }
             if self.trees.get(&root).is_some_and(|tree| tree.outstanding > 0) {
                 // It is looked at when its answers are there.
+                continue;
+            }
+            if root.kind == Kind::MessageBus {
+                self.tend_hub(&root, now, &mut effects);
                 continue;
             }
             if matches!(root.kind, Kind::Topic | Kind::Route) {
@@ -401,7 +402,8 @@ impl State {
     }
 
     fn mark_all(&mut self) {
-        let known: BTreeSet<Root> = self.trees.keys().cloned().chain(self.roots()).collect();
+        let mut known: BTreeSet<Root> = self.trees.keys().cloned().chain(self.roots()).collect();
+        known.extend(self.known_hubs());
         for root in known {
             self.queue.now(root);
         }

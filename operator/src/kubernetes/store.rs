@@ -6,7 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use kontrol_core::{id::Name, time::Timestamp};
+use kontrol_core::{
+    id::{InstanceId, Name, ObjectId},
+    time::Timestamp,
+};
 
 use super::{
     kind::Kind,
@@ -93,13 +96,16 @@ pub struct Store {
     own: HashMap<Kind, BTreeMap<Key, Own>>,
     pods: BTreeMap<Key, Pod>,
     by_group: HashMap<(Name, Name), BTreeSet<Key>>,
-    hubs: BTreeSet<Key>,
+    hubs: BTreeMap<ObjectId, BTreeSet<Key>>,
     owned: HashMap<Kind, BTreeMap<Key, Owned>>,
     nodes: BTreeMap<Box<str>, Node>,
     /// The versions of the last objects that were removed: an answer to a write may come after the word of their removal.
     removed: HashMap<(Kind, Key), u64>,
     removals: VecDeque<(Kind, Key)>,
 }
+
+/// The label of what belongs to a hub.
+const BUS: &str = "kontrol.dev/bus";
 
 /// Removals that are remembered.
 const REMOVALS: usize = 1024;
@@ -240,14 +246,7 @@ impl Store {
             node.written = Some(now);
         }
         let of = pod.of.clone();
-        match group_of(&of) {
-            Some(group) => {
-                self.by_group.entry(group).or_default().insert(key.clone());
-            }
-            None => {
-                self.hubs.insert(key.clone());
-            }
-        }
+        self.pods_with(&of).insert(key.clone());
         self.pods.insert(key.clone(), pod);
         Change::Pod(key, of)
     }
@@ -287,13 +286,12 @@ impl Store {
                 let Some(pod) = older.then(|| self.pods.remove(key)).flatten() else {
                     return Change::Nothing;
                 };
-                self.hubs.remove(key);
-                if let Some(group) = group_of(&pod.of)
-                    && let Some(names) = self.by_group.get_mut(&group)
-                {
-                    names.remove(key);
-                    if names.is_empty() {
-                        self.by_group.remove(&group);
+                let names = self.pods_with(&pod.of);
+                names.remove(key);
+                if names.is_empty() {
+                    match &pod.of {
+                        PodOf::Replica(instance) => drop(self.by_group.remove(&group_of(instance))),
+                        PodOf::Hub(bus) => drop(self.hubs.remove(bus)),
                     }
                 }
                 Change::Pod(key.clone(), pod.of)
@@ -311,6 +309,14 @@ impl Store {
                 let removed = remove(self.owned.get_mut(&kind), key, |owned| owned.meta.version <= version);
                 if removed { Change::Owned(kind, key.clone()) } else { Change::Nothing }
             }
+        }
+    }
+
+    /// The names of the pods of one group, or of one hub.
+    fn pods_with(&mut self, of: &PodOf) -> &mut BTreeSet<Key> {
+        match of {
+            PodOf::Replica(instance) => self.by_group.entry(group_of(instance)).or_default(),
+            PodOf::Hub(bus) => self.hubs.entry(bus.clone()).or_default(),
         }
     }
 
@@ -333,7 +339,7 @@ impl Store {
         };
         let missing: Vec<Key> = match source.kind {
             Kind::Pod => {
-                let hubs = source.label == "kontrol.dev/bus";
+                let hubs = source.label == BUS;
                 let ours = |pod: &Pod| matches!(pod.of, PodOf::Hub(_)) == hubs;
                 let pods = self.pods.iter().filter(|(key, pod)| here(key) && ours(pod));
                 pods.map(|(key, _)| key.clone()).collect()
@@ -344,7 +350,13 @@ impl Store {
             }
             Kind::Lease => Vec::new(),
             kind if Kind::OWN.contains(&kind) => names(self.own.get(&kind), here),
-            kind => names(self.owned.get(&kind), here),
+            kind => {
+                // Of one kind there may be those of widgets and those of hubs, each with a watch of its own.
+                let hubs = source.label == BUS;
+                let owned = self.owned.get(&kind).into_iter().flatten();
+                let missing = owned.filter(|(key, owned)| here(key) && owned.bus.is_empty() != hubs);
+                missing.map(|(key, _)| key.clone()).collect()
+            }
         };
         missing.iter().map(|key| self.gone(source.kind, key, version)).collect()
     }
@@ -379,9 +391,15 @@ impl Store {
         self.pods.iter()
     }
 
-    /// The pods of hubs.
-    pub fn hub_pods(&self) -> impl Iterator<Item = (&Key, &Pod)> {
-        self.hubs.iter().filter_map(|key| self.pods.get_key_value(key))
+    /// The buses whose hubs have pods.
+    pub fn hubs(&self) -> impl Iterator<Item = &ObjectId> {
+        self.hubs.keys()
+    }
+
+    /// The pods of a hub.
+    pub fn hub_pods(&self, bus: &ObjectId) -> impl Iterator<Item = (&Key, &Pod)> {
+        let names = self.hubs.get(bus);
+        names.into_iter().flatten().filter_map(|key| self.pods.get_key_value(key))
     }
 
     /// The pods of a group.
@@ -393,6 +411,11 @@ impl Store {
     /// Something that an object of ours owns.
     pub fn owned(&self, kind: Kind, key: &Key) -> Option<&Owned> {
         self.owned.get(&kind)?.get(key)
+    }
+
+    /// All that objects of ours own, of one kind.
+    pub fn owned_all(&self, kind: Kind) -> impl Iterator<Item = (&Key, &Owned)> {
+        self.owned.get(&kind).into_iter().flatten()
     }
 
     /// All that objects of ours own, of one kind, in one namespace.
@@ -447,11 +470,8 @@ fn begin<'a, T>(
     })
 }
 
-fn group_of(of: &PodOf) -> Option<(Name, Name)> {
-    match of {
-        PodOf::Replica(instance) => Some((instance.widget.namespace.clone(), instance.widget.group.clone())),
-        PodOf::Hub(_) => None,
-    }
+fn group_of(instance: &InstanceId) -> (Name, Name) {
+    (instance.widget.namespace.clone(), instance.widget.group.clone())
 }
 
 #[cfg(test)]

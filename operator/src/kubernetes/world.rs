@@ -313,6 +313,8 @@ fn carry_out(
             });
         }
         Effect::Tell(session, message) => session.tell(message),
+        Effect::End(session) => session.end(),
+        Effect::Refused(reason) => metrics.refused(reason),
     }
 }
 
@@ -386,6 +388,7 @@ pub fn sources(options: &Options) -> Vec<Source> {
     let owned = [
         (Kind::ControllerRevision, "kontrol.dev/widget-object"),
         (Kind::Service, "kontrol.dev/widget"),
+        (Kind::Service, "kontrol.dev/bus"),
         (Kind::PodDisruptionBudget, "kontrol.dev/widget"),
     ];
     let kinds: Vec<_> = own.chain(pods).chain(owned).collect();

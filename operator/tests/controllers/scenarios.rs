@@ -161,8 +161,27 @@ pub(crate) fn carry_messages(cluster: &mut Cluster) {
     cluster.settle();
 }
 
+/// A bus that nobody declares at first, and then nobody needs.
+pub(crate) fn leave_a_hub(cluster: &mut Cluster) {
+    cluster.put(&message_object("Topic", "t", &json!({})));
+    cluster.settle();
+    cluster.put(&message_object("MessageBus", "default", &json!({})));
+    cluster.settle();
+    cluster.server.delete("topics.kontrol.dev", "default", "t").unwrap();
+    cluster.server.delete("messagebuses.kontrol.dev", "default", "default").unwrap();
+    cluster.settle();
+}
+
+/// A hub, and nothing else.
+pub(crate) fn one_hub(cluster: &mut Cluster) {
+    cluster.put(&message_object("MessageBus", "b", &json!({})));
+    cluster.put(&message_object("Topic", "t", &json!({"bus": "b"})));
+    cluster.settle();
+}
+
 /// All of them.
-pub(crate) const ALL: [(&str, Scenario); 11] = [
+pub(crate) const ALL: [(&str, Scenario); 12] = [
+    ("leave_a_hub", leave_a_hub),
     ("carry_messages", carry_messages),
     ("create_a_tree", create_a_tree),
     ("restart_one_for_all", restart_one_for_all),

@@ -17,7 +17,7 @@ pub(crate) struct Shape {
     pub(crate) made: BTreeMap<String, usize>,
 }
 
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 10] = [
     "supervisors.kontrol.dev",
     "widgetgroups.kontrol.dev",
     "widgets.kontrol.dev",
@@ -25,6 +25,7 @@ const KINDS: [&str; 9] = [
     "topics.kontrol.dev",
     "routes.kontrol.dev",
     "services",
+    "persistentvolumeclaims",
     "controllerrevisions.apps",
     "poddisruptionbudgets.policy",
 ];

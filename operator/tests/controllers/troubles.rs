@@ -108,12 +108,13 @@ macro_rules! scenarios {
 scenarios! {
     create_a_tree restart_one_for_all restart_rest_for_one escalate change_a_template scale delete_a_group delete_a_tree_that_starts
     evict_and_run_out_of_memory remove_a_widget_from_a_group carry_messages
+    leave_a_hub
 }
 
 #[test]
 fn every_scenario_is_tried() {
     // The list above and the scenarios are the same: `each` looks its scenario up by name.
-    assert_eq!(scenarios::ALL.len(), 11);
+    assert_eq!(scenarios::ALL.len(), 12);
 }
 
 #[test]
@@ -207,4 +208,54 @@ fn a_topic_that_is_removed_is_missed_where_it_is_named() {
     }
     assert!(shape.objects.contains_key("poddisruptionbudgets.policy/w"), "{:?}", shape.objects.keys());
     assert_eq!(shape.made.get("kontrol-hub-b"), Some(&2), "{:?}\n{}", shape.made, cluster.history());
+}
+
+#[test]
+fn each_write_of_a_hub_may_fail_in_each_way() {
+    let calm = run(scenarios::one_hub, Trouble::Nothing);
+    let wanted = Shape::of(&calm);
+    for kind in ["services", "persistentvolumeclaims"] {
+        assert!(wanted.objects.contains_key(&format!("{kind}/kontrol-hub-b")), "{:?}", wanted.objects.keys());
+    }
+    let faults = [
+        Fault::Crash,
+        Fault::Conflict,
+        Fault::TooMany(1),
+        Fault::ErrorBefore,
+        Fault::ErrorAfter,
+        Fault::LostBefore,
+        Fault::LostAfter,
+    ];
+    for write in 0..calm.writes() {
+        for fault in &faults {
+            let cluster = run(scenarios::one_hub, Trouble::Write(write, fault.clone()));
+            let differs = difference(&wanted, &Shape::of(&cluster));
+            assert!(differs.is_empty(), "write {write}, {fault:?}:\n{differs}\n{}", cluster.history());
+        }
+    }
+}
+
+#[test]
+fn a_hub_that_nothing_names_leaves_its_claim_alone() {
+    let cluster = run(scenarios::leave_a_hub, Trouble::Nothing);
+    let shape = Shape::of(&cluster);
+    let left: Vec<_> = shape.objects.keys().map(String::as_str).collect();
+    assert_eq!(left, ["persistentvolumeclaims/kontrol-hub-default"], "{}", cluster.history());
+    assert_eq!(shape.pods.len(), 0, "{:?}", shape.pods);
+}
+
+#[test]
+fn a_hub_whose_process_ends_again_and_again_is_back_within_seconds() {
+    let mut cluster = Cluster::new(Trouble::Nothing);
+    scenarios::one_hub(&mut cluster);
+    for incarnation in 1..5 {
+        let name = format!("kontrol-hub-b-{incarnation}");
+        assert!(cluster.kubelet.end("default", &name, "hub", &Ended::code(1)), "{}", cluster.history());
+        cluster.pass(Duration::from_secs(6));
+        let next = format!("kontrol-hub-b-{}", incarnation + 1);
+        let runs = cluster.server.get("pods", "default", &next);
+        assert!(runs.is_some_and(|pod| pod["status"]["phase"] == "Running"), "{}", cluster.history());
+    }
+    let bus = cluster.server.get("messagebuses.kontrol.dev", "default", "b").unwrap();
+    assert_eq!(bus["status"]["restarts"], 4);
 }

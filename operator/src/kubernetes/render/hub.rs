@@ -79,8 +79,8 @@ pub fn hub_pod(input: &HubInput<'_>) -> Pod {
         spec: Some(PodSpec {
             containers: vec![container],
             volumes: Some(volumes),
-            // An end that an fsync error forced is started again at once, on what is really on disk.
-            restart_policy: Some("Always".to_owned()),
+            // Each end is the operator's to answer with the next pod: the kubelet would wait longer each time, up to five minutes.
+            restart_policy: Some("Never".to_owned()),
             termination_grace_period_seconds: Some(10),
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),

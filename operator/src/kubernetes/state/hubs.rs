@@ -1,26 +1,28 @@
-//! The hubs of message buses: a claim, a Service and one pod each, started again with the next incarnation whenever it ends.
+//! The hubs of message buses: a claim, a Service and one pod each, started again with the next incarnation whenever it ends. What is left of a
+//! hub that nothing names any more is removed; its claim stays.
+//!
+//! Each look asks for all that is missing. The claim and the Service are tried again at pauses of their own, so that what is refused of them
+//! keeps no hub from being started again that once ran.
 
 use std::{collections::BTreeSet, time::Duration};
 
-use kontrol_core::{
-    id::{Name, ObjectId},
-    time::Timestamp,
-};
+use kontrol_core::{id::ObjectId, time::Timestamp};
 use kontrol_crds as api;
 use serde_json::json;
 
 use super::{
-    Effect, Purpose, State, act, messages,
+    Effect, Purpose, State, act, messages, prepare,
+    reconcile::Requests,
     show::{accepted, shown, write},
 };
 use crate::{
     kubernetes::{
         forest::{Root, id_of, key_of},
         kind::Kind,
-        object::Key,
+        object::{Key, Owned},
         pod::{ContainerState, Phase, Pod, PodOf},
         render,
-        request::{Request, Verb},
+        request::{Outcome, Request, Verb},
     },
     view::Addresses,
 };
@@ -31,6 +33,9 @@ const PAUSES: [Duration; 4] =
 /// One that ran this long starts over with the pauses.
 const STABLE: Duration = Duration::from_secs(30);
 
+/// What has to be known for certain before a hub is looked after.
+const KNOWN: [Kind; 4] = [Kind::Pod, Kind::Service, Kind::MessageBus, Kind::Topic];
+
 /// One hub.
 #[derive(Debug, Default)]
 pub(super) struct Hub {
@@ -38,10 +43,21 @@ pub(super) struct Hub {
     pub(super) addresses: Option<Addresses>,
     /// The highest incarnation that was ever seen.
     incarnation: u64,
+    /// The highest one whose end was counted.
+    ended: u64,
     failures: usize,
     not_before: Option<Timestamp>,
+    /// Whether its claim is there, as far as is known.
     claimed: bool,
-    served: bool,
+    /// Whether the cluster refused the claim in its stricter form.
+    common: bool,
+    /// The version of the pod that missed the claim last.
+    missed: u64,
+}
+
+/// The root that stands for a hub.
+fn root_of(id: &ObjectId) -> Root {
+    Root { kind: Kind::MessageBus, key: key_of(id) }
 }
 
 impl State {
@@ -52,119 +68,171 @@ impl State {
             let bus = ObjectId { namespace: topic.id.namespace.clone(), name: topic.bus.clone() };
             wanted.insert(bus);
         }
-        self.hubs.retain(|id, _| wanted.contains(id));
+        let gone: Vec<ObjectId> = self.hubs.keys().filter(|id| !wanted.contains(id)).cloned().collect();
+        for id in gone {
+            self.hubs.remove(&id);
+            self.mark_hub(&id);
+        }
         for id in wanted {
-            self.hubs.entry(id).or_default();
+            if !self.hubs.contains_key(&id) {
+                self.mark_hub(&id);
+                self.hubs.insert(id, Hub::default());
+            }
         }
     }
 
-    fn pods_of_hub(&self, id: &ObjectId) -> Vec<(Key, Pod)> {
-        let of = PodOf::Hub(id.name.clone());
-        let ours = |key: &Key, pod: &Pod| pod.of == of && &*key.namespace == id.namespace.as_str();
-        self.store
-            .hub_pods()
-            .filter(|(key, pod)| ours(key, pod))
-            .map(|(key, pod)| (key.clone(), pod.clone()))
-            .collect()
+    /// Has a hub looked at again.
+    pub(super) fn mark_hub(&mut self, id: &ObjectId) {
+        self.mark(root_of(id));
     }
 
-    /// Looks after every hub.
-    pub(super) fn tend_hubs(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        if !self.store.fresh(Kind::Pod) || !self.store.fresh(Kind::MessageBus) {
+    /// The hubs that there are, or are to be, or of which something is left.
+    pub(super) fn known_hubs(&self) -> BTreeSet<Root> {
+        let services = self.store.owned_all(Kind::Service).filter_map(|(key, service)| bus_of(key, service));
+        let pods = self.store.hubs().cloned();
+        self.hubs.keys().cloned().chain(pods).chain(services).map(|id| root_of(&id)).collect()
+    }
+
+    /// A Service has changed, or has gone, that may be a hub's.
+    pub(super) fn service_of_hub(&mut self, key: &Key) {
+        let known = self.store.owned(Kind::Service, key).and_then(|service| bus_of(key, service));
+        let here = self.hubs.keys().filter(|id| {
+            id.namespace.as_str() == &*key.namespace && render::names::hub(id.name.as_str()) == *key.name
+        });
+        let hubs: Vec<ObjectId> = here.cloned().chain(known).collect();
+        for id in &hubs {
+            self.mark_hub(id);
+        }
+    }
+
+    /// Whether something may name a bus that cannot be read: nobody knows that nothing needs its hub.
+    pub(super) fn may_be_named(&self, bus: &ObjectId) -> bool {
+        let own = self.store.own(Kind::MessageBus, &key_of(bus));
+        own.is_some_and(|own| own.meta.deleting.is_none())
+            || self.store.all_in(Kind::Topic, bus.namespace.as_str()).any(|(key, own)| {
+                let read = id_of(key).is_some_and(|id| self.declared.topic(&id).is_some());
+                own.meta.deleting.is_none() && !read
+            })
+    }
+
+    /// Looks after one hub, or after what is left of it.
+    pub(super) fn tend_hub(&mut self, root: &Root, now: Timestamp, effects: &mut Vec<Effect>) {
+        if !KNOWN.into_iter().all(|kind| self.store.fresh(kind)) {
             return;
         }
-        let ids: Vec<ObjectId> = self.hubs.keys().cloned().collect();
-        for id in ids {
-            let root = Root { kind: Kind::MessageBus, key: key_of(&id) };
-            if self.trees.get(&root).is_some_and(|tree| tree.outstanding > 0) {
-                continue;
+        let Some(id) = id_of(&root.key) else { return };
+        let Some(mut hub) = self.hubs.remove(&id) else {
+            for (purpose, request) in self.leave(&id, root, now) {
+                self.ask(root, purpose, request, effects);
             }
-            let mut hub = self.hubs.remove(&id).unwrap_or_default();
-            let requests = self.tend_hub(&id, &mut hub, now);
-            self.hubs.insert(id, hub);
-            for (purpose, request) in requests {
-                self.ask(&root, purpose, request, effects);
+            return;
+        };
+        let tree = self.trees.entry(root.clone()).or_default();
+        let (held, paused) = (tree.hold.until(now), tree.follows.until(now));
+        let pods: Vec<(Key, Pod)> =
+            self.store.hub_pods(&id).map(|(key, pod)| (key.clone(), pod.clone())).collect();
+        self.see_hub(&id, &mut hub, &pods, now);
+        let mut requests = if held.is_some() {
+            Requests::new()
+        } else {
+            self.missing_of_hub(&id, &hub, &pods, paused.is_none(), now)
+        };
+        if requests.is_empty() {
+            let served = self.service_is_there(&id);
+            let lives = pods.iter().any(|(_, pod)| !is_over(pod));
+            if let Some(tree) =
+                self.trees.get_mut(root).filter(|_| lives && hub.claimed && served && paused.is_none())
+            {
+                (tree.refusal, tree.failed, tree.logged) = (None, None, None);
             }
+            let newest = pods.iter().max_by_key(|(_, pod)| pod.incarnation).map(|(_, pod)| pod);
+            requests = self.show_bus(&id, &hub, newest, now);
+        }
+        let shows = self.trees.get(root).and_then(|tree| tree.shows.until(now));
+        let later = hub.not_before.filter(|at| *at > now);
+        let next = [held, paused, shows, later].into_iter().flatten().min();
+        self.queue.at(root, next);
+        self.hubs.insert(id, hub);
+        for (purpose, request) in requests {
+            self.ask(root, purpose, request, effects);
         }
     }
 
-    fn tend_hub(&mut self, id: &ObjectId, hub: &mut Hub, now: Timestamp) -> Vec<(Purpose, Request)> {
-        let root = Root { kind: Kind::MessageBus, key: key_of(id) };
-        let held = self.trees.get(&root).and_then(|tree| tree.hold.until(now));
-        if held.is_some() {
-            self.queue.at(&root, held);
-            return Vec::new();
+    /// What a hub's pods show of it.
+    fn see_hub(&mut self, id: &ObjectId, hub: &mut Hub, pods: &[(Key, Pod)], now: Timestamp) {
+        for (_, pod) in pods {
+            hub.incarnation = hub.incarnation.max(pod.incarnation);
+            if is_over(pod) && pod.incarnation > hub.ended {
+                hub.ended = pod.incarnation;
+                let ran = now.since(pod.created);
+                hub.failures = if ran >= STABLE { 0 } else { hub.failures + 1 };
+                let pause = PAUSES.get(hub.failures.min(PAUSES.len() - 1)).copied().unwrap_or_default();
+                hub.not_before = Some(now.plus(pause));
+            }
         }
-        let object = self.store.own(Kind::MessageBus, &root.key);
+        let newest = pods.iter().max_by_key(|(_, pod)| pod.incarnation).map(|(_, pod)| pod);
+        if let Some(pod) = newest {
+            if misses_claim(pod) {
+                // Somebody removed it. It is asked for once each time that the scheduler says so.
+                hub.claimed &= hub.missed == pod.meta.version;
+                hub.missed = pod.meta.version;
+            } else {
+                // What a node took had its claim.
+                hub.claimed |= pod.node.is_some();
+            }
+        }
+        let (namespace, name) = (id.namespace.as_str(), render::names::hub(id.name.as_str()));
+        let companion = newest.and_then(|pod| self.companions.of(&pod.meta.uid));
+        let serves = companion.map(|companion| Addresses {
+            peer: format!("{name}.{namespace}.svc:{}", render::names::PEER_PORT),
+            admin: companion.addresses.admin.clone(),
+            ..Addresses::default()
+        });
+        if hub.addresses != serves {
+            hub.addresses = serves;
+            self.concerns(&PodOf::Hub(id.clone()));
+            self.bus_changed(id);
+        }
+    }
+
+    /// What is to be asked for so that a hub runs.
+    fn missing_of_hub(
+        &self,
+        id: &ObjectId,
+        hub: &Hub,
+        pods: &[(Key, Pod)],
+        surroundings: bool,
+        now: Timestamp,
+    ) -> Requests {
+        let (namespace, bus) = (id.namespace.as_str(), id.name.as_str());
+        let object = self.store.own(Kind::MessageBus, &key_of(id));
         if object.is_some_and(|object| object.meta.deleting.is_some()) {
-            return Vec::new();
+            return Requests::new();
+        }
+        let trust = self.trust(namespace);
+        if !trust.is_empty() {
+            return trust;
         }
         let owner = object.map(|object| render::Owner {
             kind: "MessageBus",
             name: id.name.to_string(),
             uid: object.meta.uid.to_string(),
         });
-        let (namespace, bus) = (id.namespace.as_str(), id.name.as_str());
-        let requests = self.trust(namespace);
-        if !requests.is_empty() {
-            return requests;
-        }
-        let spec = object.and_then(|object| serde_json::from_str::<api::MessageBusSpec>(&object.spec).ok());
-        let storage = spec.map(|spec| spec.embedded.storage).unwrap_or_default();
-        let name = render::names::hub(bus);
-        let apply = |kind: Kind, body: serde_json::Value| {
-            (
-                Purpose::Prepare,
-                Request::new(Verb::Apply, kind, namespace, &name).by("kontrol-reconciler").with(body),
-            )
-        };
-        if !hub.claimed {
-            hub.claimed = true;
-            let claim = render::hub_claim(namespace, bus, &storage, true);
-            let claim = serde_json::to_value(claim).unwrap_or_default();
-            return vec![(Purpose::Claim(id.clone()), apply(Kind::PersistentVolumeClaim, claim).1)];
-        }
-        if !hub.served {
-            hub.served = true;
-            let service = serde_json::to_value(render::hub_service(namespace, bus, owner.as_ref()));
-            return vec![apply(Kind::Service, service.unwrap_or_default())];
-        }
-        let pods = self.pods_of_hub(id);
-        let highest = pods.iter().map(|(_, pod)| pod.incarnation).max().unwrap_or(0);
-        hub.incarnation = hub.incarnation.max(highest);
-        let mut requests = Vec::new();
-        let mut lives = false;
-        for (key, pod) in &pods {
-            let over = is_over(pod);
-            lives |= !over;
-            if over && pod.meta.deleting.is_none() {
-                let ran = now.since(pod.created);
-                hub.failures = if ran >= STABLE { 0 } else { hub.failures + 1 };
-                let pause = PAUSES.get(hub.failures.min(PAUSES.len() - 1)).copied().unwrap_or_default();
-                hub.not_before = Some(now.plus(if ran >= STABLE { Duration::ZERO } else { pause }));
-                requests.push((Purpose::Stop, act::remove(Kind::Pod, key, &pod.meta.uid, None)));
+        let mut requests = Requests::new();
+        if surroundings {
+            if !hub.claimed {
+                requests.push((Purpose::Claim(id.clone()), self.claim(id, !hub.common)));
             }
+            requests.extend(self.service_of(id, owner.as_ref()));
         }
-        let newest = pods.iter().max_by_key(|(_, pod)| pod.incarnation);
-        let companion = newest.and_then(|(_, pod)| self.companions.of(&pod.meta.uid));
-        let serves = companion.is_some().then(|| Addresses {
-            peer: format!("{name}.{namespace}.svc:{}", render::names::PEER_PORT),
-            admin: companion.map(|companion| companion.addresses.admin.clone()).unwrap_or_default(),
-            ..Addresses::default()
-        });
-        if hub.addresses != serves {
-            hub.addresses = serves;
-            self.concerns_all_of(namespace);
-            self.bus_changed(id);
-        }
-        if !requests.is_empty() {
-            return requests;
-        }
-        if !lives {
-            if let Some(at) = hub.not_before.filter(|at| *at > now) {
-                self.queue.at(&root, Some(at));
-                return self.show_bus(id, hub, newest.map(|(_, pod)| pod), now);
-            }
+        let over = pods.iter().filter(|(_, pod)| is_over(pod) && pod.meta.deleting.is_none());
+        requests
+            .extend(over.map(|(key, pod)| (Purpose::Stop, act::remove(Kind::Pod, key, &pod.meta.uid, None))));
+        let lives = pods.iter().any(|(_, pod)| !is_over(pod));
+        let waits = hub.not_before.is_some_and(|at| at > now);
+        // One that ran needs no new word on what is there.
+        let may_start = hub.incarnation > 0 || (hub.claimed && self.service_is_there(id));
+        if requests.is_empty() && !lives && !waits && may_start {
             let incarnation = hub.incarnation + 1;
             let input = render::HubInput {
                 settings: &self.settings,
@@ -176,12 +244,76 @@ impl State {
             let body = serde_json::to_value(render::hub_pod(&input)).unwrap_or_default();
             let pod = render::names::hub_pod(bus, incarnation);
             let request = Request::new(Verb::Create, Kind::Pod, namespace, &pod);
-            return vec![(Purpose::Prepare, request.by("kontrol-reconciler").with(body))];
+            requests.push((Purpose::Prepare, request.by("kontrol-reconciler").with(body)));
         }
-        if let Some(tree) = self.trees.get_mut(&root) {
-            (tree.refusal, tree.failed, tree.logged) = (None, None, None);
+        requests
+    }
+
+    /// A hub that nothing names any more: its pods and its Service go. Its claim stays: what it holds is the user's.
+    fn leave(&mut self, id: &ObjectId, root: &Root, now: Timestamp) -> Requests {
+        let held = self.trees.get(root).and_then(|tree| tree.hold.until(now));
+        self.queue.at(root, held);
+        if held.is_some() || self.may_be_named(id) {
+            return Requests::new();
         }
-        self.show_bus(id, hub, newest.map(|(_, pod)| pod), now)
+        let key = Key::new(id.namespace.as_str(), &render::names::hub(id.name.as_str()));
+        let service = self.store.owned(Kind::Service, &key);
+        let service = service.filter(|service| bus_of(&key, service).as_ref() == Some(id));
+        let pods = self.store.hub_pods(id).map(|(key, pod)| (Kind::Pod, key, &pod.meta));
+        let left: Vec<_> = pods.chain(service.map(|service| (Kind::Service, &key, &service.meta))).collect();
+        if left.is_empty() {
+            self.trees.remove(root);
+            return Requests::new();
+        }
+        let stays = left.into_iter().filter(|(_, _, meta)| meta.deleting.is_none());
+        stays.map(|(kind, key, meta)| (Purpose::Stop, act::remove(kind, key, &meta.uid, None))).collect()
+    }
+
+    /// The request for a hub's claim: only for one pod at a time, or in the form that every cluster has.
+    fn claim(&self, id: &ObjectId, one_pod: bool) -> Request {
+        let (namespace, bus) = (id.namespace.as_str(), id.name.as_str());
+        let storage = self.spec_of_bus(id).map(|spec| spec.embedded.storage).unwrap_or_default();
+        let claim = render::hub_claim(namespace, bus, &storage, one_pod);
+        let name = render::names::hub(bus);
+        let request = Request::new(Verb::Apply, Kind::PersistentVolumeClaim, namespace, &name);
+        request.by("kontrol-reconciler").with(serde_json::to_value(claim).unwrap_or_default())
+    }
+
+    fn spec_of_bus(&self, id: &ObjectId) -> Option<api::MessageBusSpec> {
+        let object = self.store.own(Kind::MessageBus, &key_of(id))?;
+        let text = object.good.as_deref().unwrap_or(&object.spec);
+        serde_json::from_str(text).ok()
+    }
+
+    /// What became of the request for a hub's claim. `true`: it is asked for in another form at once.
+    pub(super) fn claim_answered(&mut self, id: &ObjectId, outcome: &Outcome) -> bool {
+        let Some(hub) = self.hubs.get_mut(id) else { return false };
+        hub.claimed = outcome.is_done();
+        let refused = matches!(outcome, Outcome::Invalid(_) | Outcome::Forbidden(_));
+        hub.common = refused && !hub.common;
+        hub.common
+    }
+
+    /// The request that makes a hub's Service as it is to be; none: it is. One that somebody else has is left alone.
+    fn service_of(&self, id: &ObjectId, owner: Option<&render::Owner>) -> Option<(Purpose, Request)> {
+        let (namespace, bus) = (id.namespace.as_str(), id.name.as_str());
+        let mut body = serde_json::to_value(render::hub_service(namespace, bus, owner)).unwrap_or_default();
+        let name = render::names::hub(bus);
+        let there = self.store.owned(Kind::Service, &Key::new(namespace, &name));
+        let hash = prepare::hash(&body);
+        if there.and_then(|there| there.meta.annotation("applied")) == Some(hash.as_str()) {
+            return None;
+        }
+        body["metadata"]["annotations"] = json!({"kontrol.dev/applied": hash});
+        let verb = if self.service_is_there(id) { Verb::Apply } else { Verb::Create };
+        let request = Request::new(verb, Kind::Service, namespace, &name);
+        Some((Purpose::Follow, request.by("kontrol-reconciler").with(body)))
+    }
+
+    fn service_is_there(&self, id: &ObjectId) -> bool {
+        let key = Key::new(id.namespace.as_str(), &render::names::hub(id.name.as_str()));
+        let there = self.store.owned(Kind::Service, &key);
+        there.is_some_and(|there| bus_of(&key, there).as_ref() == Some(id))
     }
 
     fn show_bus(
@@ -228,29 +360,29 @@ impl State {
         });
         write(Kind::MessageBus, &key, object, tree, view, conditions, now).into_iter().collect()
     }
+}
 
-    /// A claim that the cluster refused in its stricter form is asked for in the common one.
-    pub(super) fn claim_refused(&mut self, id: &ObjectId) -> Option<Request> {
-        let storage = self
-            .store
-            .own(Kind::MessageBus, &key_of(id))
-            .and_then(|object| serde_json::from_str::<api::MessageBusSpec>(&object.spec).ok())
-            .map(|spec| spec.embedded.storage)
-            .unwrap_or_default();
-        let (namespace, bus) = (id.namespace.as_str(), id.name.as_str());
-        let claim = serde_json::to_value(render::hub_claim(namespace, bus, &storage, false)).ok()?;
-        let request =
-            Request::new(Verb::Apply, Kind::PersistentVolumeClaim, namespace, &render::names::hub(bus));
-        Some(request.by("kontrol-reconciler").with(claim))
-    }
-
-    /// The bus that a hub's pod is of.
-    pub(super) fn bus_of(namespace: &str, bus: &Name) -> Option<ObjectId> {
-        id_of(&Key::new(namespace, bus.as_str()))
-    }
+/// The bus that a Service is of, by its labels and its owner; none: it is no hub's.
+fn bus_of(key: &Key, service: &Owned) -> Option<ObjectId> {
+    let id = id_of(&Key::new(&key.namespace, &service.bus))?;
+    let owner = service.meta.controller.as_deref();
+    let ours = owner.is_none_or(|owner| &*owner.kind == "MessageBus" && *owner.name == *service.bus);
+    (ours && render::names::hub(id.name.as_str()) == *key.name).then_some(id)
 }
 
 fn is_over(pod: &Pod) -> bool {
-    matches!(pod.phase, Phase::Succeeded | Phase::Failed)
-        || (!pod.restarts_itself && matches!(pod.container.state, ContainerState::Ended(_)))
+    match &pod.container.state {
+        _ if matches!(pod.phase, Phase::Succeeded | Phase::Failed) => true,
+        ContainerState::Ended(_) => !pod.restarts_itself,
+        // Nobody waits for the kubelet.
+        ContainerState::Waiting { reason, .. } => &**reason == "CrashLoopBackOff",
+        _ => false,
+    }
+}
+
+/// Whether no node takes a pod because there is no claim, or one that is being removed.
+fn misses_claim(pod: &Pod) -> bool {
+    pod.unschedulable.is_some()
+        && pod.message.contains("persistentvolumeclaim")
+        && (pod.message.contains("not found") || pod.message.contains("being deleted"))
 }

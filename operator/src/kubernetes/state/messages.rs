@@ -81,6 +81,7 @@ impl State {
         match kind {
             Kind::Topic => {
                 self.mark_message(kind, id);
+                self.forget_queues(id);
                 let letters = self.declared.topics().filter(|topic| {
                     topic.id.namespace == id.namespace && topic.dead_letter.as_ref() == Some(&id.name)
                 });
@@ -149,6 +150,7 @@ impl State {
         }
         for topic in &topics {
             self.mark_message(Kind::Topic, topic);
+            self.forget_queues(topic);
         }
         for widget in &concerned {
             self.mark_group(widget);

@@ -1,7 +1,7 @@
 //! Sidecars and hubs on their control streams: what they say, and what they are told.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -15,7 +15,7 @@ use kontrol_proto::v1::{self, Health, session_response, widget_end::How};
 
 use super::{Effect, State};
 use crate::{
-    control::{Event, Session, SessionId, Upward},
+    control::{Event, Reason, Session, SessionId, Upward},
     kubernetes::{object::Key, observe::Word, pod::PodOf},
     view::{self, Addresses},
 };
@@ -43,12 +43,17 @@ pub(super) struct Companion {
 #[derive(Debug, Default)]
 pub(super) struct Companions {
     by_uid: HashMap<Box<str>, Companion>,
+    /// Of one pod's name there may be several for a while.
+    by_pod: BTreeMap<Key, BTreeSet<Box<str>>>,
     by_session: HashMap<SessionId, Box<str>>,
     /// Replicas whose configuration may have changed.
-    due: BTreeSet<Box<str>>,
-    /// What hubs said last of subscriptions: namespace, topic, subscription.
-    pub(super) queues: HashMap<(Name, Name, Name), (Timestamp, v1::hub_signals::Subscription)>,
+    pub(super) due: BTreeSet<Box<str>>,
+    /// What hubs said last of the subscriptions that widgets have, by topic.
+    queues: HashMap<ObjectId, BTreeMap<Name, Queue>>,
 }
+
+/// What a hub said last of a subscription, and when.
+type Queue = (Timestamp, v1::hub_signals::Subscription);
 
 impl Companions {
     pub(super) fn of(&self, uid: &str) -> Option<&Companion> {
@@ -57,6 +62,28 @@ impl Companions {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&PodOf, &Key, &Companion)> {
         self.by_uid.values().map(|companion| (&companion.of, &companion.pod, companion))
+    }
+
+    /// Those of the pods of one namespace.
+    fn within<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = (&'a Box<str>, &'a Companion)> {
+        let pods = self.by_pod.range(Key::new(namespace, "")..);
+        let here = pods.take_while(move |(key, _)| &*key.namespace == namespace);
+        here.flat_map(|(_, uids)| uids).filter_map(|uid| self.by_uid.get_key_value(uid))
+    }
+
+    fn remove(&mut self, uid: &str) {
+        let Some(companion) = self.by_uid.remove(uid) else { return };
+        if let Some(uids) = self.by_pod.get_mut(&companion.pod) {
+            uids.remove(uid);
+            if uids.is_empty() {
+                self.by_pod.remove(&companion.pod);
+            }
+        }
+    }
+
+    /// What a hub said last of a subscription.
+    pub(super) fn queue(&self, topic: &ObjectId, subscription: &Name) -> Option<&Queue> {
+        self.queues.get(topic)?.get(subscription)
     }
 
     /// Streams that are open.
@@ -76,12 +103,13 @@ impl State {
             Event::Opened { id, hello, session } => {
                 let uid: Box<str> = hello.pod_uid.as_str().into();
                 let Some((key, of)) = self.pod_by_uid(&hello.subject, &uid) else {
-                    // It is told nothing, and its word counts for nothing, until its pod is known.
-                    tracing::warn!(
+                    // What is known of pods may be behind. Nothing could be told to it later: it comes again.
+                    tracing::info!(
                         subject = hello.subject,
                         uid = &*uid,
                         "a stream of a pod that is not known"
                     );
+                    self.replies.push(Effect::End(session));
                     return;
                 };
                 let addresses = Addresses {
@@ -99,6 +127,7 @@ impl State {
                     PodOf::Hub(_) => false,
                 };
                 self.companions.by_session.insert(id, uid.clone());
+                self.companions.by_pod.entry(key.clone()).or_default().insert(uid.clone());
                 let companion = self.companions.by_uid.entry(uid.clone()).or_insert_with(|| Companion {
                     pod: key,
                     of: of.clone(),
@@ -122,7 +151,7 @@ impl State {
                 let Some(uid) = self.companions.by_session.get(&id).cloned() else { return };
                 match message {
                     Upward::Signals(signals) => self.signals(&uid, signals, now),
-                    Upward::Hub(signals) => self.hub_signals(signals, now),
+                    Upward::Hub(signals) => self.hub_signals(&uid, signals, now),
                     Upward::Applied(_) => {
                         if let Some(companion) = self.companions.by_uid.get_mut(&uid) {
                             companion.heard = now;
@@ -142,7 +171,7 @@ impl State {
                     let of = companion.of.clone();
                     let there = self.store.pod(&companion.pod).is_some_and(|pod| pod.meta.uid == uid);
                     if !there {
-                        self.companions.by_uid.remove(&uid);
+                        self.companions.remove(&uid);
                     }
                     self.concerns(&of);
                 }
@@ -157,8 +186,8 @@ impl State {
             let (key, pod) = pods.find(|(_, pod)| &*pod.meta.uid == uid)?;
             return (pod.instance() == Some(&instance)).then(|| (key.clone(), pod.of.clone()));
         }
-        let mut pods = self.store.hub_pods();
-        let (key, pod) = pods.find(|(_, pod)| &*pod.meta.uid == uid)?;
+        let bus = hub_of(subject)?;
+        let (key, pod) = self.store.hub_pods(&bus).find(|(_, pod)| &*pod.meta.uid == uid)?;
         Some((key.clone(), pod.of.clone()))
     }
 
@@ -176,17 +205,15 @@ impl State {
                 (object.meta.uid == owner.uid).then(|| instance.to_string())
             }
             PodOf::Hub(bus) => {
-                let namespace = Name::new(namespace).ok()?;
                 // The bus that exists without being declared owns nothing.
                 let is_ours = owner.is_none_or(|owner| {
-                    let key = Key::new(namespace.as_str(), &owner.name);
+                    let key = Key::new(namespace, &owner.name);
                     self.store
                         .own(crate::kubernetes::kind::Kind::MessageBus, &key)
                         .is_some_and(|object| object.meta.uid == owner.uid)
                 });
-                let known =
-                    self.hubs.contains_key(&ObjectId { namespace: namespace.clone(), name: bus.clone() });
-                (is_ours && known).then(|| kontrol_core::trust::hub(&namespace, bus))
+                let known = self.hubs.contains_key(bus) || self.may_be_named(bus);
+                (is_ours && known).then(|| kontrol_core::trust::hub(&bus.namespace, &bus.name))
             }
         }
     }
@@ -233,7 +260,13 @@ impl State {
         }
     }
 
-    fn hub_signals(&mut self, signals: v1::HubSignals, now: Timestamp) {
+    fn hub_signals(&mut self, uid: &str, signals: v1::HubSignals, now: Timestamp) {
+        let Some(companion) = self.companions.by_uid.get_mut(uid) else { return };
+        companion.heard = now;
+        let PodOf::Hub(bus) = &companion.of else {
+            return self.foreign(uid, "a sidecar speaks for a hub");
+        };
+        let bus = bus.clone();
         for queue in signals.subscriptions {
             let name = |text: &str| Name::new(text).ok();
             let (Some(namespace), Some(topic), Some(subscription)) =
@@ -241,23 +274,45 @@ impl State {
             else {
                 continue;
             };
-            let key = (namespace.clone(), topic.clone(), subscription);
-            let changed = self.companions.queues.get(&key).is_none_or(|(_, before)| {
+            let topic = ObjectId { namespace, name: topic };
+            let declared = self.declared.topic(&topic);
+            if topic.namespace != bus.namespace || declared.is_some_and(|declared| declared.bus != bus.name) {
+                self.foreign(uid, "a hub speaks for the topic of another one");
+                continue;
+            }
+            // It may go on for a moment about what is no longer declared.
+            let consumers = self.declared.consumers(&topic).filter(|(_, known)| **known == subscription);
+            let consumers: Vec<WidgetId> = consumers.map(|(widget, _)| widget.clone()).collect();
+            if declared.is_none() || consumers.is_empty() {
+                continue;
+            }
+            let known = self.companions.queues.entry(topic).or_default();
+            let before = known.insert(subscription, (now, queue.clone()));
+            let changed = before.is_none_or(|(_, before)| {
                 before.depth != queue.depth || before.growth.to_bits() != queue.growth.to_bits()
             });
-            self.companions.queues.insert(key, (now, queue));
-            if changed {
-                let topic = ObjectId { namespace, name: topic };
-                let widgets: Vec<WidgetId> = self
-                    .declared
-                    .consumers(&topic)
-                    .map(|(widget, _)| widget.clone())
-                    .filter(|id| self.declared.widget(id).is_some_and(|widget| widget.scaling.is_some()))
-                    .collect();
-                for widget in &widgets {
-                    self.mark_group(widget);
-                }
+            let scales = |id: &&WidgetId| self.declared.widget(id).is_some_and(|one| one.scaling.is_some());
+            let concerned: Vec<&WidgetId> = consumers.iter().filter(|_| changed).filter(scales).collect();
+            for widget in concerned {
+                self.mark_group(widget);
             }
+        }
+    }
+
+    /// Somebody said what is not theirs to say: it changes nothing, and is counted.
+    fn foreign(&mut self, uid: &str, why: &str) {
+        let pod = self.companions.of(uid).map(|companion| companion.pod.to_string());
+        tracing::warn!(pod, "{why}");
+        self.replies.push(Effect::Refused(Reason::ForeignSubject));
+    }
+
+    /// What was said of the subscriptions of a topic is forgotten as far as nobody has them any more.
+    pub(super) fn forget_queues(&mut self, topic: &ObjectId) {
+        let Some(queues) = self.companions.queues.get_mut(topic) else { return };
+        let there = self.declared.topic(topic).is_some();
+        queues.retain(|name, _| there && self.declared.consumers(topic).any(|(_, known)| known == name));
+        if queues.is_empty() {
+            self.companions.queues.remove(topic);
         }
     }
 
@@ -300,19 +355,16 @@ impl State {
                 }
             }
             PodOf::Hub(bus) => {
-                let uids: Vec<Box<str>> = self
-                    .companions
-                    .by_uid
-                    .iter()
-                    .filter(|(_, companion)| match &companion.of {
-                        PodOf::Replica(instance) => self
-                            .declared
-                            .widget(&instance.widget)
-                            .is_some_and(|widget| !widget.produces.is_empty() || !widget.consumes.is_empty()),
-                        PodOf::Hub(other) => other == bus,
-                    })
-                    .map(|(uid, _)| uid.clone())
-                    .collect();
+                self.mark_hub(bus);
+                let here = self.companions.within(bus.namespace.as_str());
+                let uids = here.filter(|(_, companion)| match &companion.of {
+                    PodOf::Replica(instance) => self
+                        .declared
+                        .widget(&instance.widget)
+                        .is_some_and(|widget| !widget.produces.is_empty() || !widget.consumes.is_empty()),
+                    PodOf::Hub(other) => other == bus,
+                });
+                let uids: Vec<Box<str>> = uids.map(|(uid, _)| uid.clone()).collect();
                 self.companions.due.extend(uids);
             }
         }
@@ -320,9 +372,7 @@ impl State {
 
     /// Everybody in a namespace may have to be told something new.
     pub(super) fn concerns_all_of(&mut self, namespace: &str) {
-        let uids =
-            self.companions.by_uid.iter().filter(|(_, companion)| &*companion.pod.namespace == namespace);
-        let uids: Vec<Box<str>> = uids.map(|(uid, _)| uid.clone()).collect();
+        let uids: Vec<Box<str>> = self.companions.within(namespace).map(|(uid, _)| uid.clone()).collect();
         self.companions.due.extend(uids);
     }
 
@@ -336,11 +386,8 @@ impl State {
     }
 
     fn due_hub(&mut self, bus: &ObjectId) {
-        let hubs = self.companions.by_uid.iter().filter(|(_, companion)| {
-            matches!(&companion.of, PodOf::Hub(name) if *name == bus.name)
-                && &*companion.pod.namespace == bus.namespace.as_str()
-        });
-        let uids: Vec<Box<str>> = hubs.map(|(uid, _)| uid.clone()).collect();
+        let uids = self.store.hub_pods(bus).map(|(_, pod)| pod.meta.uid.clone());
+        let uids: Vec<Box<str>> = uids.filter(|uid| self.companions.by_uid.contains_key(uid)).collect();
         self.companions.due.extend(uids);
     }
 
@@ -388,10 +435,8 @@ impl State {
                     }
                     session_response::Message::Sidecar(config)
                 }
-                PodOf::Hub(bus) => {
-                    let Ok(namespace) = Name::new(&companion.pod.namespace) else { continue };
-                    let id = ObjectId { namespace, name: bus.clone() };
-                    let storage = self.declared.bus(&id).map(|bus| bus.storage).unwrap_or_default();
+                PodOf::Hub(id) => {
+                    let storage = self.declared.bus(id).map(|bus| bus.storage).unwrap_or_default();
                     let of = |topic: &kontrol_core::spec::Topic| {
                         topic.bus == id.name && topic.id.namespace == id.namespace
                     };
@@ -440,15 +485,25 @@ impl State {
 
     /// The companions of pods that are gone are forgotten.
     pub(super) fn pod_is_gone(&mut self, key: &Key) {
-        let gone = self.companions.by_uid.iter().find(|(uid, companion)| {
-            companion.pod == *key
-                && companion.session.is_none()
-                && self.store.pod(key).is_none_or(|pod| pod.meta.uid != **uid)
+        let there = self.store.pod(key).map(|pod| &pod.meta.uid);
+        let uids = self.companions.by_pod.get(key).into_iter().flatten();
+        let gone = uids.filter(|uid| {
+            let silent = self.companions.of(uid).is_none_or(|companion| companion.session.is_none());
+            silent && there != Some(*uid)
         });
-        if let Some(uid) = gone.map(|(uid, _)| uid.clone()) {
-            self.companions.by_uid.remove(&uid);
+        let gone: Vec<Box<str>> = gone.cloned().collect();
+        for uid in &gone {
+            self.companions.remove(uid);
         }
     }
+}
+
+/// The bus whose hub has this subject.
+fn hub_of(subject: &str) -> Option<ObjectId> {
+    let mut parts = subject.split('/');
+    let (namespace, role, name) = (parts.next()?, parts.next()?, parts.next()?);
+    let one = role == "hub" && parts.next().is_none();
+    one.then_some(ObjectId { namespace: Name::new(namespace).ok()?, name: Name::new(name).ok()? })
 }
 
 /// The port of an endpoint that names none.

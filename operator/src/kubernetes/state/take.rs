@@ -41,8 +41,8 @@ impl State {
                     self.machines.since = now;
                     self.machines.health.clear();
                     self.survey = None;
-                    self.mark_all();
                     self.note_buses();
+                    self.mark_all();
                 }
                 if !leads {
                     self.companions.forget();
@@ -96,12 +96,12 @@ impl State {
             }
             Change::Pod(key, PodOf::Hub(bus)) => {
                 self.pod_is_gone(&key);
-                if let Some(id) = Self::bus_of(&key.namespace, &bus) {
-                    self.queue
-                        .now(Root { kind: Kind::MessageBus, key: crate::kubernetes::forest::key_of(&id) });
-                }
+                self.mark_hub(&bus);
             }
-            Change::Owned(_, key) => {
+            Change::Owned(kind, key) => {
+                if kind == Kind::Service {
+                    self.service_of_hub(&key);
+                }
                 let owner = Key::new(&key.namespace, &key.name);
                 self.mark_object(Kind::Widget, &owner);
             }
@@ -127,7 +127,9 @@ impl State {
             self.note_buses();
             self.concerns_all_of(&key.namespace);
             self.message_changed(kind, &id);
-            self.queue.now(Root { kind: Kind::MessageBus, key: key.clone() });
+            if kind == Kind::MessageBus {
+                self.mark_hub(&id);
+            }
         }
     }
 
@@ -190,11 +192,7 @@ impl State {
         if let (Purpose::Trust(namespace, hash), true) = (&purpose, outcome.is_done()) {
             self.trusted.insert(namespace.clone(), hash.clone());
         }
-        if let (Purpose::Claim(id), Outcome::Invalid(_) | Outcome::Forbidden(_)) = (&purpose, outcome)
-            && let Some(request) = self.claim_refused(id)
-        {
-            self.again.push((root.clone(), request));
-        }
+        let other_form = matches!(&purpose, Purpose::Claim(id) if self.claim_answered(id, outcome));
         let Some(tree) = self.trees.get_mut(&root) else { return };
         tree.outstanding = tree.outstanding.saturating_sub(1);
         let failure = match (&purpose, outcome) {
@@ -204,6 +202,7 @@ impl State {
                 self.changed(change);
                 None
             }
+            (Purpose::Claim(_), outcome) if other_form && !is_terminating(outcome.message()) => None,
             // It was done; or what is to go is gone, and another one of its name is there, which the watch will show.
             (_, Outcome::Done(_)) | (Purpose::Stop, Outcome::Conflict(_)) => None,
             (Purpose::Start(action), Outcome::Invalid(message)) => {
@@ -263,12 +262,17 @@ impl State {
             if let Outcome::Forbidden(message) = outcome {
                 tree.refusal = Some(Refusal::of(message));
             }
+            if let (Outcome::Exists(message), Kind::MessageBus, Kind::Service) = (outcome, root.kind, kind) {
+                tree.refusal = Some(Refusal { reason: "NameCollision", message: message.as_str().into() });
+            }
             tree.logged = Some(message.clone());
             tree.failed = Some(message);
             tree.pause(&purpose).fail(now);
         }
         if tree.outstanding == 0 {
-            tree.pause(&purpose).succeed(now);
+            if !other_form {
+                tree.pause(&purpose).succeed(now);
+            }
             self.mark(root);
         }
     }
@@ -293,7 +297,7 @@ impl Tree {
     fn pause(&mut self, purpose: &Purpose) -> &mut Pause {
         match purpose {
             Purpose::Show(_) => &mut self.shows,
-            Purpose::Follow => &mut self.follows,
+            Purpose::Follow | Purpose::Claim(_) => &mut self.follows,
             _ => &mut self.hold,
         }
     }

@@ -4,6 +4,7 @@
 
 mod breakers;
 mod denied;
+mod hubs;
 mod kept;
 mod references;
 mod rollouts;

@@ -58,8 +58,7 @@ impl View for State {
         topic: &ObjectId,
         subscription: &Name,
     ) -> Option<(Timestamp, &v1::hub_signals::Subscription)> {
-        let key = (topic.namespace.clone(), topic.name.clone(), subscription.clone());
-        self.companions.queues.get(&key).map(|(at, queue)| (*at, queue))
+        self.companions.queue(topic, subscription).map(|(at, queue)| (*at, queue))
     }
 
     fn scaled(&self, _widget: &WidgetId) -> Option<Scaled> {
