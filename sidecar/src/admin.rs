@@ -50,7 +50,7 @@ impl Watched for Service {
 
     fn away(&self) -> Vec<&'static str> {
         let state = self.state();
-        named([("operator", !state.control_connected), ("hub", !state.hub_connected)])
+        named([("operator", !state.control_connected), ("hub", self.wants_hub() && !state.hub_connected)])
     }
 }
 

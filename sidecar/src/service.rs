@@ -165,6 +165,12 @@ impl Service {
         }
     }
 
+    /// Whether its widget has to do with topics, and so with a hub.
+    pub fn wants_hub(&self) -> bool {
+        let config = self.shared.peek();
+        config.hub.is_some() || config.hub_subject.is_some() || !config.topics.is_empty()
+    }
+
     /// Calls and messages that the widget works on.
     pub fn in_flight(&self) -> u64 {
         self.shared.stats.calls_in_flight.get() + self.shared.stats.deliveries_in_flight.get()

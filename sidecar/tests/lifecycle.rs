@@ -247,6 +247,25 @@ async fn the_admin_pages_of_sidecar_and_hub_tell_how_they_are() {
 }
 
 #[tokio::test]
+async fn a_widget_without_topics_misses_no_hub() {
+    let world = World::new().await;
+    let sidecar =
+        world.sidecar(INSTANCE, v1::SidecarConfig { version: 1, incarnation: 1, ..Default::default() }).await;
+    let page = |path: &str| format!("http://{}{path}", sidecar.hello.admin);
+    let away = eventually("ready", || async {
+        let answer = get(&page("/readyz")).await;
+        (answer.status == 200).then(|| answer.json()["away"].clone())
+    })
+    .await;
+    assert_eq!(away, serde_json::json!([]));
+    let metrics = get(&page("/metrics")).await.body;
+    assert!(
+        metrics.contains("kontrol_control_connected 1") && !metrics.contains("kontrol_hub_connected"),
+        "{metrics}"
+    );
+}
+
+#[tokio::test]
 async fn certificates_are_renewed_without_a_restart_and_connections_end_with_the_old_ones() {
     let world = World::new().await;
     world.operator.authority.live(4);

@@ -125,7 +125,10 @@ fn targets(page: &mut Page, targets: &[v1::TargetState]) {
 fn connections(page: &mut Page, service: &Service, state: &v1::StateResponse) {
     let stats = service.stats();
     page.refusals(&stats.foreign_certificates, &stats.fenced, &stats.malformed_frames);
-    page.gauge("kontrol_hub_connected", "Whether the hub is connected.", flag(state.hub_connected));
+    // Whoever needs no hub has none to miss.
+    if service.wants_hub() {
+        page.gauge("kontrol_hub_connected", "Whether the hub is connected.", flag(state.hub_connected));
+    }
     page.counter(
         "kontrol_hub_connects_total",
         "Connections to the hub that were made.",
