@@ -254,20 +254,7 @@ impl State {
         }
         let Some(tree) = self.trees.get_mut(&root) else { return };
         if let Some(message) = failure {
-            if tree.logged.as_ref() == Some(&message) {
-                tracing::debug!(tree = %root, kind = kind.as_str(), name = %key, message, "a request was not done");
-            } else {
-                tracing::warn!(tree = %root, kind = kind.as_str(), name = %key, message, "a request was not done");
-            }
-            if let Outcome::Forbidden(message) = outcome {
-                tree.refusal = Some(Refusal::of(message));
-            }
-            if let (Outcome::Exists(message), Kind::MessageBus, Kind::Service) = (outcome, root.kind, kind) {
-                tree.refusal = Some(Refusal { reason: "NameCollision", message: message.as_str().into() });
-            }
-            tree.logged = Some(message.clone());
-            tree.failed = Some(message);
-            tree.pause(&purpose).fail(now);
+            tree.fails(&root, &purpose, (kind, &key), outcome, message, now);
         }
         if tree.outstanding == 0 {
             if !other_form {
@@ -293,6 +280,33 @@ impl State {
 }
 
 impl Tree {
+    /// Takes note of a request that was not done.
+    fn fails(
+        &mut self,
+        root: &Root,
+        purpose: &Purpose,
+        (kind, key): (Kind, &Key),
+        outcome: &Outcome,
+        message: String,
+        now: Timestamp,
+    ) {
+        if self.logged.as_ref() == Some(&message) {
+            tracing::debug!(tree = %root, kind = kind.as_str(), name = %key, message, "a request was not done");
+        } else {
+            tracing::warn!(tree = %root, kind = kind.as_str(), name = %key, message, "a request was not done");
+        }
+        match outcome {
+            Outcome::Forbidden(message) => self.refusal = Some(Refusal::of(message)),
+            Outcome::Exists(message) if (root.kind, kind) == (Kind::MessageBus, Kind::Service) => {
+                self.refusal = Some(Refusal { reason: "NameCollision", message: message.as_str().into() });
+            }
+            _ => {}
+        }
+        self.logged = Some(message.clone());
+        self.failed = Some(message);
+        self.pause(purpose).fail(now);
+    }
+
     /// The pause after a failure of such a request.
     fn pause(&mut self, purpose: &Purpose) -> &mut Pause {
         match purpose {
