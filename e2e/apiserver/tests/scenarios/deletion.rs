@@ -33,22 +33,23 @@ pub(crate) async fn what_loses_its_owner_is_removed_and_what_is_orphaned_is_not(
     .into_iter()
     .enumerate()
     {
-        let [owner, owned] = ["owner", "owned"].map(|name| format!("{name}-{number}"));
+        let [owner, child] = ["owner", "child"].map(|name| format!("{name}-{number}"));
         let made = maps.create(&PostParams::default(), &map(&owner, "1")).await.unwrap();
-        let mut child = map(&owned, "1");
+        let mut object = map(&child, "1");
         let reference = json!([{
             "apiVersion": "v1", "kind": "ConfigMap", "name": owner, "uid": made.metadata.uid,
             "controller": true, "blockOwnerDeletion": true,
         }]);
-        child.metadata.owner_references = Some(serde_json::from_value(reference).unwrap());
-        maps.create(&PostParams::default(), &child).await.unwrap();
+        object.metadata.owner_references = Some(serde_json::from_value(reference).unwrap());
+        maps.create(&PostParams::default(), &object).await.unwrap();
         maps.delete(&owner, &params).await.unwrap();
         until(async || {
-            let (owner, owned) = (maps.get_opt(&owner).await.unwrap(), maps.get_opt(&owned).await.unwrap());
-            let owners = owned.iter().flat_map(|owned| &owned.metadata.owner_references);
+            let above = maps.get_opt(&owner).await.unwrap();
+            let below = maps.get_opt(&child).await.unwrap();
+            let owners = below.iter().flat_map(|below| &below.metadata.owner_references);
             let held = owners.flatten().count() > 0;
-            let done = owner.is_none() && owned.is_some() == stays && !held;
-            if done { Ok(()) } else { Err(format!("{params:?}: {owner:?} {owned:?}")) }
+            let done = above.is_none() && below.is_some() == stays && !held;
+            if done { Ok(()) } else { Err(format!("{params:?}: {above:?} {below:?}")) }
         })
         .await;
     }

@@ -1,5 +1,6 @@
 //! The API server within the process behaves as this real one: the same scenarios, run here.
 
+#[allow(clippy::panic, reason = "what the scenarios share fails as they do")]
 #[path = "../../../apiserver/tests/scenarios/all.rs"]
 mod scenarios;
 
