@@ -25,6 +25,7 @@ pub mod request;
 pub mod state;
 pub mod store;
 pub mod time;
+pub mod watch;
 
 mod admin;
 mod authority;
@@ -32,7 +33,6 @@ mod elect;
 mod installed;
 mod leading;
 mod options;
-mod watch;
 mod world;
 
 pub use options::Options;

@@ -188,7 +188,7 @@ impl Candidacy {
                 }
             }
             Seen::Alive => self.election.watched(true, now),
-            Seen::Broken(_) => self.election.watched(false, now),
+            Seen::Broken(_) | Seen::Refused(_) => self.election.watched(false, now),
         }
     }
 

@@ -46,6 +46,8 @@ pub enum Seen {
     Alive,
     /// It does not: what is known may be old.
     Broken(String),
+    /// It does not, because it is not allowed.
+    Refused(String),
 }
 
 /// How a watch stands.
@@ -156,7 +158,7 @@ impl Store {
                 let synced = self.standings.get(source).is_some_and(|standing| standing.synced);
                 self.stands(source, Standing { synced, fresh: true })
             }
-            Seen::Broken(_) => {
+            Seen::Broken(_) | Seen::Refused(_) => {
                 let synced = self.standings.get(source).is_some_and(|standing| standing.synced);
                 self.stands(source, Standing { synced, fresh: false })
             }

@@ -1,23 +1,21 @@
 //! The operator's state, driven as its world drives it, at the speed of a test.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use kontrol_core::time::Timestamp;
-use kontrol_e2e_apiserver::{ApiServer, Following, Session};
+use kontrol_e2e_apiserver::{Answered, ApiServer, Following, Session};
 use kontrol_operator::kubernetes::{
     Options,
-    object::Owned,
     request::{Outcome, Request},
     sources,
     state::{Effect, Input, State},
     store::{Seen, Source},
+    watch::{Course, End, Next, PROOF},
 };
-use serde_json::Value;
-
 /// Who the operator is to the API server.
 pub(crate) const USER: &str = "system:serviceaccount:kontrol-system:kontrol-operator";
-/// The pause before a broken watch is opened again.
-const PAUSE: Duration = Duration::from_millis(100);
+/// After how long the API server ends a watch.
+const LIFE: Duration = Duration::from_secs(290);
 
 /// One process of the operator, which leads.
 pub(crate) struct Operator {
@@ -28,10 +26,13 @@ pub(crate) struct Operator {
     watches: Vec<Watching>,
 }
 
+/// A watch as the operator has it, without its requests.
 struct Watching {
     source: Source,
-    version: Option<u64>,
+    course: Course,
     following: Option<Following>,
+    opened: Timestamp,
+    heard: Timestamp,
     not_before: Timestamp,
 }
 
@@ -41,8 +42,14 @@ impl Operator {
         let sources = sources(&options);
         let mut state = State::new(options, sources.clone());
         state.take(Input::Leads(true), now);
-        let watching =
-            |source| Watching { source, version: None, following: None, not_before: Timestamp::ZERO };
+        let watching = |source: Source| Watching {
+            course: Course::new(source.clone(), String::new()),
+            source,
+            following: None,
+            opened: now,
+            heard: now,
+            not_before: now,
+        };
         Self {
             session: server.session(USER),
             state,
@@ -81,90 +88,73 @@ impl Operator {
 
     /// When it goes on by itself.
     pub(crate) fn wake(&self) -> Option<Timestamp> {
-        let watches = self.watches.iter().filter(|watching| watching.following.is_none());
-        self.state.wake().into_iter().chain(watches.map(|watching| watching.not_before)).min()
+        self.state.wake().into_iter().chain(self.watches.iter().filter_map(Watching::wake)).min()
     }
 }
 
 impl Watching {
-    fn request(&self, query: &str) -> http::Request<Vec<u8>> {
-        let path = self.source.kind.path(self.source.namespace.as_deref());
-        let label = match self.source.label {
-            "" => String::new(),
-            label => format!("&labelSelector={}", label.replace('/', "%2F")),
-        };
-        http::Request::builder().uri(format!("{path}?{query}{label}")).body(Vec::new()).unwrap()
-    }
-
     fn round(&mut self, session: &Session, now: Timestamp) -> Vec<Seen> {
-        if self.following.is_none() {
-            if now < self.not_before {
-                return Vec::new();
-            }
-            let opened = self.open(session);
-            if self.following.is_none() {
-                self.not_before = now.plus(PAUSE);
-            }
-            return opened.unwrap_or_else(|why| vec![Seen::Broken(why)]);
-        }
-        let Some(lines) = self.following.as_mut().and_then(Following::lines) else {
-            self.following = None;
-            return Vec::new();
-        };
-        lines.iter().filter_map(|line| self.hear(line)).collect()
-    }
-
-    fn open(&mut self, session: &Session) -> Result<Vec<Seen>, String> {
-        let lost = || "the connection was lost".to_owned();
         let mut seen = Vec::new();
-        if self.version.is_none() {
-            let (code, _, body) = session.ask(self.request("limit=500")).ok_or_else(lost)?;
-            let found: Value = serde_json::from_slice(&body).unwrap();
-            if code != 200 {
-                return Err(found["message"].to_string());
-            }
-            let mut keys = BTreeSet::new();
-            for item in found["items"].as_array().unwrap() {
-                let text = item.to_string();
-                keys.insert(Owned::read(&text).unwrap().0);
-                seen.push(Seen::Is(text));
-            }
-            let version = found["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
-            seen.push(Seen::Listed { version, keys });
-            self.version = Some(version);
+        while let Err(end) = self.go_on(session, now, &mut seen) {
+            let lasted = self.following.take().is_some() && now >= self.opened.plus(PROOF);
+            let (said, pause) = self.course.ended(&end, lasted);
+            seen.extend(said);
+            self.not_before = now.plus(pause);
         }
-        let version = self.version.unwrap_or_default();
-        let query =
-            format!("watch=true&allowWatchBookmarks=true&timeoutSeconds=290&resourceVersion={version}");
-        match session.follow(self.request(&query)) {
-            Ok(following) => {
-                self.following = Some(following);
-                seen.push(Seen::Alive);
-            }
-            Err(answer) => {
-                let why = answer.map_or_else(lost, |(code, _, _)| format!("HTTP {code}"));
-                seen.push(Seen::Broken(why));
-            }
-        }
-        Ok(seen)
+        seen
     }
 
-    fn hear(&mut self, line: &str) -> Option<Seen> {
-        let event: Value = serde_json::from_str(line).unwrap();
-        let text = event["object"].to_string();
-        let seen = match event["type"].as_str().unwrap() {
-            "ADDED" | "MODIFIED" => Seen::Is(text.clone()),
-            "DELETED" => Seen::Removed(text.clone()),
-            "BOOKMARK" => Seen::Alive,
-            _ => {
-                self.following = None;
-                self.version = None;
-                return None;
+    fn go_on(&mut self, session: &Session, now: Timestamp, seen: &mut Vec<Seen>) -> Result<(), End> {
+        while self.following.is_none() {
+            if now < self.not_before {
+                return Ok(());
             }
-        };
-        if let Ok((_, owned)) = Owned::read(&text) {
-            self.version = self.version.max(Some(owned.meta.version));
+            match self.course.next(LIFE) {
+                Next::List(uri) => {
+                    let answer = session.ask(request(&uri));
+                    let Some((200, _, body)) = answer else { return Err(ended(answer)) };
+                    seen.extend(self.course.listed(&body)?);
+                }
+                Next::Follow(uri) => {
+                    self.following = Some(session.follow(request(&uri)).map_err(ended)?);
+                    self.course.opened();
+                    (self.opened, self.heard) = (now, now);
+                }
+            }
         }
-        Some(seen)
+        let lines = self.following.as_mut().and_then(Following::lines).ok_or(End::Over)?;
+        for line in lines {
+            self.heard = now;
+            seen.extend(self.course.line(line.as_bytes())?);
+        }
+        if self.proven().is_some_and(|at| at <= now) {
+            seen.extend(self.course.works());
+        }
+        Ok(())
+    }
+
+    /// When it works if nothing more comes.
+    fn proven(&self) -> Option<Timestamp> {
+        let patience = self.course.patience()?;
+        Some(self.heard.plus(patience).min(self.opened.plus(PROOF)))
+    }
+
+    fn wake(&self) -> Option<Timestamp> {
+        if self.following.is_none() { Some(self.not_before) } else { self.proven() }
+    }
+}
+
+fn request(uri: &str) -> http::Request<Vec<u8>> {
+    http::Request::builder().uri(uri).body(Vec::new()).unwrap()
+}
+
+/// What an answer that is no good means; none: the connection was lost.
+fn ended(answer: Option<Answered>) -> End {
+    let Some((code, after, body)) = answer else { return End::failed("the connection was lost") };
+    match Outcome::of(code, after, &body) {
+        _ if code == 410 => End::Old,
+        Outcome::Forbidden(message) => End::Refused(message),
+        Outcome::Busy(after) => End::Failed("busy".to_owned(), Some(after)),
+        other => End::failed(other.message()),
     }
 }
