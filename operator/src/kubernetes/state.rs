@@ -26,6 +26,7 @@ mod reconcile;
 mod refusal;
 mod sessions;
 mod show;
+mod survey;
 mod take;
 #[cfg(test)]
 mod tests;
@@ -71,6 +72,7 @@ use pause::Pause;
 use queue::Queue;
 use refusal::{Denied, Refusal};
 use sessions::Companions;
+use survey::Survey;
 
 /// What happens to the world.
 #[derive(Clone, Debug)]
@@ -226,9 +228,8 @@ pub struct State {
     decided: BTreeSet<Root>,
     /// What follows from the words of streams.
     replies: Vec<Effect>,
-    /// Trees that were not looked at since this process leads: before all were, nothing is said of what they name of each other. None: it
-    /// is not known which there are.
-    survey: Option<BTreeSet<Root>>,
+    /// Trees that were not looked at since this process leads.
+    survey: Survey,
     /// Facts that were decided, to be told.
     told: Vec<(Root, Event)>,
     /// What the cluster's definitions of our kinds lack, and is not written.
@@ -263,7 +264,7 @@ impl State {
             plans: 0,
             decided: BTreeSet::new(),
             replies: Vec::new(),
-            survey: None,
+            survey: Survey::default(),
             told: Vec::new(),
             lacks: Lacks::default(),
         }
@@ -360,12 +361,8 @@ impl State {
     /// Goes on with every tree that has something to do, as far as requests may be under way.
     pub fn step(&mut self, now: Timestamp) -> Vec<Effect> {
         let mut effects = std::mem::take(&mut self.replies);
-        if !self.leads || !self.store.synced() {
+        if !self.leads || !self.survey_all() {
             return effects;
-        }
-        if self.survey.is_none() {
-            self.survey = Some(self.roots());
-            self.surveyed(None);
         }
         self.look_at_machines(now, &mut effects);
         while self.pending.len() < self.options.concurrency {
@@ -379,7 +376,7 @@ impl State {
                 continue;
             }
             if matches!(root.kind, Kind::Topic | Kind::Route) {
-                if self.survey.as_ref().is_some_and(BTreeSet::is_empty) {
+                if self.survey.is_over(&root.key.namespace) {
                     self.show_message(&root, now, &mut effects);
                 }
                 continue;
@@ -402,11 +399,22 @@ impl State {
     }
 
     fn mark_all(&mut self) {
+        self.mark_all_in(None);
+    }
+
+    /// Has all trees of a namespace looked at again; none: of all namespaces.
+    fn mark_all_in(&mut self, namespace: Option<&str>) {
         let mut known: BTreeSet<Root> = self.trees.keys().cloned().chain(self.roots()).collect();
         known.extend(self.known_hubs());
-        for root in known {
+        for root in known.into_iter().filter(|root| namespace.is_none_or(|name| *root.key.namespace == *name))
+        {
             self.queue.now(root);
         }
+    }
+
+    /// Whether all of a namespace was listed, and what is known of these kinds is not old: what cannot be seen is not absent.
+    fn sees(&self, namespace: &str, kinds: &[Kind]) -> bool {
+        self.store.listed_in(namespace) && kinds.iter().all(|kind| self.store.fresh(*kind, Some(namespace)))
     }
 
     /// The roots of all trees.
@@ -417,20 +425,39 @@ impl State {
         objects.filter_map(|(kind, key)| self.forest.root_of(&self.store, kind, key)).collect()
     }
 
-    /// A tree was looked at. When all were, what they say of each other is shown.
-    fn surveyed(&mut self, root: Option<&Root>) {
-        let Some(survey) = &mut self.survey else { return };
-        let was = survey.len();
-        if let Some(root) = root {
-            survey.remove(root);
+    /// Takes note of which trees there are, wherever all was listed since this was asked last. `false`: nowhere.
+    fn survey_all(&mut self) -> bool {
+        let scopes = self.store.scopes();
+        let new: Vec<Option<String>> = scopes
+            .into_iter()
+            .filter(|scope| !self.survey.knows(*scope) && self.store.is_listed(*scope))
+            .map(Option::<&String>::cloned)
+            .collect();
+        for scope in new {
+            let mut roots = self.roots();
+            roots.retain(|root| scope.as_deref().is_none_or(|name| *root.key.namespace == *name));
+            self.survey.begin(scope.clone(), roots);
+            self.surveyed_all(scope.as_deref());
         }
-        if survey.is_empty() && (was > 0 || root.is_none()) {
-            let unsaid = self.trees.iter().filter(|(_, tree)| tree.unsaid).map(|(root, _)| root.clone());
-            for root in unsaid.collect::<Vec<_>>() {
-                self.mark(root);
-            }
-            self.mark_messages();
+        self.survey.is_begun()
+    }
+
+    /// A tree was looked at.
+    fn surveyed(&mut self, root: &Root) {
+        if self.survey.looked(root) {
+            self.surveyed_all(Some(&root.key.namespace));
         }
+    }
+
+    /// Where all trees were looked at, what they say of each other is shown.
+    fn surveyed_all(&mut self, namespace: Option<&str>) {
+        let here = |root: &Root| namespace.is_none_or(|name| *root.key.namespace == *name);
+        let unsaid = self.trees.iter().filter(|(root, tree)| tree.unsaid && here(root));
+        let unsaid: Vec<Root> = unsaid.map(|(root, _)| root.clone()).collect();
+        for root in unsaid {
+            self.mark(root);
+        }
+        self.mark_messages(namespace);
     }
 
     /// Asks the API server, for a tree.

@@ -2,7 +2,8 @@
 //!
 //! An object never goes back: of two words about one object the one with the higher version counts, whichever comes first. So an answer
 //! to a write is seen at once, an older word of a watch that comes after it changes nothing, and nothing is ever planned on what is older
-//! than our own last write. A kind whose watch is broken is stale: what is known of it stays, and nothing that lacks there is gone.
+//! than our own last write. A kind whose watch is broken is stale, where that watch looks: what is known of it stays, and nothing that lacks
+//! there is gone.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -26,6 +27,18 @@ pub struct Source {
     pub label: &'static str,
     /// Only this namespace; none: all.
     pub namespace: Option<String>,
+}
+
+impl Source {
+    /// Whether it shows what is in a namespace.
+    fn shows(&self, namespace: &str) -> bool {
+        self.namespace.as_deref().is_none_or(|own| own == namespace)
+    }
+}
+
+/// Whether nothing can be done before a watch was complete: who may not see machines goes by pods alone.
+fn is_needed(source: &Source) -> bool {
+    !matches!(source.kind, Kind::Node | Kind::Lease)
 }
 
 /// What a watch says.
@@ -57,6 +70,8 @@ struct Standing {
     synced: bool,
     /// Whether it works at the moment.
     fresh: bool,
+    /// Whether it is not allowed.
+    refused: bool,
 }
 
 /// What changed, as far as others have to look at something again.
@@ -121,21 +136,43 @@ impl Store {
 
     /// The watches whose first list is not complete. Machines are not waited for: who may not see them goes by pods alone.
     pub fn unsynced(&self) -> impl Iterator<Item = &Source> {
-        let needed = |source: &Source| !matches!(source.kind, Kind::Node | Kind::Lease);
         self.standings
             .iter()
-            .filter(move |(source, standing)| needed(source) && !standing.synced)
+            .filter(|(source, standing)| is_needed(source) && !standing.synced)
             .map(|(source, _)| source)
     }
 
-    /// Whether every watch was once complete.
-    pub fn synced(&self) -> bool {
-        self.unsynced().next().is_none()
+    /// The watches that have to be complete before this process could lead. A namespace that it may not see is not waited for where it sees
+    /// another.
+    pub fn awaited(&self) -> impl Iterator<Item = &Source> {
+        let sees = self.scopes().into_iter().any(|scope| self.is_listed(scope));
+        let refused =
+            move |source: &Source| sees && self.standings.get(source).is_some_and(|known| known.refused);
+        self.unsynced().filter(move |source| !refused(source))
     }
 
-    /// Whether all watches of a kind work.
-    pub fn fresh(&self, kind: Kind) -> bool {
-        self.standings.iter().filter(|(source, _)| source.kind == kind).all(|(_, s)| s.synced && s.fresh)
+    /// Where watches look, beside those of machines: namespaces; none: all.
+    pub fn scopes(&self) -> BTreeSet<Option<&String>> {
+        let sources = self.standings.keys().filter(|source| is_needed(source));
+        sources.map(|source| source.namespace.as_ref()).collect()
+    }
+
+    /// Whether every watch that looks there was once complete.
+    pub fn is_listed(&self, scope: Option<&String>) -> bool {
+        self.unsynced().all(|source| source.namespace.as_ref() != scope)
+    }
+
+    /// Whether every watch that shows a namespace was once complete.
+    pub fn listed_in(&self, namespace: &str) -> bool {
+        self.unsynced().all(|source| !source.shows(namespace))
+    }
+
+    /// Whether all watches of a kind that show a namespace work; none: all watches of the kind.
+    pub fn fresh(&self, kind: Kind, namespace: Option<&str>) -> bool {
+        self.standings
+            .iter()
+            .filter(|(source, _)| source.kind == kind && namespace.is_none_or(|name| source.shows(name)))
+            .all(|(_, standing)| standing.synced && standing.fresh)
     }
 
     /// The kinds of which a watch is broken.
@@ -151,28 +188,25 @@ impl Store {
             Seen::Removed(text) => vec![self.was(source.kind, &text)],
             Seen::Listed { version, keys } => {
                 let mut changes = self.listed(source, version, &keys);
-                changes.extend(self.stands(source, Standing { synced: true, fresh: true }));
+                changes.extend(self.stands(source, |standing| {
+                    *standing = Standing { synced: true, fresh: true, refused: false };
+                }));
                 changes
             }
-            Seen::Alive => {
-                let synced = self.standings.get(source).is_some_and(|standing| standing.synced);
-                self.stands(source, Standing { synced, fresh: true })
-            }
-            Seen::Broken(_) | Seen::Refused(_) => {
-                let synced = self.standings.get(source).is_some_and(|standing| standing.synced);
-                self.stands(source, Standing { synced, fresh: false })
+            Seen::Alive => self.stands(source, |standing| (standing.fresh, standing.refused) = (true, false)),
+            Seen::Broken(_) => self.stands(source, |standing| standing.fresh = false),
+            Seen::Refused(_) => {
+                self.stands(source, |standing| (standing.fresh, standing.refused) = (false, true))
             }
         }
     }
 
-    fn stands(&mut self, source: &Source, standing: Standing) -> Vec<Change> {
-        match self.standings.get_mut(source) {
-            Some(known) if *known != standing => {
-                *known = standing;
-                vec![Change::Freshness(source.clone())]
-            }
-            _ => Vec::new(),
-        }
+    fn stands(&mut self, source: &Source, change: impl FnOnce(&mut Standing)) -> Vec<Change> {
+        let Some(standing) = self.standings.get_mut(source) else { return Vec::new() };
+        let before = *standing;
+        change(standing);
+        let changed = (before.synced, before.fresh) != (standing.synced, standing.fresh);
+        if changed { vec![Change::Freshness(source.clone())] } else { Vec::new() }
     }
 
     /// Takes note of an object as an answer to a write, or a watch, shows it.

@@ -87,7 +87,12 @@ impl Watch {
                 if course.is_news() && end != End::Old {
                     tracing::warn!(kind = kind.as_str(), namespace, error = message, "a watch is broken");
                 } else {
-                    tracing::debug!(kind = kind.as_str(), namespace, error = message, "a watch is broken still");
+                    tracing::debug!(
+                        kind = kind.as_str(),
+                        namespace,
+                        error = message,
+                        "a watch is broken still"
+                    );
                 }
             }
             if let Some(seen) = seen

@@ -355,14 +355,14 @@ fn outdated(metrics: &Metrics, lacks: &Lacks) {
 
 /// Shows how the world is: what is still to be listed, and in figures.
 fn show(metrics: &Metrics, state: &State, ready: &watch::Sender<Vec<String>>) {
-    let unsynced: BTreeSet<Kind> = state.store().unsynced().map(|source| source.kind).collect();
-    let waits = unsynced.iter().map(|kind| format!("the list of {}", kind.plural())).collect::<Vec<_>>();
+    let awaited: BTreeSet<Kind> = state.store().awaited().map(|source| source.kind).collect();
+    let waits = awaited.iter().map(|kind| format!("the list of {}", kind.plural())).collect::<Vec<_>>();
     ready.send_if_modified(|pending| std::mem::replace(pending, waits.clone()) != waits);
     metrics.show(state, clock::now());
 }
 
 fn hear(state: &mut State, (source, seen): Heard) {
-    if let Seen::Broken(message) = &seen {
+    if let Seen::Broken(message) | Seen::Refused(message) = &seen {
         tracing::debug!(kind = source.kind.as_str(), message, "stale");
     }
     state.take(Input::Watch(source, seen), clock::now());

@@ -11,6 +11,7 @@ use std::{
 
 use kontrol_core::time::Timestamp;
 use kontrol_e2e_apiserver::{ApiServer, Change, Clock, Ended, Fault, Kubelet, Machine, fault};
+use kontrol_operator::kubernetes::Options;
 use serde_json::{Value, json};
 
 use crate::operator::Operator;
@@ -41,6 +42,7 @@ pub(crate) struct Cluster {
     pub(crate) server: ApiServer,
     pub(crate) kubelet: Kubelet,
     pub(crate) operator: Option<Operator>,
+    options: Arc<Options>,
     now: Arc<AtomicU64>,
     trouble: Trouble,
     /// Until when the watches stand still; the trouble is over where it is past.
@@ -54,6 +56,11 @@ static BLANK: LazyLock<ApiServer> = LazyLock::new(ApiServer::new);
 impl Cluster {
     /// Two nodes, some pods of others, and an operator.
     pub(crate) fn new(trouble: Trouble) -> Self {
+        Self::with(Options::default(), trouble)
+    }
+
+    /// The same, whose operator has these options.
+    pub(crate) fn with(options: Options, trouble: Trouble) -> Self {
         let now = Arc::new(AtomicU64::new(START));
         let micros = Arc::clone(&now);
         let clock = Clock::new(move || {
@@ -64,8 +71,16 @@ impl Cluster {
         let kubelet = Kubelet::new(&server);
         kubelet.add(&Machine::named("node-a").with("nvidia.com/gpu", 1));
         kubelet.add(&Machine::named("node-b"));
-        let mut cluster =
-            Self { server, kubelet, operator: None, now, trouble, stale_until: None, crashes: 0 };
+        let mut cluster = Self {
+            server,
+            kubelet,
+            operator: None,
+            options: Arc::new(options),
+            now,
+            trouble,
+            stale_until: None,
+            crashes: 0,
+        };
         for name in ["web-0", "g-a", "g-b-0"] {
             let spec = json!({"containers": [{"name": "c", "image": "somebody/else:1"}]});
             let labels = json!({"app": "foreign"});
@@ -76,7 +91,7 @@ impl Cluster {
     }
 
     fn start(&mut self) {
-        let operator = Operator::start(&self.server, self.now());
+        let operator = Operator::start(&self.server, Arc::clone(&self.options), self.now());
         if self.crashes == 0 {
             match &self.trouble {
                 Trouble::Write(n, fault) => operator.session.set_faults(fault::nth_write(*n, fault.clone())),

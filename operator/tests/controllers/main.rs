@@ -8,6 +8,7 @@
 
 mod cluster;
 mod leaders;
+mod namespaces;
 mod operator;
 mod refusals;
 mod scenarios;

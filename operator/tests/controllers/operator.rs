@@ -37,8 +37,7 @@ struct Watching {
 }
 
 impl Operator {
-    pub(crate) fn start(server: &ApiServer, now: Timestamp) -> Self {
-        let options = Arc::new(Options::default());
+    pub(crate) fn start(server: &ApiServer, options: Arc<Options>, now: Timestamp) -> Self {
         let sources = sources(&options);
         let mut state = State::new(options, sources.clone());
         state.take(Input::Leads(true), now);

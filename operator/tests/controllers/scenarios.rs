@@ -134,7 +134,7 @@ pub(crate) fn remove_a_widget_from_a_group(cluster: &mut Cluster) {
     cluster.settle();
 }
 
-fn message_object(kind: &str, name: &str, spec: &Value) -> Value {
+pub(crate) fn message_object(kind: &str, name: &str, spec: &Value) -> Value {
     json!({"apiVersion": "kontrol.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
 }
 

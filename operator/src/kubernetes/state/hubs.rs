@@ -117,7 +117,7 @@ impl State {
 
     /// Looks after one hub, or after what is left of it.
     pub(super) fn tend_hub(&mut self, root: &Root, now: Timestamp, effects: &mut Vec<Effect>) {
-        if !KNOWN.into_iter().all(|kind| self.store.fresh(kind)) {
+        if !self.sees(&root.key.namespace, &KNOWN) {
             return;
         }
         let Some(id) = id_of(&root.key) else { return };

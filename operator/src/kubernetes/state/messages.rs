@@ -123,10 +123,11 @@ impl State {
         }
     }
 
-    /// All topics and routes are looked at again.
-    pub(super) fn mark_messages(&mut self) {
+    /// All topics and routes of a namespace are looked at again; none: of all namespaces.
+    pub(super) fn mark_messages(&mut self, namespace: Option<&str>) {
         for kind in [Kind::Topic, Kind::Route] {
-            let keys: Vec<Key> = self.store.all(kind).map(|(key, _)| key.clone()).collect();
+            let here = |key: &&Key| namespace.is_none_or(|name| *key.namespace == *name);
+            let keys: Vec<Key> = self.store.all(kind).map(|(key, _)| key).filter(here).cloned().collect();
             for key in keys {
                 self.mark(Root { kind, key });
             }

@@ -30,7 +30,7 @@ impl State {
     /// Looks at a tree.
     pub(super) fn reconcile(&mut self, root: &Root, now: Timestamp, effects: &mut Vec<Effect>) {
         let kinds = [Kind::Supervisor, Kind::WidgetGroup, Kind::Widget, Kind::Pod];
-        if !kinds.into_iter().all(|kind| self.store.fresh(kind)) {
+        if !self.sees(&root.key.namespace, &kinds) {
             // What cannot be seen is not absent; whoever can see again looks at every tree.
             return;
         }
@@ -38,7 +38,7 @@ impl State {
         let Some(own) = self.store.own(root.kind, &root.key).filter(|_| is_root) else {
             self.trees.remove(root);
             self.queue.at(root, None);
-            self.surveyed(Some(root));
+            self.surveyed(root);
             if is_root || self.store.own(root.kind, &root.key).is_none() {
                 self.declared.set_tree(&root.to_string(), None);
             }
@@ -51,7 +51,7 @@ impl State {
         let more = tree.more;
         tree.more = false;
         self.trees.insert(root.clone(), tree);
-        self.surveyed(Some(root));
+        self.surveyed(root);
         if more && requests.is_empty() {
             self.mark(root.clone());
         }
@@ -149,7 +149,7 @@ impl State {
         }
         tree.members = assembled.members;
         tree.problems = assembled.problems;
-        tree.unsaid = names_others(tree) && self.survey.as_ref().is_none_or(|survey| !survey.is_empty());
+        tree.unsaid = names_others(tree) && !self.survey.is_over(&root.key.namespace);
         for (of, problem) in self.wrong_references(tree) {
             tree.problems.entry(of).or_insert(problem);
         }

@@ -8,6 +8,7 @@ use kontrol_plan::{Action, End, Event};
 use super::{
     Input, Pause, Pending, Purpose, State, Ticket, Tree, prepare,
     refusal::{Denied, Refusal, TERMINATING, is_terminating},
+    survey::Survey,
 };
 use crate::kubernetes::{
     forest::Root,
@@ -40,7 +41,7 @@ impl State {
                     self.trees.clear();
                     self.machines.since = now;
                     self.machines.health.clear();
-                    self.survey = None;
+                    self.survey = Survey::default();
                     self.note_buses();
                     self.mark_all();
                 }
@@ -106,8 +107,9 @@ impl State {
                 self.mark_object(Kind::Widget, &owner);
             }
             Change::Freshness(source) => {
-                if self.store.fresh(source.kind) {
-                    self.mark_all();
+                let namespace = source.namespace.as_deref();
+                if self.store.fresh(source.kind, namespace) {
+                    self.mark_all_in(namespace);
                 }
             }
         }

@@ -38,7 +38,7 @@ fn a_list_removes_what_it_lacks_but_not_what_was_written_after_it() {
     store.is(Kind::Widget, &widget("new", 20), NOW);
     store.hear(&source(), Seen::Listed { version: 15, keys: BTreeSet::new() }, NOW);
     assert_eq!((version(&store, "old"), version(&store, "new")), (None, Some(20)));
-    assert!(store.synced());
+    assert!(store.listed_in("default"));
 }
 
 #[test]
@@ -46,11 +46,11 @@ fn a_broken_watch_makes_its_kind_stale_and_removes_nothing() {
     let mut store = store();
     store.hear(&source(), Seen::Is(widget("a", 3)), NOW);
     store.hear(&source(), Seen::Listed { version: 3, keys: [Key::new("default", "a")].into() }, NOW);
-    assert!(store.fresh(Kind::Widget));
+    assert!(store.fresh(Kind::Widget, None));
     store.hear(&source(), Seen::Broken("no route".into()), NOW);
-    assert_eq!((store.fresh(Kind::Widget), version(&store, "a")), (false, Some(3)));
+    assert_eq!((store.fresh(Kind::Widget, None), version(&store, "a")), (false, Some(3)));
     store.hear(&source(), Seen::Alive, NOW);
-    assert!(store.fresh(Kind::Widget));
+    assert!(store.fresh(Kind::Widget, None));
 }
 
 #[test]
@@ -84,4 +84,19 @@ fn an_answer_that_comes_after_the_removal_brings_nothing_back() {
     assert_eq!(version(&store, "a"), None);
     store.is(Kind::Widget, &widget("a", 7), NOW);
     assert_eq!(version(&store, "a"), Some(7));
+}
+
+#[test]
+fn a_namespace_that_may_not_be_seen_is_stale_alone_and_not_waited_for() {
+    let of = |namespace: &str| Source { namespace: Some(namespace.to_owned()), ..source() };
+    let mut store = Store::new([of("shop"), of("lab")]);
+    let waited = |store: &Store| store.awaited().filter_map(|source| source.namespace.clone()).collect();
+    store.hear(&of("lab"), Seen::Refused("forbidden".into()), NOW);
+    let waits: Vec<String> = waited(&store);
+    assert_eq!(waits, ["lab", "shop"]);
+    store.hear(&of("shop"), Seen::Listed { version: 3, keys: BTreeSet::new() }, NOW);
+    assert_eq!(waited(&store), Vec::<String>::new());
+    assert_eq!((store.listed_in("shop"), store.listed_in("lab")), (true, false));
+    let fresh = |namespace| store.fresh(Kind::Widget, namespace);
+    assert_eq!((fresh(Some("shop")), fresh(Some("lab")), fresh(None)), (true, false, false));
 }
