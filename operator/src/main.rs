@@ -76,15 +76,26 @@ struct Run {
     /// The name of the lease.
     #[arg(long, env = "KONTROL_LEASE_NAME", default_value = "kontrol-operator")]
     lease_name: String,
-    /// For how long the lease is good after a renewal, in whole seconds.
-    #[arg(long, env = "KONTROL_LEASE_DURATION", default_value = "2s", value_parser = duration::parse)]
+    /// For how long the lease is good after a renewal: whole seconds, at least one.
+    #[arg(long, env = "KONTROL_LEASE_DURATION", default_value = "2s", value_parser = whole_seconds)]
     lease_duration: Duration,
-    /// The time between renewals of the lease.
+    /// The time between renewals of the lease: more than none, at most half of its duration.
     #[arg(long, env = "KONTROL_LEASE_RENEW", default_value = "500ms", value_parser = duration::parse)]
     lease_renew: Duration,
     /// Requests to the API server that may be under way at a time.
     #[arg(long, env = "KONTROL_CONCURRENCY", default_value_t = 32)]
     concurrency: usize,
+}
+
+/// Reads what a lease can say.
+fn whole_seconds(text: &str) -> Result<Duration, String> {
+    let read = duration::parse(text).map_err(|error| error.to_string())?;
+    if read.is_zero() || read.subsec_nanos() > 0 {
+        return Err(format!(
+            "{text} is not one or more whole seconds, such as 2s, and a lease counts in seconds"
+        ));
+    }
+    Ok(read)
 }
 
 #[derive(Debug, Args)]
@@ -129,6 +140,12 @@ fn main() -> ExitCode {
 }
 
 async fn operate(run: Run) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        !run.lease_renew.is_zero() && run.lease_renew <= run.lease_duration / 2,
+        "--lease-renew is {:?}: it has to be more than none and at most half of --lease-duration, which is {:?}",
+        run.lease_renew,
+        run.lease_duration
+    );
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         anyhow::bail!("another cryptography provider was installed before");
     }
@@ -206,4 +223,19 @@ async fn check(asked: Check) -> anyhow::Result<()> {
         return Ok(());
     }
     Err(last.unwrap_or_else(|| anyhow::anyhow!("no answer"))).context("it did not answer well in time")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_whole_seconds() {
+        for (text, wanted) in
+            [("2s", Some(2)), ("1m", Some(60)), ("2500ms", None), ("0s", None), ("900ms", None)]
+        {
+            assert_eq!(whole_seconds(text).ok(), wanted.map(Duration::from_secs), "{text}");
+        }
+        assert!(Cli::try_parse_from(["kontrol-operator", "run", "--lease-duration", "2500ms"]).is_err());
+    }
 }

@@ -77,7 +77,7 @@ pub struct Candidate {
     pub name: String,
     /// Who this is.
     pub me: Arc<str>,
-    /// For how long a renewal is good; whole seconds.
+    /// For how long a renewal is good. Only its whole seconds are used, and at least one: that is what a lease can say to others.
     pub duration: Duration,
     /// The time between renewals; at most a third of the duration is used.
     pub renew: Duration,
@@ -136,7 +136,8 @@ pub struct Election {
 
 impl Election {
     /// A candidate that knows nothing.
-    pub fn new(candidate: Candidate, now: Timestamp) -> Self {
+    pub fn new(mut candidate: Candidate, now: Timestamp) -> Self {
+        candidate.duration = Duration::from_secs(candidate.duration.as_secs().max(1));
         Self {
             candidate,
             seen: None,
@@ -325,7 +326,7 @@ impl Candidate {
             "metadata": metadata,
             "spec": {
                 "holderIdentity": &*self.me,
-                "leaseDurationSeconds": self.duration.as_secs().max(1),
+                "leaseDurationSeconds": self.duration.as_secs(),
                 "acquireTime": rfc3339(wall),
                 "renewTime": rfc3339(wall),
                 "leaseTransitions": seen.map_or(0, |lease| lease.transitions + 1),
@@ -339,7 +340,7 @@ impl Candidate {
     fn renew(&self, wall: Timestamp) -> Request {
         self.of(Verb::Test).by("kontrol-lease").with(json!([
             {"op": "test", "path": "/spec/holderIdentity", "value": &*self.me},
-            {"op": "add", "path": "/spec/leaseDurationSeconds", "value": self.duration.as_secs().max(1)},
+            {"op": "add", "path": "/spec/leaseDurationSeconds", "value": self.duration.as_secs()},
             {"op": "add", "path": "/spec/renewTime", "value": rfc3339(wall)},
         ]))
     }
