@@ -20,7 +20,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use kontrol_proto::v1::{control_server::ControlServer, identity_server::IdentityServer};
 use tokio::{net::TcpListener, sync::mpsc};
@@ -32,6 +32,9 @@ pub use listener::Error;
 pub use proof::{AUDIENCE, Pod, Pods, Proof, Reason, Refusal, Review, judge};
 pub use session::{Event, Session, SessionId, Upward};
 pub(crate) use status::status;
+
+/// Bytes of a request for a certificate: a token and a signing request.
+const REQUEST: usize = 64 << 10;
 
 /// Decides whether a subject may have a certificate: the world knows its instances.
 pub type Known = Arc<dyn Fn(&str) -> bool + Send + Sync>;
@@ -60,6 +63,8 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     figures: Arc<Figures>,
+    /// How many without a certificate may be connected, and for how long.
+    strangers: (usize, Duration),
 }
 
 impl Server {
@@ -67,7 +72,7 @@ impl Server {
     pub async fn bind(address: impl tokio::net::ToSocketAddrs) -> Result<Self, Error> {
         let listener = TcpListener::bind(address).await.map_err(Error::Listen)?;
         let address = listener.local_addr().map_err(Error::Listen)?;
-        Ok(Self { listener, address, figures: Arc::default() })
+        Ok(Self { listener, address, figures: Arc::default(), strangers: listener::STRANGERS })
     }
 
     /// Where it listens.
@@ -80,20 +85,27 @@ impl Server {
         Arc::clone(&self.figures)
     }
 
-    /// Serves until `stop`, which ends every session.
+    /// Serves until `stop`. However it ends, every session ends with it, also where this future is dropped.
     pub async fn run(self, serving: Serving, stop: CancellationToken) -> Result<(), Error> {
+        let stop = stop.child_token();
+        let _ended = stop.clone().drop_guard();
         let Serving { authority, proof, known, events } = serving;
-        let Self { listener, figures, .. } = self;
+        let Self { listener, figures, strangers, .. } = self;
         let (accepted, incoming) = mpsc::channel(16);
-        let door = listener::Door { authority: Arc::clone(&authority), figures: Arc::clone(&figures) };
+        let door = listener::Door::new(Arc::clone(&authority), Arc::clone(&figures), strangers);
         let handshakes = listener::accept(listener, door, accepted, stop.clone());
         let sessions = session::Sessions::new(events, Arc::clone(&figures), stop.clone());
+        let limits = identity::Limits::default();
+        let issuing = identity::Issuing { authority, known, proof, figures, limits };
         let server = tonic::transport::Server::builder()
             .initial_stream_window_size(1 << 20)
             .initial_connection_window_size(1 << 20)
-            .http2_keepalive_interval(Some(std::time::Duration::from_secs(10)))
+            .http2_keepalive_interval(Some(Duration::from_secs(10)))
+            // A sidecar has one stream, or one request.
+            .concurrency_limit_per_connection(8)
+            .max_concurrent_streams(Some(8))
             .add_service(ControlServer::new(sessions))
-            .add_service(IdentityServer::new(identity::Issuing { authority, known, proof, figures }))
+            .add_service(IdentityServer::new(issuing).max_decoding_message_size(REQUEST))
             .serve_with_incoming_shutdown(
                 tokio_stream::wrappers::ReceiverStream::new(incoming),
                 stop.cancelled_owned(),

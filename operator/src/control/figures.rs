@@ -1,13 +1,24 @@
 //! What the control server counts.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
+use kontrol_core::time::Timestamp;
 use prometheus::{
     core::{Collector, Desc},
     proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType},
 };
 
 use super::Reason;
+use crate::clock;
+
+/// Refusals that are said in the log within a time; the others are counted alone. Whoever is refused can go on for ever.
+const SAID: (u32, Duration) = (20, Duration::from_secs(10));
 
 /// Counters of the control server. A prometheus collector, so that a world can put them on its page.
 #[derive(Debug, Default)]
@@ -17,15 +28,41 @@ pub struct Figures {
     sessions: AtomicU64,
     opened: AtomicU64,
     messages: AtomicU64,
+    said: Mutex<Said>,
+}
+
+/// What was said in the log since a time.
+#[derive(Debug, Default)]
+struct Said {
+    since: Timestamp,
+    lines: u32,
+}
+
+impl Said {
+    fn may(&mut self, now: Timestamp) -> bool {
+        let (most, each) = SAID;
+        if now.since(self.since) >= each {
+            *self = Self { since: now, lines: 0 };
+        }
+        self.lines = self.lines.saturating_add(1);
+        self.lines <= most
+    }
 }
 
 impl Figures {
-    pub(crate) fn refused(&self, reason: Reason) {
+    /// Counts a refusal; whether there is room for it in the log.
+    pub(crate) fn refused(&self, reason: Reason) -> bool {
         if let Some(at) = Reason::ALL.iter().position(|one| *one == reason)
             && let Some(count) = self.refused.get(at)
         {
             count.fetch_add(1, Ordering::Relaxed);
         }
+        self.may_say()
+    }
+
+    /// Whether there is room in the log for what a stranger causes.
+    pub(super) fn may_say(&self) -> bool {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).may(clock::steady())
     }
 
     pub(super) fn issued(&self) {
@@ -126,4 +163,17 @@ fn family(name: &str, help: &str, kind: MetricType, series: Vec<(Option<&str>, f
     family.set_field_type(kind);
     family.set_metric(metrics.collect());
     family
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_refusals_is_no_flood_of_lines() {
+        let mut said = Said::default();
+        let at = |seconds| Timestamp::ZERO.plus(Duration::from_secs(seconds));
+        assert_eq!((0..1000).filter(|_| said.may(at(100))).count(), 20);
+        assert!(!said.may(at(109)) && said.may(at(110)));
+    }
 }

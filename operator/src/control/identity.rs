@@ -1,8 +1,10 @@
-//! Certificates for those that prove who they are.
+//! Certificates for those that prove who they are. Anybody may ask, so what asking costs is bounded: how many wait, and how many tokens the
+//! API server is asked about at a time, through the same door as the operator's own decisions.
 
 use std::sync::Arc;
 
 use kontrol_proto::v1::{IssueRequest, IssueResponse, identity_server::Identity};
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
 use super::{Figures, Known, Pod, Proof, Reason, Refusal, proof, status};
@@ -13,6 +15,19 @@ pub(super) struct Issuing {
     pub(super) known: Known,
     pub(super) proof: Proof,
     pub(super) figures: Arc<Figures>,
+    pub(super) limits: Limits,
+}
+
+/// How many may ask at a time, and about how many tokens the API server is asked at a time.
+pub(super) struct Limits {
+    line: Semaphore,
+    reviews: Semaphore,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { line: Semaphore::new(512), reviews: Semaphore::new(8) }
+    }
 }
 
 /// Who asks, once it is proven.
@@ -35,7 +50,12 @@ impl Issuing {
                 if token.is_empty() {
                     return Err(Refusal::new(Reason::Forged, "there is no service account token"));
                 }
-                let review = pods.review(token.clone()).await.map_err(|error| {
+                proof::is_for_us(token)?;
+                let review = {
+                    let _turn = self.limits.reviews.acquire().await.map_err(|_| overloaded())?;
+                    pods.review(token.clone()).await
+                };
+                let review = review.map_err(|error| {
                     Refusal::new(
                         Reason::Unreviewed,
                         format!("the API server gives no word on the token: {error}"),
@@ -63,6 +83,7 @@ impl Issuing {
     }
 
     async fn answer(&self, request: &IssueRequest) -> Result<IssueResponse, Refusal> {
+        let _place = self.limits.line.try_acquire().map_err(|_| overloaded())?;
         let Proven { subject, pod } = self.prove(request).await?;
         let uid = pod.as_ref().map(|pod| pod.uid.as_str());
         let issued = self
@@ -78,14 +99,19 @@ impl Issuing {
     }
 }
 
+fn overloaded() -> Refusal {
+    Refusal::new(Reason::Overloaded, "too many ask for a certificate at the moment")
+}
+
 #[tonic::async_trait]
 impl Identity for Issuing {
     async fn issue(&self, request: Request<IssueRequest>) -> Result<Response<IssueResponse>, Status> {
         let request = request.into_inner();
         self.answer(&request).await.map(Response::new).map_err(|refusal| {
             let (reason, subject) = (refusal.reason, &request.subject);
-            self.figures.refused(reason);
-            tracing::warn!(code = reason.code().as_str(), reason = reason.as_str(), subject, %refusal, "certificate refused");
+            if self.figures.refused(reason) {
+                tracing::warn!(code = reason.code().as_str(), reason = reason.as_str(), subject, %refusal, "certificate refused");
+            }
             status(reason.code(), subject, refusal.message)
         })
     }

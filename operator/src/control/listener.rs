@@ -18,9 +18,9 @@ use rustls_pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinSet,
-    time::timeout,
+    time::{Sleep, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
@@ -35,6 +35,11 @@ use crate::{
 
 /// A handshake that takes longer is given up.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Handshakes that may be under way; whoever comes then waits in the system's own queue.
+const HANDSHAKES: usize = 1024;
+/// How many connections without a certificate may be open, and for how long: to ask for one takes a moment. Whoever comes then waits within
+/// its handshake.
+pub(super) const STRANGERS: (usize, Duration) = (512, Duration::from_secs(20));
 
 /// Why the server cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +82,13 @@ pub(super) struct Peer {
 pub(super) struct Connection {
     stream: TlsStream<TcpStream>,
     peer: Option<Peer>,
+    stranger: Option<Stranger>,
+}
+
+/// What one without a certificate holds.
+struct Stranger {
+    _place: OwnedSemaphorePermit,
+    end: Pin<Box<Sleep>>,
 }
 
 impl Connected for Connection {
@@ -92,6 +104,12 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some(stranger) = &mut self.stranger
+            && stranger.end.as_mut().poll(cx).is_ready()
+        {
+            // As if the other side had said that it is done.
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
@@ -110,8 +128,22 @@ impl AsyncWrite for Connection {
 
 /// Who may come in.
 pub(super) struct Door {
-    pub(super) authority: Arc<Authority>,
-    pub(super) figures: Arc<Figures>,
+    authority: Arc<Authority>,
+    figures: Arc<Figures>,
+    strangers: Arc<Semaphore>,
+    stays: Duration,
+}
+
+impl Door {
+    /// A door for everybody with a certificate of this authority, and so many others as [`STRANGERS`] says.
+    pub(super) fn new(
+        authority: Arc<Authority>,
+        figures: Arc<Figures>,
+        strangers: (usize, Duration),
+    ) -> Self {
+        let (places, stays) = strangers;
+        Self { authority, figures, strangers: Arc::new(Semaphore::new(places)), stays }
+    }
 }
 
 /// Accepts until `stop`. Each handshake is a task of its own, so that one that hangs holds up nobody.
@@ -128,7 +160,7 @@ pub(super) async fn accept(
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             Some(_) = handshakes.join_next() => {}
-            result = listener.accept() => match result {
+            result = listener.accept(), if handshakes.len() < HANDSHAKES => match result {
                 Ok((stream, _)) => {
                     let acceptor = TlsAcceptor::from(own.config()?);
                     handshakes.spawn(handshake(Arc::clone(&door), acceptor, stream, accepted.clone()));
@@ -154,17 +186,35 @@ async fn handshake(
         let stream = acceptor.accept(stream).await?;
         let peer = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let peer = peer.map(|certificate| self::peer(certificate, trust)).transpose()?;
-        Ok::<_, io::Error>(Connection { stream, peer })
+        Ok::<_, io::Error>((stream, peer))
     };
     match timeout(HANDSHAKE, shaken).await {
-        Ok(Ok(connection)) => drop(accepted.send(Ok(connection)).await),
+        Ok(Ok((stream, Some(peer)))) => {
+            drop(accepted.send(Ok(Connection { stream, peer: Some(peer), stranger: None })).await);
+        }
+        Ok(Ok((stream, None))) => {
+            let place = timeout(HANDSHAKE, Arc::clone(&door.strangers).acquire_owned()).await;
+            let Ok(Ok(place)) = place else {
+                if door.figures.refused(Reason::Overloaded) {
+                    tracing::warn!("too many without a certificate are connected");
+                }
+                return;
+            };
+            let stranger = Some(Stranger { _place: place, end: Box::pin(sleep(door.stays)) });
+            drop(accepted.send(Ok(Connection { stream, peer: None, stranger })).await);
+        }
         Ok(Err(error)) if foreign(&error) => {
-            door.figures.refused(Reason::ForeignCertificate);
-            tracing::warn!(code = Code::ForeignCertificate.as_str(), %error, "a certificate was refused");
+            if door.figures.refused(Reason::ForeignCertificate) {
+                tracing::warn!(code = Code::ForeignCertificate.as_str(), %error, "a certificate was refused");
+            }
         }
         // A client that goes away in the middle, a health check, a port scan.
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-        Err(_) => tracing::warn!("a TLS handshake took too long"),
+        Err(_) => {
+            if door.figures.may_say() {
+                tracing::warn!("a TLS handshake took too long");
+            }
+        }
     }
 }
 

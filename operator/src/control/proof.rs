@@ -97,11 +97,13 @@ pub enum Reason {
     ForeignCertificate,
     /// The API server could not be asked: nothing is known, and so nothing is given.
     Unreviewed,
+    /// Too many ask at the same time.
+    Overloaded,
 }
 
 impl Reason {
     /// Every reason, for metrics.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::JoinToken,
         Self::Forged,
         Self::Expired,
@@ -112,6 +114,7 @@ impl Reason {
         Self::Malformed,
         Self::ForeignCertificate,
         Self::Unreviewed,
+        Self::Overloaded,
     ];
 
     /// The reason as a metric's label has it.
@@ -127,6 +130,7 @@ impl Reason {
             Self::Malformed => "malformed",
             Self::ForeignCertificate => "foreign_certificate",
             Self::Unreviewed => "unreviewed",
+            Self::Overloaded => "overloaded",
         }
     }
 
@@ -141,6 +145,7 @@ impl Reason {
             Self::Malformed => Code::InvalidSigningRequest,
             Self::ForeignCertificate => Code::ForeignCertificate,
             Self::Unreviewed => Code::ReviewUnavailable,
+            Self::Overloaded => Code::Overloaded,
         }
     }
 }
@@ -159,6 +164,17 @@ impl Refusal {
     pub(super) fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
     }
+}
+
+/// Whether the API server is asked about a token at all: what does not even say that it is for us is not, whoever has signed it.
+pub(super) fn is_for_us(token: &str) -> Result<(), Refusal> {
+    let forged = |message| Refusal::new(Reason::Forged, message);
+    let claims = claims(token).ok_or_else(|| forged("this is no service account's token"))?;
+    let audiences = audiences(&claims);
+    if audiences.is_empty() {
+        return Err(forged("the token does not say for whom it is"));
+    }
+    if audiences.iter().any(|audience| audience == AUDIENCE) { Ok(()) } else { Err(strange(&audiences)) }
 }
 
 /// Reads the pod out of a review. `token` is looked at only to say why it was refused.
@@ -195,17 +211,23 @@ fn why(token: &str, now: Timestamp) -> Refusal {
         let message = format!("the token expired {} s ago", seconds - ended);
         return Refusal::new(Reason::Expired, message);
     }
-    let audiences: Vec<String> = match claims.get("aud") {
+    forged()
+}
+
+/// For whom a token says that it is.
+fn audiences(claims: &serde_json::Value) -> Vec<String> {
+    match claims.get("aud") {
         Some(serde_json::Value::String(one)) => vec![one.clone()],
         Some(serde_json::Value::Array(all)) => {
             all.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect()
         }
         _ => Vec::new(),
-    };
-    if audiences.is_empty() || audiences.iter().any(|audience| audience == AUDIENCE) {
-        return forged();
     }
-    foreign(&audiences.into_iter().map(|audience| shown(&audience)).collect::<Vec<_>>())
+}
+
+/// The token is for others, as it says itself.
+fn strange(audiences: &[String]) -> Refusal {
+    foreign(&audiences.iter().map(|audience| shown(audience)).collect::<Vec<_>>())
 }
 
 fn claims(token: &str) -> Option<serde_json::Value> {

@@ -23,7 +23,10 @@ use crate::clock;
 /// Configurations that may wait for one session.
 const BACKLOG: usize = 64;
 
-/// Tells one session of a subject from the next.
+/// Sessions of this process so far. One counter for every server: what one has begun may outlive it for a moment, beside what the next begins.
+static SESSIONS: AtomicU64 = AtomicU64::new(0);
+
+/// Tells one session of this process from every other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(u64);
 
@@ -103,7 +106,6 @@ impl Session {
 
 pub(super) struct Sessions {
     events: mpsc::Sender<Event>,
-    next: Arc<AtomicU64>,
     figures: Arc<Figures>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -111,12 +113,13 @@ pub(super) struct Sessions {
 
 impl Sessions {
     pub(super) fn new(events: mpsc::Sender<Event>, figures: Arc<Figures>, stop: CancellationToken) -> Self {
-        Self { events, next: Arc::default(), figures, stop, tasks: TaskTracker::new() }
+        Self { events, figures, stop, tasks: TaskTracker::new() }
     }
 
     fn refused(&self, reason: Reason, refusal: Status) -> Status {
-        self.figures.refused(reason);
-        tracing::warn!(reason = reason.as_str(), refusal = refusal.message(), "session refused");
+        if self.figures.refused(reason) {
+            tracing::warn!(reason = reason.as_str(), refusal = refusal.message(), "session refused");
+        }
         refusal
     }
 }
@@ -149,7 +152,7 @@ impl Control for Sessions {
             let refusal = status(Code::SubjectMismatch, &peer.subject, message);
             return Err(self.refused(Reason::ForeignSubject, refusal));
         }
-        let id = SessionId(self.next.fetch_add(1, Ordering::Relaxed));
+        let id = SessionId(SESSIONS.fetch_add(1, Ordering::Relaxed));
         let (outbound, responses) = mpsc::channel::<Downward>(BACKLOG);
         let ended = self.stop.child_token();
         let session = Session { outbound: outbound.clone(), ended: ended.clone() };

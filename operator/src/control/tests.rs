@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use kontrol_proto::v1::{
     Applied, Hello, IssueRequest, IssueResponse, SessionRequest, SidecarConfig,
     control_client::ControlClient, identity_client::IdentityClient, session_request, session_response,
@@ -27,7 +25,7 @@ struct House {
     events: mpsc::Receiver<Event>,
     stop: CancellationToken,
     figures: Arc<Figures>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 async fn house() -> House {
@@ -37,8 +35,12 @@ async fn house() -> House {
 }
 
 async fn house_with(authority: Authority, proof: Proof, known: Known) -> House {
+    house_for(authority, proof, known, listener::STRANGERS).await
+}
+
+async fn house_for(authority: Authority, proof: Proof, known: Known, strangers: (usize, Duration)) -> House {
     let authority = Arc::new(authority);
-    let server = Server::bind("127.0.0.1:0").await.unwrap();
+    let server = Server { strangers, ..Server::bind("127.0.0.1:0").await.unwrap() };
     let (address, figures) = (server.address(), server.figures());
     let (sender, events) = mpsc::channel(16);
     let stop = CancellationToken::new();
@@ -46,7 +48,7 @@ async fn house_with(authority: Authority, proof: Proof, known: Known) -> House {
         server.run(Serving { authority: Arc::clone(&authority), proof, known, events: sender }, stop.clone());
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { run.await.unwrap() });
-    House { authority, address, figures, events, stop, _tasks: tasks }
+    House { authority, address, figures, events, stop, tasks }
 }
 
 impl House {
@@ -168,4 +170,47 @@ async fn a_certificate_of_another_authority_is_refused() {
     let issued = foreign.issue(SUBJECT, &csr, clock::now()).unwrap();
     let identity = (issued.chain, PrivateKeyDer::Pkcs8(key.serialize_der().into()));
     assert!(house.refuses(identity).await);
+}
+
+#[tokio::test]
+async fn sessions_end_with_their_server_however_it_ends_and_have_ids_of_their_own() {
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let mut house = house().await;
+        let (issued, key) = house.issue(SUBJECT, &house.authority.token(SUBJECT)).await.unwrap();
+        let channel = house.connect(Some(identity(&issued, &key))).await;
+        let (up, stream) = mpsc::channel(4);
+        up.send(hello(SUBJECT)).await.unwrap();
+        let _down = ControlClient::new(channel).session(ReceiverStream::new(stream)).await.unwrap();
+        let Event::Opened { id, .. } = house.event().await else { panic!("not opened") };
+        assert!(!ids.contains(&id), "{id:?}");
+        ids.push(id);
+        // It fails, or is given up: nobody says stop.
+        house.tasks.shutdown().await;
+        assert!(matches!(house.event().await, Event::Closed { id: closed, .. } if closed == id));
+    }
+}
+
+/// A house with one place for those without a certificate.
+async fn narrow(stays: Duration) -> House {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::open(&folder.path().join("ca"), clock::now()).unwrap();
+    house_for(authority, Proof::JoinToken, Arc::new(|subject| subject == SUBJECT), (1, stays)).await
+}
+
+#[tokio::test]
+async fn only_so_many_without_a_certificate_are_connected() {
+    let house = narrow(Duration::from_hours(1)).await;
+    let token = house.authority.token(SUBJECT);
+    let idle = house.connect(None).await;
+    house.issue(SUBJECT, &token).await.unwrap_err();
+    drop(idle);
+    house.issue(SUBJECT, &token).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_shows_no_certificate_does_not_stay() {
+    let house = narrow(Duration::from_millis(200)).await;
+    let _idle = house.connect(None).await;
+    house.issue(SUBJECT, &house.authority.token(SUBJECT)).await.unwrap();
 }

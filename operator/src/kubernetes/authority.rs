@@ -152,8 +152,8 @@ impl Pods for Known {
 
     fn subject(&self, pod: Pod) -> BoxFuture<'_, Option<String>> {
         Box::pin(async move {
-            // A pod that is new is on its way to us.
-            let pause = Duration::from_millis(50);
+            // A pod that is new is on its way to us, mostly for a moment; one that is none of ours never comes.
+            let mut pause = Duration::from_millis(50);
             let mut waited = Duration::ZERO;
             loop {
                 let (answer, answered) = oneshot::channel();
@@ -166,6 +166,7 @@ impl Pods for Known {
                 }
                 sleep(pause).await;
                 waited += pause;
+                pause = (pause * 3 / 2).min(Duration::from_millis(500));
             }
         })
     }

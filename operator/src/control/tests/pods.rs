@@ -1,5 +1,7 @@
 //! Pods that prove themselves with their service account's token.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures::future::BoxFuture;
 use kontrol_core::{code::Code, trust::TrustDomain};
@@ -8,11 +10,21 @@ use kontrol_proto::status::problem_of;
 use super::*;
 use crate::authority::{Keys, Policy};
 
-const GOOD: &str = "a.good.token";
+/// Tokens that say that they are for us, `{"aud":["kontrol.dev"]}`; their signatures say what the API server says of them.
+const GOOD: &str = "h.eyJhdWQiOlsia29udHJvbC5kZXYiXX0.good";
+const ELSEWHERE: &str = "h.eyJhdWQiOlsia29udHJvbC5kZXYiXX0.elsewhere";
+const NO_POD: &str = "h.eyJhdWQiOlsia29udHJvbC5kZXYiXX0.no-pod";
+const STRANGER: &str = "h.eyJhdWQiOlsia29udHJvbC5kZXYiXX0.stranger";
+const SILENCE: &str = "h.eyJhdWQiOlsia29udHJvbC5kZXYiXX0.silence";
 const UID: &str = "5f0c";
 
-/// An API server and a store with one pod.
-struct Cluster;
+/// An API server and a store with one pod; how many reviews are under way, and were at most.
+#[derive(Default)]
+struct Cluster {
+    reviews: AtomicUsize,
+    most: AtomicUsize,
+    asked: AtomicUsize,
+}
 
 impl Pods for Cluster {
     fn review(&self, token: String) -> BoxFuture<'_, Result<Review, String>> {
@@ -27,13 +39,20 @@ impl Pods for Cluster {
         };
         let review = match token.as_str() {
             GOOD => Ok(known),
-            "another audience" => Ok(Review { audiences: vec!["https://kubernetes".to_owned()], ..known }),
-            "no pod" => Ok(Review { pod_uid: None, ..known }),
-            "a stranger" => Ok(Review { pod_uid: Some("other".to_owned()), ..known }),
-            "silence" => Err("timed out".to_owned()),
+            ELSEWHERE => Ok(Review { audiences: vec!["https://kubernetes".to_owned()], ..known }),
+            NO_POD => Ok(Review { pod_uid: None, ..known }),
+            STRANGER => Ok(Review { pod_uid: Some("other".to_owned()), ..known }),
+            SILENCE => Err("timed out".to_owned()),
             _ => Ok(Review { error: "invalid bearer token".to_owned(), ..Review::default() }),
         };
-        Box::pin(async move { review })
+        Box::pin(async move {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            let now = self.reviews.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most.fetch_max(now, Ordering::SeqCst);
+            tokio::task::yield_now().await;
+            self.reviews.fetch_sub(1, Ordering::SeqCst);
+            review
+        })
     }
 
     fn subject(&self, pod: Pod) -> BoxFuture<'_, Option<String>> {
@@ -46,10 +65,14 @@ fn token(claims: &str) -> String {
 }
 
 async fn cluster() -> House {
+    cluster_of(Arc::default()).await
+}
+
+async fn cluster_of(cluster: Arc<Cluster>) -> House {
     let keys = Keys::generate(Policy::default(), clock::now()).unwrap();
     let authority = Authority::from_keys(&keys, TrustDomain::default(), Policy::default()).unwrap();
     let known: Known = Arc::new(|_| true);
-    house_with(authority, Proof::Pod(Arc::new(Cluster)), known).await
+    house_with(authority, Proof::Pod(cluster), known).await
 }
 
 impl House {
@@ -80,12 +103,12 @@ async fn every_refusal_has_its_reason_its_code_and_its_count() {
         ("", SUBJECT, Reason::Forged, Code::TokenRefused),
         (&expired, SUBJECT, Reason::Expired, Code::TokenRefused),
         (&foreign, SUBJECT, Reason::ForeignAudience, Code::ForeignAudience),
-        ("another audience", SUBJECT, Reason::ForeignAudience, Code::ForeignAudience),
-        ("no pod", SUBJECT, Reason::Unbound, Code::TokenRefused),
-        ("a stranger", SUBJECT, Reason::Unknown, Code::UnknownSubject),
+        (ELSEWHERE, SUBJECT, Reason::ForeignAudience, Code::ForeignAudience),
+        (NO_POD, SUBJECT, Reason::Unbound, Code::TokenRefused),
+        (STRANGER, SUBJECT, Reason::Unknown, Code::UnknownSubject),
         (GOOD, "default/rag/llm/1", Reason::ForeignSubject, Code::ForeignSubject),
         (GOOD, "operator", Reason::ForeignSubject, Code::ForeignSubject),
-        ("silence", SUBJECT, Reason::Unreviewed, Code::ReviewUnavailable),
+        (SILENCE, SUBJECT, Reason::Unreviewed, Code::ReviewUnavailable),
     ];
     for (token, subject, reason, code) in cases {
         let before = house.figures.refusals(reason);
@@ -102,6 +125,20 @@ async fn every_refusal_has_its_reason_its_code_and_its_count() {
         Code::TokenRefused.as_str(),
         "a join token proves nothing here"
     );
+}
+
+#[tokio::test]
+async fn the_api_server_is_asked_about_a_few_tokens_at_a_time_and_never_about_what_is_none() {
+    let cluster = Arc::new(Cluster::default());
+    let house = cluster_of(Arc::clone(&cluster)).await;
+    for token in ["junk", "a.b.c", &token(r#"{"aud":"vault"}"#), &token("{}")] {
+        house.issue_to(SUBJECT, token).await.unwrap_err();
+    }
+    assert_eq!(cluster.asked.load(Ordering::SeqCst), 0);
+    let many = futures::future::join_all((0..40).map(|_| house.issue_to(SUBJECT, GOOD))).await;
+    assert!(many.iter().all(Result::is_ok));
+    assert_eq!(cluster.asked.load(Ordering::SeqCst), 40);
+    assert!(cluster.most.load(Ordering::SeqCst) <= 8, "{:?}", cluster.most);
 }
 
 #[tokio::test]
@@ -130,7 +167,7 @@ async fn a_certificate_of_another_trust_domain_is_refused_though_the_same_key_si
     let keys = Keys::generate(Policy::default(), clock::now()).unwrap();
     let here = Authority::from_keys(&keys, TrustDomain::default(), Policy::default()).unwrap();
     let there = Authority::from_keys(&keys, "other.example".parse().unwrap(), Policy::default()).unwrap();
-    let house = house_with(here, Proof::Pod(Arc::new(Cluster)), Arc::new(|_| true)).await;
+    let house = house_with(here, Proof::Pod(Arc::new(Cluster::default())), Arc::new(|_| true)).await;
     let key = KeyPair::generate().unwrap();
     let csr = CertificateParams::default().serialize_request(&key).unwrap().der().to_vec();
     let issued = there.issue(SUBJECT, &csr, clock::now()).unwrap();
@@ -145,7 +182,7 @@ async fn after_a_rotation_old_certificates_serve_on_and_new_ones_come_from_the_n
     let policy = Policy::default();
     let keys = Keys::generate(policy, clock::now()).unwrap();
     let authority = Authority::from_keys(&keys, TrustDomain::default(), policy).unwrap();
-    let mut house = house_with(authority, Proof::Pod(Arc::new(Cluster)), Arc::new(|_| true)).await;
+    let mut house = house_with(authority, Proof::Pod(Arc::new(Cluster::default())), Arc::new(|_| true)).await;
     let (before, key) = house.issue_to(SUBJECT, GOOD).await.unwrap();
     let announced = take(&keys, Step::Announce, policy, clock::now()).unwrap();
     let switched = take(&announced, Step::Switch, policy, clock::now()).unwrap();
