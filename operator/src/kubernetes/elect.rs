@@ -51,6 +51,22 @@ pub(super) fn start(
     Ok(end)
 }
 
+/// Waits until this process may no longer act: its lease has run out, or is another's.
+pub(super) async fn lapsed(mut tenure: watch::Receiver<Option<Tenure>>) {
+    loop {
+        let until = tenure.borrow_and_update().as_ref().map(|tenure| tenure.until);
+        let now = clock::steady();
+        let Some(until) = until.filter(|until| *until > now) else { return };
+        tokio::select! {
+            () = sleep(until.since(now)) => {}
+            changed = tenure.changed() => if changed.is_err() {
+                // Nobody renews it any more.
+                return sleep(until.since(now)).await;
+            }
+        }
+    }
+}
+
 /// Whether this process acts, and what is said where that changes.
 #[derive(Default)]
 pub(super) struct Acting {

@@ -1,6 +1,12 @@
-//! Facts as events of the cluster, with series: what repeats is one event that counts.
+//! Facts as events of the cluster, with series: what repeats is one event that counts. Of one object only so many are told; what is left
+//! out is counted all the same, and in the log.
 
-use std::collections::{BTreeMap, VecDeque};
+mod outbox;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use kontrol_core::{id::WidgetId, time::Timestamp};
 use kontrol_plan::Event;
@@ -14,6 +20,7 @@ use super::{
     time,
 };
 use crate::view;
+pub use outbox::{Outbox, Telling};
 
 /// What an event is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +35,8 @@ pub struct Regarding {
 
 /// Events that are remembered, so that they can be counted on.
 const REMEMBERED: usize = 512;
+/// Events about one object that may come together, and the time after which there may be one more.
+const BURST: (u32, Duration) = (25, Duration::from_secs(30));
 /// The longest note that the API server takes.
 const LONGEST: usize = 1000;
 
@@ -37,6 +46,8 @@ pub struct Events {
     instance: String,
     told: BTreeMap<(Regarding, String, String), Told>,
     order: VecDeque<(Regarding, String, String)>,
+    /// When an object's events would all be spread evenly; what is past is left out.
+    spread: BTreeMap<Regarding, Timestamp>,
     number: u64,
 }
 
@@ -49,24 +60,37 @@ struct Told {
 impl Events {
     /// Events of this operator.
     pub fn new(instance: &str) -> Self {
-        Self { instance: instance.to_owned(), told: BTreeMap::new(), order: VecDeque::new(), number: 0 }
+        Self {
+            instance: instance.to_owned(),
+            told: BTreeMap::new(),
+            order: VecDeque::new(),
+            spread: BTreeMap::new(),
+            number: 0,
+        }
     }
 
-    /// The request that tells a fact.
-    pub fn tell(&mut self, about: &Regarding, event: &Event, now: Timestamp) -> Request {
+    /// The request that tells a fact; none: there are too many about that object.
+    pub fn tell(&mut self, about: &Regarding, event: &Event, now: Timestamp) -> Option<Request> {
         let (level, text) = view::told(event);
         let reason = reason(event);
         let note: String = text.chars().take(LONGEST).collect();
         // What repeats differs in its times and counts alone.
         let same = (about.clone(), reason.clone(), shape(&note));
+        let may = self.may(about, now);
         if let Some(told) = self.told.get_mut(&same) {
             told.count += 1;
+            if !may {
+                return None;
+            }
             // Of an event that is there nothing but its series may change.
             let body = json!({
                 "series": {"count": told.count, "lastObservedTime": time::rfc3339(now)},
             });
             let request = Request::new(Verb::Merge, Kind::Event, &about.key.namespace, &told.name);
-            return request.by("kontrol-events").with(body);
+            return Some(request.by("kontrol-events").with(body));
+        }
+        if !may {
+            return None;
         }
         self.number += 1;
         let base: String = about.key.name.chars().take(200).collect();
@@ -92,7 +116,21 @@ impl Events {
             "regarding": regarding(about),
         });
         let request = Request::new(Verb::Create, Kind::Event, &about.key.namespace, &name);
-        request.by("kontrol-events").with(body)
+        Some(request.by("kontrol-events").with(body))
+    }
+
+    /// Whether there may be one more event about an object now.
+    fn may(&mut self, about: &Regarding, now: Timestamp) -> bool {
+        let (burst, each) = BURST;
+        let spread = self.spread.get(about).copied().unwrap_or(now).max(now).plus(each);
+        let may = spread <= now.plus(each * burst);
+        if may {
+            if self.spread.len() >= REMEMBERED {
+                self.spread.retain(|_, spread| *spread > now);
+            }
+            self.spread.insert(about.clone(), spread);
+        }
+        may
     }
 
     /// An event that is no longer there is told anew the next time.
@@ -157,12 +195,28 @@ mod tests {
             again: true,
             after: std::time::Duration::from_millis(millis),
         };
-        let first = events.tell(&about, &runs(12), Timestamp::from_micros(1));
-        let second = events.tell(&about, &runs(17), Timestamp::from_micros(2));
+        let first = events.tell(&about, &runs(12), Timestamp::from_micros(1)).unwrap();
+        let second = events.tell(&about, &runs(17), Timestamp::from_micros(2)).unwrap();
         assert_eq!((first.verb, second.verb), (Verb::Create, Verb::Merge));
         assert_eq!((first.name.clone(), &second.body["series"]["count"]), (second.name, &json!(2)));
         assert_eq!(first.body["reason"], "Runs");
         events.lost(&first.name);
-        assert_eq!(events.tell(&about, &runs(3), Timestamp::from_micros(3)).verb, Verb::Create);
+        assert_eq!(events.tell(&about, &runs(3), Timestamp::from_micros(3)).unwrap().verb, Verb::Create);
+    }
+
+    #[test]
+    fn of_what_never_ends_only_so_much_is_told_and_all_of_it_counted() {
+        let mut events = Events::new("operator-0");
+        let about = |name| Regarding { kind: Kind::Widget, key: Key::new("default", name), uid: "u".into() };
+        let instance: kontrol_core::id::InstanceId = "default/rag/llm/0".parse().unwrap();
+        let runs = Event::Runs { instance, again: true, after: Duration::ZERO };
+        let now = Timestamp::from_micros(1);
+        let told = (0..1000).filter_map(|_| events.tell(&about("llm"), &runs, now)).count();
+        assert_eq!(told, 25);
+        assert!(events.tell(&about("another"), &runs, now).is_some());
+        let later = now.plus(Duration::from_secs(30));
+        let again = events.tell(&about("llm"), &runs, later).unwrap();
+        assert_eq!(again.body["series"]["count"], 1001);
+        assert_eq!(events.tell(&about("llm"), &runs, later), None);
     }
 }

@@ -12,8 +12,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    authority::{self, Asked, Known},
+    authority::{self, Asked, Kept, Known},
     client::Client,
+    elect::lapsed,
     kind::Kind,
     lease::Tenure,
     metrics::Metrics,
@@ -21,6 +22,7 @@ use super::{
     request::{Outcome, Request, Verb},
 };
 use crate::{
+    authority::Authority,
     clock,
     control::{self, Proof, Serving},
 };
@@ -29,6 +31,9 @@ use crate::{
 const LOOK: Duration = Duration::from_mins(10);
 /// The pause after something failed.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// How often the leader's own label is looked at: a request of somebody who led before may come late.
+const GLANCE: Duration = Duration::from_secs(5);
 
 /// The label by which sidecars find the leader.
 const LABEL: &str = "kontrol.dev/leader";
@@ -63,11 +68,42 @@ impl Leading {
                 }
             }
         }
-        self.label(&self.options.pod_name, &Value::Null).await;
+        label(&self.client, &self.options.namespace, &self.options.pod_name, &Value::Null).await;
     }
 
+    /// Sets or takes the label of the leader on a pod, as long as this process may act; whether it was done.
     async fn label(&self, pod: &str, value: &Value) -> bool {
-        label(&self.client, &self.options.namespace, pod, value).await
+        tokio::select! {
+            biased;
+            () = lapsed(self.tenure.clone()) => false,
+            done = label(&self.client, &self.options.namespace, pod, value) => done,
+        }
+    }
+
+    /// Has sidecars find this process, and nobody else, for ever.
+    async fn is_found(&self) {
+        let me = &self.options.pod_name;
+        // One that was cut off, or whose machine is lost, cannot do so itself, and sidecars would go on trying to reach it.
+        let mut relieved = self.former.is_empty();
+        loop {
+            let labelled = self.label(me, &json!("true")).await;
+            relieved = relieved || self.label(&self.former, &Value::Null).await;
+            if !labelled || !relieved {
+                sleep(PAUSE).await;
+                continue;
+            }
+            let get = Request::new(Verb::Get, Kind::Pod, &self.options.namespace, me);
+            loop {
+                sleep(GLANCE).await;
+                let outcome = self.client.send(&get).await;
+                if outcome.is_done() && outcome.value()["metadata"]["labels"][LABEL] != "true" {
+                    break;
+                }
+            }
+            if self.may_act() {
+                tracing::warn!("the label of the leader was taken from this pod: it is set again");
+            }
+        }
     }
 
     fn may_act(&self) -> bool {
@@ -77,7 +113,7 @@ impl Leading {
     async fn lead(&self, stop: &CancellationToken) -> Result<(), String> {
         let namespace = &self.options.namespace;
         let failed = |error: &dyn std::error::Error| error.to_string();
-        let mut kept =
+        let kept =
             authority::open(&self.client, namespace, clock::now()).await.map_err(|error| failed(&error))?;
         let shared = Arc::new(authority::authority(&kept, &self.trust).map_err(|error| failed(&error))?);
         self.bundles.send(kept.keys.bundle()).await.map_err(|error| failed(&error))?;
@@ -92,42 +128,37 @@ impl Leading {
             known: Arc::new(|_: &str| true),
             events: self.events.clone(),
         };
-        let ended = stop.child_token();
-        let serve = server.run(serving, ended.clone());
-        tokio::pin!(serve);
-        // Sidecars come by this label: it is set once somebody listens.
-        let mut labelled = self.label(&self.options.pod_name, &json!("true")).await;
-        if !self.former.is_empty() {
-            // Where it was cut off, or its machine is lost, it cannot do so itself, and sidecars would go on trying to reach it.
-            self.label(&self.former, &Value::Null).await;
+        tokio::select! {
+            result = server.run(serving, stop.child_token()) => result.map_err(|error| error.to_string()),
+            // Sidecars come by this label: it is set once somebody listens.
+            () = self.is_found() => Ok(()),
+            result = self.rotate(kept, &shared) => result,
         }
+    }
+
+    /// Looks after the authority's keys, until that fails.
+    async fn rotate(&self, mut kept: Kept, shared: &Authority) -> Result<(), String> {
+        let namespace = &self.options.namespace;
         loop {
-            tokio::select! {
-                result = &mut serve => return result.map_err(|error| error.to_string()),
-                () = sleep(PAUSE), if !labelled => {
-                    labelled = self.label(&self.options.pod_name, &json!("true")).await;
-                }
-                () = sleep(LOOK) => {
-                    if !self.may_act() {
-                        continue;
+            sleep(LOOK).await;
+            if !self.may_act() {
+                continue;
+            }
+            match authority::rotate(&self.client, namespace, kept.clone(), clock::now()).await {
+                Ok((rotated, _)) => {
+                    let bundle = rotated.keys.bundle();
+                    let changed = bundle != kept.keys.bundle();
+                    kept = rotated;
+                    if changed {
+                        shared.replace(&kept.keys).map_err(|error| error.to_string())?;
+                        self.bundles.send(bundle).await.map_err(|error| error.to_string())?;
                     }
-                    match authority::rotate(&self.client, namespace, kept.clone(), clock::now()).await {
-                        Ok((rotated, _)) => {
-                            let bundle = rotated.keys.bundle();
-                            let changed = bundle != kept.keys.bundle();
-                            kept = rotated;
-                            if changed {
-                                shared.replace(&kept.keys).map_err(|error| error.to_string())?;
-                                self.bundles.send(bundle).await.map_err(|error| error.to_string())?;
-                            }
-                        }
-                        Err(error) => {
-                            tracing::warn!(%error, "the authority's keys cannot be looked at");
-                            // Another one may have written them: they are read again.
-                            if let Ok(read) = authority::open(&self.client, namespace, clock::now()).await {
-                                kept = read;
-                            }
-                        }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the authority's keys cannot be looked at");
+                    // Another one may have written them: they are read again.
+                    if let Ok(read) = authority::open(&self.client, namespace, clock::now()).await {
+                        kept = read;
                     }
                 }
             }

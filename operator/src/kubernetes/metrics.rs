@@ -51,6 +51,8 @@ pub struct Metrics {
     pub request_seconds: HistogramVec,
     /// Requests that failed, by verb and outcome.
     pub failures: IntCounterVec,
+    /// Events that were not sent, because there were too many.
+    pub events_dropped: IntCounter,
     /// Objects by kind.
     pub objects: IntGaugeVec,
     /// Trees by state.
@@ -147,6 +149,10 @@ impl Metrics {
                 "kontrol_operator_api_request_failures_total",
                 "Requests to the API server that were not done.",
                 &["verb", "code"],
+            ),
+            events_dropped: counter(
+                "kontrol_operator_events_dropped_total",
+                "Events that were not sent, because there were too many.",
             ),
             objects: gauges(
                 "kontrol_operator_objects",

@@ -18,15 +18,15 @@ use super::{
     authority::Asked,
     client::Client,
     definitions::Lacks,
-    elect::{self, Acting, Way},
-    events::Events,
+    elect::{self, Acting, Way, lapsed},
+    events::{Events, Outbox, Telling},
     installed,
     kind::Kind,
     leading::{self, Leading, Office},
     lease::{Candidate, Tenure},
     metrics::Metrics,
     options::Options,
-    request::{Outcome, Request},
+    request::{Outcome, Request, Verb},
     state::{Effect, Input, State, Ticket},
     store::{Seen, Source},
     watch::{Heard, LIFE, Watch},
@@ -77,8 +77,8 @@ enum Message {
     Answer(Ticket, Outcome),
     /// The kubelet of a machine listens.
     Open(Arc<str>),
-    /// An event that was to be counted on is no longer there.
-    EventLost(String),
+    /// An event was told, or was not.
+    Told(Telling, Outcome),
 }
 
 impl World {
@@ -153,9 +153,14 @@ impl World {
             });
         }
         let (answers, mut answered) = mpsc::channel(MAILBOX);
+        let asking = Asking {
+            client: self.client.clone(),
+            metrics: Arc::clone(&self.metrics),
+            tenure: leading.clone(),
+        };
         let mut state = State::new(Arc::clone(&self.options), sources);
         let mut requests: JoinSet<()> = JoinSet::new();
-        let mut events_told = Events::new(&self.options.pod_name);
+        let mut told = (Events::new(&self.options.pod_name), Outbox::default());
         let (bundles, mut trusted) = mpsc::channel(4);
         let (events, mut said) = mpsc::channel(MAILBOX);
         let (lacks, mut lacking) = mpsc::channel(1);
@@ -192,27 +197,23 @@ impl World {
                 }
                 None if state.leads() => {
                     state.take(Input::Leads(false), now);
+                    told.1.clear();
                     office.leave();
                 }
                 _ => {}
             }
-            let (effects, told) = if may_act {
-                (state.step(now), tell(&self.metrics, &mut state, &mut events_told))
-            } else {
-                Default::default()
-            };
-            for effect in effects {
-                carry_out(&self.client, &self.metrics, effect, &answers, &mut requests);
-            }
-            for request in told {
-                let (client, metrics) = (self.client.clone(), Arc::clone(&self.metrics));
-                let answers = answers.clone();
-                requests.spawn(async move {
-                    let outcome = ask(&client, &metrics, &request).await;
-                    if matches!(outcome, Outcome::Gone(_)) {
-                        drop(answers.send(Message::EventLost(request.name)).await);
-                    }
-                });
+            if may_act {
+                for effect in state.step(now) {
+                    carry_out(&asking, effect, &answers, &mut requests);
+                }
+                tell(&self.metrics, &mut state, &mut told);
+                while let Some(telling) = told.1.next(now) {
+                    let (asking, answers) = (asking.clone(), answers.clone());
+                    requests.spawn(async move {
+                        let outcome = asking.ask(&telling.request).await;
+                        drop(answers.send(Message::Told(telling, outcome)).await);
+                    });
+                }
             }
             show(&self.metrics, &state, &ready);
             if *state.lacks() != lacked {
@@ -220,7 +221,8 @@ impl World {
                 outdated(&self.metrics, &lacked);
                 read_again.notify_one();
             }
-            let wake = state.wake().filter(|_| may_act).map(|at| at.since(now).max(Duration::from_millis(1)));
+            let wake = state.wake().into_iter().chain(told.1.wake()).min().filter(|_| may_act);
+            let wake = wake.map(|at| at.since(now).max(Duration::from_millis(1)));
             let end = tenure.filter(|_| may_act).map(|tenure| tenure.until.since(clock::steady()));
             let pause = wake.into_iter().chain(end).min();
             tokio::select! {
@@ -245,7 +247,7 @@ impl World {
                                 state.take(Input::Answer(ticket, outcome), clock::now());
                             }
                             Message::Open(node) => state.take(Input::Open(node), clock::now()),
-                            Message::EventLost(name) => events_told.lost(&name),
+                            Message::Told(telling, outcome) => note_told(&mut told, telling, &outcome),
                         }
                         next = answered.try_recv().ok();
                     }
@@ -287,19 +289,42 @@ impl World {
     }
 }
 
-fn carry_out(
-    client: &Client,
-    metrics: &Arc<Metrics>,
-    effect: Effect,
-    answers: &mpsc::Sender<Message>,
-    requests: &mut JoinSet<()>,
-) {
+/// What the leader asks the API server with.
+#[derive(Clone)]
+struct Asking {
+    client: Client,
+    metrics: Arc<Metrics>,
+    tenure: watch::Receiver<Option<Tenure>>,
+}
+
+impl Asking {
+    /// Sends a request, and counts it. It is given up when this process may no longer act: another one may.
+    async fn ask(&self, request: &Request) -> Outcome {
+        let began = clock::instant();
+        let outcome = tokio::select! {
+            biased;
+            outcome = self.client.send(request) => outcome,
+            () = lapsed(self.tenure.clone()) => {
+                Outcome::Failed("the lease ran out before an answer: whether it was done is not known".to_owned())
+            }
+        };
+        let (verb, code) = (request.verb.as_str(), outcome.as_str());
+        let metrics = &self.metrics;
+        metrics.requests.with_label_values(&[verb, request.kind.as_str(), code]).inc();
+        metrics.request_seconds.with_label_values(&[verb]).observe(began.elapsed().as_secs_f64());
+        if !outcome.is_done() {
+            metrics.failures.with_label_values(&[verb, code]).inc();
+        }
+        outcome
+    }
+}
+
+fn carry_out(asking: &Asking, effect: Effect, answers: &mpsc::Sender<Message>, requests: &mut JoinSet<()>) {
     match effect {
         Effect::Ask(ticket, request) => {
-            let (client, metrics) = (client.clone(), Arc::clone(metrics));
-            let answers = answers.clone();
+            let (asking, answers) = (asking.clone(), answers.clone());
             requests.spawn(async move {
-                let outcome = ask(&client, &metrics, &request).await;
+                let outcome = asking.ask(&request).await;
                 drop(answers.send(Message::Answer(ticket, outcome)).await);
             });
         }
@@ -314,14 +339,13 @@ fn carry_out(
         }
         Effect::Tell(session, message) => session.tell(message),
         Effect::End(session) => session.end(),
-        Effect::Refused(reason) => metrics.refused(reason),
+        Effect::Refused(reason) => asking.metrics.refused(reason),
     }
 }
 
-/// Says what happened in the log; gives the requests that tell it as events.
-fn tell(metrics: &Metrics, state: &mut State, events: &mut Events) -> Vec<Request> {
+/// Says what happened in the log, and has it told as events.
+fn tell(metrics: &Metrics, state: &mut State, (events, outbox): &mut (Events, Outbox)) {
     let now = clock::now();
-    let mut requests = Vec::new();
     for (root, event) in state.told() {
         let (level, text) = view::told(&event);
         let tree = root.to_string();
@@ -332,11 +356,24 @@ fn tell(metrics: &Metrics, state: &mut State, events: &mut Events) -> Vec<Reques
             view::Level::Error => tracing::error!(tree, "{text}"),
         }
         metrics.count(&event);
-        if let Some(about) = state.regarding(&root, &event) {
-            requests.push(events.tell(&about, &event, now));
+        let Some(about) = state.regarding(&root, &event) else { continue };
+        let request = events.tell(&about, &event, now);
+        let made = request.as_ref().filter(|request| request.verb == Verb::Create);
+        let made = made.map(|request| request.name.clone());
+        if !request.is_some_and(|request| outbox.put(Telling { about, request })) {
+            metrics.events_dropped.inc();
+            made.inspect(|name| events.lost(name));
         }
     }
-    requests
+}
+
+/// An event was told, or was not: then what is the same is told anew the next time.
+fn note_told((events, outbox): &mut (Events, Outbox), telling: Telling, outcome: &Outcome) {
+    let stays = telling.request.verb != Verb::Create && !matches!(outcome, Outcome::Gone(_));
+    if !stays && !matches!(outcome, Outcome::Done(_) | Outcome::Busy(_)) {
+        events.lost(&telling.request.name);
+    }
+    outbox.answered(telling, outcome, clock::now());
 }
 
 /// Says what the cluster's definitions lack.
@@ -366,19 +403,6 @@ fn hear(state: &mut State, (source, seen): Heard) {
         tracing::debug!(kind = source.kind.as_str(), message, "stale");
     }
     state.take(Input::Watch(source, seen), clock::now());
-}
-
-/// Sends a request, and counts it.
-async fn ask(client: &Client, metrics: &Metrics, request: &Request) -> Outcome {
-    let began = clock::instant();
-    let outcome = client.send(request).await;
-    let (verb, code) = (request.verb.as_str(), outcome.as_str());
-    metrics.requests.with_label_values(&[verb, request.kind.as_str(), code]).inc();
-    metrics.request_seconds.with_label_values(&[verb]).observe(began.elapsed().as_secs_f64());
-    if !outcome.is_done() {
-        metrics.failures.with_label_values(&[verb, code]).inc();
-    }
-    outcome
 }
 
 /// What a world with these options watches.

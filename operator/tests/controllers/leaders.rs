@@ -159,3 +159,39 @@ async fn who_is_told_to_end_hands_over_at_once() {
     first.task.join_all().await;
     assert!(!labelled(&server, "operator-a") && labelled(&server, "operator-b"));
 }
+
+#[tokio::test]
+async fn a_leader_whose_label_somebody_took_sets_it_again() {
+    let server = ApiServer::new();
+    let leader = Replica::start(&server, "operator-a");
+    leader.until("it leads", |leader| leader.acts() && labelled(&server, "operator-a")).await;
+    // As a request of one that led before does, when it comes late.
+    server.edit("pods", NAMESPACE, "operator-a", |pod| {
+        pod["metadata"]["labels"].as_object_mut().unwrap().remove("kontrol.dev/leader");
+    });
+    assert!(!labelled(&server, "operator-a"));
+    leader.until("it can be found", |_| labelled(&server, "operator-a")).await;
+}
+
+#[tokio::test]
+async fn what_is_under_way_when_another_takes_the_lease_is_given_up() {
+    let server = ApiServer::new();
+    let leader = Replica::start(&server, "operator-a");
+    leader.until("it leads", |leader| leader.acts() && labelled(&server, "operator-a")).await;
+    let trust = "configmaps";
+    leader
+        .session
+        .set_faults(Arc::new(move |call| (call.resource == trust).then_some(Fault::Slow(PATIENCE))));
+    let spec = json!({"container": {"image": "example/widget:1", "command": ["run"]}});
+    let metadata = json!({"name": "w", "namespace": "default"});
+    let widget =
+        json!({"apiVersion": "kontrol.dev/v1alpha1", "kind": "Widget", "metadata": metadata, "spec": spec});
+    server.put(widget).unwrap();
+    leader
+        .until("it writes", |leader| leader.session.calls().iter().any(|call| call.resource == trust))
+        .await;
+    server.edit(LEASES, NAMESPACE, "kontrol-operator", |lease| lease["spec"]["holderIdentity"] = "b".into());
+    let given_up = |leader: &Replica| leader.metrics.failures.with_label_values(&["apply", "failed"]).get();
+    leader.until("it is given up", |leader| !leader.acts() && given_up(leader) > 0).await;
+    assert!(server.get(trust, "default", "kontrol-trust").is_none());
+}
