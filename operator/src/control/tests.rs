@@ -48,7 +48,7 @@ async fn house_for(authority: Authority, proof: Proof, known: Known, strangers: 
         server.run(Serving { authority: Arc::clone(&authority), proof, known, events: sender }, stop.clone());
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { run.await.unwrap() });
-    House { authority, address, figures, events, stop, tasks }
+    House { authority, address, events, stop, figures, tasks }
 }
 
 impl House {
