@@ -116,12 +116,6 @@ impl Collector for Figures {
                 vec![(None, read(&self.issued))],
             ),
             family(
-                "kontrol_operator_control_sessions",
-                "Sessions of sidecars and hubs that are open.",
-                MetricType::GAUGE,
-                vec![(None, read(&self.sessions))],
-            ),
-            family(
                 "kontrol_operator_control_sessions_opened_total",
                 "Sessions that were opened.",
                 MetricType::COUNTER,

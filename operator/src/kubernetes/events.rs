@@ -13,7 +13,6 @@ use kontrol_plan::Event;
 use serde_json::{Value, json};
 
 use super::{
-    forest::Root,
     kind::Kind,
     object::Key,
     request::{Request, Verb},
@@ -174,11 +173,6 @@ pub fn widget_of(event: &Event) -> Option<&WidgetId> {
         | Event::RolloutStalls { widget, .. } => Some(widget),
         _ => None,
     }
-}
-
-/// Where a fact belongs that is about no widget: to the root of its tree.
-pub fn root_of(root: &Root, uid: &str) -> Regarding {
-    Regarding { kind: root.kind, key: root.key.clone(), uid: uid.to_owned() }
 }
 
 #[cfg(test)]

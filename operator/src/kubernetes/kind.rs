@@ -35,8 +35,6 @@ pub enum Kind {
     Lease,
     /// Something that happened.
     Event,
-    /// A namespace.
-    Namespace,
     /// The proof of a service account token.
     TokenReview,
 }
@@ -65,7 +63,6 @@ impl Kind {
             Self::Node => "Node",
             Self::Lease => "Lease",
             Self::Event => "Event",
-            Self::Namespace => "Namespace",
             Self::TokenReview => "TokenReview",
         }
     }
@@ -84,8 +81,7 @@ impl Kind {
             | Self::ConfigMap
             | Self::Secret
             | Self::PersistentVolumeClaim
-            | Self::Node
-            | Self::Namespace => "v1",
+            | Self::Node => "v1",
             Self::PodDisruptionBudget => "policy/v1",
             Self::ControllerRevision => "apps/v1",
             Self::Lease => "coordination.k8s.io/v1",
@@ -113,7 +109,6 @@ impl Kind {
             Self::Node => "nodes",
             Self::Lease => "leases",
             Self::Event => "events",
-            Self::Namespace => "namespaces",
             Self::TokenReview => "tokenreviews",
         }
     }

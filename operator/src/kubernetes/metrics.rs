@@ -73,7 +73,6 @@ pub struct Metrics {
     pub plans: IntCounter,
     shown: Mutex<Timestamp>,
     figures: Mutex<Option<Shared>>,
-    more: Mutex<Vec<fn() -> String>>,
 }
 
 impl Default for Metrics {
@@ -177,7 +176,6 @@ impl Metrics {
             registry,
             shown: Mutex::default(),
             figures: Mutex::default(),
-            more: Mutex::default(),
         }
     }
 
@@ -263,22 +261,13 @@ impl Metrics {
         }
     }
 
-    /// Adds another part's own page.
-    pub fn add(&self, page: fn() -> String) {
-        self.more.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(page);
-    }
-
     /// The page of `/metrics`.
     pub fn page(&self) -> String {
         let mut page = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut page) {
             tracing::error!(%error, "the metrics cannot be written");
         }
-        let mut page = String::from_utf8(page).unwrap_or_default();
-        for more in self.more.lock().unwrap_or_else(std::sync::PoisonError::into_inner).iter() {
-            page.push_str(&more());
-        }
-        page
+        String::from_utf8(page).unwrap_or_default()
     }
 }
 
