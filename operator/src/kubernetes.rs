@@ -15,6 +15,7 @@ pub mod definitions;
 pub mod events;
 pub mod forest;
 pub mod kind;
+pub mod lacking;
 pub mod lease;
 pub mod metrics;
 pub mod object;

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::{
     object::{Key, Meta, RawMeta},
+    store::extended,
     time,
 };
 
@@ -48,6 +49,8 @@ pub struct Pod {
     pub ready: Option<Timestamp>,
     /// Since when no node takes it.
     pub unschedulable: Option<Timestamp>,
+    /// The extended resources that it asks for; empty where it has its place.
+    pub wants: Box<[(Box<str>, u64)]>,
     /// Why it is, or will be, taken from its node, as the condition `DisruptionTarget` says.
     pub disruption: Box<str>,
     /// Whether the kubelet starts its container again by itself.
@@ -166,6 +169,19 @@ struct RawPod {
 struct RawSpec {
     node_name: Option<String>,
     restart_policy: Option<String>,
+    containers: Vec<RawTemplate>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawTemplate {
+    resources: RawResources,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawResources {
+    limits: serde_json::Value,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -270,6 +286,12 @@ impl RawPod {
             message: message.into(),
             ready,
             unschedulable: scheduled.map(since),
+            wants: match scheduled {
+                Some(_) => {
+                    self.spec.containers.iter().flat_map(|one| extended(&one.resources.limits)).collect()
+                }
+                None => Box::default(),
+            },
             disruption: disruption.map_or("", |known| known.reason.as_str()).into(),
             restarts_itself: self.spec.restart_policy.as_deref() == Some("Always"),
             container: container.map(RawContainer::container).unwrap_or_default(),

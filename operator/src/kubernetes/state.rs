@@ -54,6 +54,7 @@ use super::{
     events::{self, Regarding},
     forest::{Forest, Problem, Root},
     kind::Kind,
+    lacking,
     object::Key,
     observe::{self, Word},
     options::Options,
@@ -497,6 +498,9 @@ impl State {
         if word.is_none() && instance.state == InstanceState::Running {
             let when = self.declared.widget(&id.widget).map(|widget| widget.start.when);
             instance.state = observe::unheard(noted, when.unwrap_or_default());
+        }
+        if instance.state == InstanceState::Unschedulable && !pod.wants.is_empty() {
+            instance.message = Some(lacking::said(pod, self.store.nodes()).into());
         }
         // What has an identity of its own is there until it is gone for certain, whoever asked it to go.
         let has_identity = || {

@@ -104,6 +104,22 @@ pub struct Node {
     pub written: Option<Timestamp>,
     /// The renewal that was seen last, as text.
     pub renewal: Box<str>,
+    /// Extended resources, such as `nvidia.com/gpu`, and how many of each it gives to pods.
+    pub extended: Box<[(Box<str>, u64)]>,
+}
+
+impl Node {
+    /// How many of an extended resource it has.
+    pub fn extended_of(&self, resource: &str) -> u64 {
+        self.extended.iter().find(|(name, _)| &**name == resource).map_or(0, |(_, count)| *count)
+    }
+}
+
+/// The extended resources among amounts: those whose names have a domain, which are counted in whole numbers.
+pub(super) fn extended(amounts: &serde_json::Value) -> Box<[(Box<str>, u64)]> {
+    let amounts = amounts.as_object().into_iter().flatten().filter(|(name, _)| name.contains('/'));
+    let count = |value: &serde_json::Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
+    amounts.filter_map(|(name, value)| Some((name.as_str().into(), count(value)?))).collect()
 }
 
 /// What is known.
@@ -304,6 +320,7 @@ impl Store {
             let mut internal = addresses.filter(|address| address["type"] == "InternalIP");
             let address = internal.next().and_then(|address| address["address"].as_str());
             node.address = address.unwrap_or_default().into();
+            node.extended = extended(&value["status"]["allocatable"]);
         }
         Change::Node(Key::new("", name))
     }

@@ -223,5 +223,6 @@ fn a_pod_that_no_node_takes_says_what_lacks() {
     cluster.put(&greedy);
     cluster.settle();
     let said: Value = cluster.server.get(WIDGETS, "default", "w").unwrap()["status"].clone();
-    assert!(said.to_string().contains("nvidia.com/gpu"), "{said:#}\n{}", cluster.history());
+    let lacks = "It asks for 4 nvidia.com/gpu: node-a has 1, node-b has none.";
+    assert!(said.to_string().contains(lacks), "{said:#}\n{}", cluster.history());
 }
