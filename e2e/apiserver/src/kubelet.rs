@@ -81,6 +81,8 @@ struct Inner {
     slow_deletes: bool,
     /// Whether pods stay as they are before they start.
     slow_starts: bool,
+    /// Whether readiness gates are left to whoever is to open them.
+    closed_gates: bool,
     addresses: u32,
     /// When the nodes' leases were renewed.
     renewed: Option<Timestamp>,
@@ -144,6 +146,11 @@ impl Kubelet {
         self.server.wake();
     }
 
+    /// Leaves readiness gates to whoever is to open them. Without this they open as the containers start.
+    pub fn set_closed_gates(&self, closed: bool) {
+        self.lock().closed_gates = closed;
+    }
+
     /// Silences a node: its pods stay as they are in the API, and deletions there do not end.
     pub fn lose(&self, node: &str) {
         self.lock().lost.insert(node.to_owned());
@@ -195,7 +202,7 @@ impl Kubelet {
                     self.start(&pod, now);
                 }
             } else {
-                self.wait_over(&pod, now);
+                self.look_again(&pod, now);
             }
         }
         self.server.version() != before

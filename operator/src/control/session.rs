@@ -95,10 +95,9 @@ impl Session {
     }
 }
 
-#[cfg(test)]
 impl Session {
-    /// A session with nobody at the other end.
-    pub(crate) fn unheard(number: u64) -> (SessionId, Self) {
+    /// A session with nobody at the other end, for a world without a network: what it is told is lost.
+    pub fn unheard(number: u64) -> (SessionId, Self) {
         let (outbound, _) = mpsc::channel(BACKLOG);
         (SessionId(number), Self { outbound, ended: CancellationToken::new() })
     }

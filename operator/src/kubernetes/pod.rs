@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::{
     object::{Key, Meta, RawMeta},
+    render::names::READY,
     store::extended,
     time,
 };
@@ -47,6 +48,8 @@ pub struct Pod {
     pub message: Box<str>,
     /// Since when its condition `Ready` is true.
     pub ready: Option<Timestamp>,
+    /// What its readiness gate says; none: it has none.
+    pub gate: Option<bool>,
     /// Since when no node takes it.
     pub unschedulable: Option<Timestamp>,
     /// The extended resources that it asks for; empty where it has its place.
@@ -170,6 +173,7 @@ struct RawSpec {
     node_name: Option<String>,
     restart_policy: Option<String>,
     containers: Vec<RawTemplate>,
+    readiness_gates: Vec<RawGate>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -182,6 +186,12 @@ struct RawTemplate {
 #[serde(default)]
 struct RawResources {
     limits: serde_json::Value,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawGate {
+    condition_type: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -251,6 +261,8 @@ impl RawPod {
             known.last_transition_time.as_deref().and_then(time::parse).unwrap_or(created)
         };
         let ready = condition("Ready").filter(|ready| ready.status == "True").map(since);
+        let gated = self.spec.readiness_gates.iter().any(|gate| gate.condition_type == READY);
+        let gate = gated.then(|| condition(READY).is_some_and(|known| known.status == "True"));
         let scheduled = condition("PodScheduled")
             .filter(|scheduled| scheduled.status == "False" && scheduled.reason == "Unschedulable");
         let disruption = condition("DisruptionTarget").filter(|known| known.status == "True");
@@ -285,6 +297,7 @@ impl RawPod {
             reason: self.status.reason.as_str().into(),
             message: message.into(),
             ready,
+            gate,
             unschedulable: scheduled.map(since),
             wants: match scheduled {
                 Some(_) => {

@@ -16,6 +16,7 @@
 
 mod act;
 mod follow;
+mod gate;
 mod hubs;
 mod machines;
 mod messages;
@@ -131,6 +132,8 @@ enum Purpose {
     Template(WidgetId, Revision),
     /// A stop or removal.
     Stop,
+    /// What a sidecar says of its widget, on its pod.
+    Gate,
     /// What follows pods: services, revisions.
     Follow,
     /// Conditions and status, with which write it is.

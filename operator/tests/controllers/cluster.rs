@@ -48,6 +48,7 @@ pub(crate) struct Cluster {
     /// Until when the watches stand still; the trouble is over where it is past.
     stale_until: Option<Timestamp>,
     pub(crate) crashes: usize,
+    sidecars: bool,
 }
 
 /// What every cluster begins as; the schemas are compiled once.
@@ -80,6 +81,7 @@ impl Cluster {
             trouble,
             stale_until: None,
             crashes: 0,
+            sidecars: false,
         };
         for name in ["web-0", "g-a", "g-b-0"] {
             let spec = json!({"containers": [{"name": "c", "image": "somebody/else:1"}]});
@@ -88,6 +90,13 @@ impl Cluster {
         }
         cluster.start();
         cluster
+    }
+
+    /// Has sidecars speak for their widgets, each second: no pod is ready without. It makes a test many times slower.
+    pub(crate) fn with_sidecars(mut self) -> Self {
+        self.kubelet.set_closed_gates(true);
+        self.sidecars = true;
+        self
     }
 
     fn start(&mut self) {
@@ -160,6 +169,9 @@ impl Cluster {
         let now = self.now();
         let mut busy = self.kubelet.step();
         if let Some(operator) = &mut self.operator {
+            if self.sidecars {
+                busy |= operator.sidecars(&self.server, now);
+            }
             busy |= operator.round(now);
             if operator.session.is_cut() {
                 self.operator = None;

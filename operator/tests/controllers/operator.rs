@@ -1,17 +1,26 @@
 //! The operator's state, driven as its world drives it, at the speed of a test.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use kontrol_core::time::Timestamp;
 use kontrol_e2e_apiserver::{Answered, ApiServer, Following, Session};
-use kontrol_operator::kubernetes::{
-    Options,
-    request::{Outcome, Request},
-    sources,
-    state::{Effect, Input, State},
-    store::{Seen, Source},
-    watch::{Course, End, Next, PROOF},
+use kontrol_operator::{
+    control::{Event, Session as Stream, SessionId, Upward},
+    kubernetes::{
+        Options,
+        request::{Outcome, Request},
+        sources,
+        state::{Effect, Input, State},
+        store::{Seen, Source},
+        watch::{Course, End, Next, PROOF},
+    },
 };
+use kontrol_proto::v1::{Health, Hello, Signals};
+
 /// Who the operator is to the API server.
 pub(crate) const USER: &str = "system:serviceaccount:kontrol-system:kontrol-operator";
 /// After how long the API server ends a watch.
@@ -24,6 +33,18 @@ pub(crate) struct Operator {
     /// What the API server did not do, for a test that failed.
     pub(crate) refused: Vec<String>,
     watches: Vec<Watching>,
+    /// The streams of sidecars, by the uid of their pod.
+    streams: BTreeMap<String, Sidecar>,
+    opened: u64,
+}
+
+/// A sidecar on its stream.
+struct Sidecar {
+    id: SessionId,
+    subject: String,
+    signals: Signals,
+    /// When it said something last.
+    said: Timestamp,
 }
 
 /// A watch as the operator has it, without its requests.
@@ -54,7 +75,53 @@ impl Operator {
             state,
             refused: Vec::new(),
             watches: sources.into_iter().map(watching).collect(),
+            streams: BTreeMap::new(),
+            opened: 0,
         }
+    }
+
+    /// The sidecar of each pod that runs opens its stream, and says each second that its widget is ready; that of a pod that is gone is silent.
+    /// `false`: there is nothing to say.
+    pub(crate) fn sidecars(&mut self, server: &ApiServer, now: Timestamp) -> bool {
+        let pods = server.list("pods", "");
+        let mut events = Vec::new();
+        let there: BTreeSet<&str> = pods.iter().filter_map(|pod| pod["metadata"]["uid"].as_str()).collect();
+        self.streams.retain(|uid, Sidecar { id, subject, .. }| {
+            let stays = there.contains(uid.as_str());
+            if !stays {
+                events.push(Event::Closed { id: *id, subject: subject.clone() });
+            }
+            stays
+        });
+        for pod in &pods {
+            let text = |field: &str| pod["metadata"][field].as_str().unwrap_or_default().to_owned();
+            let (namespace, name, uid) = (text("namespace"), text("name"), text("uid"));
+            let runs = pod["status"]["containerStatuses"][0]["state"]["running"].is_object();
+            if !runs || self.streams.contains_key(&uid) {
+                continue;
+            }
+            let Some(subject) = self.state.subject(&namespace, &name, &uid) else { continue };
+            let incarnation = pod["metadata"]["labels"]["kontrol.dev/incarnation"].as_str();
+            let incarnation = incarnation.and_then(|text| text.parse().ok()).unwrap_or_default();
+            self.opened += 1;
+            let (id, session) = Stream::unheard(self.opened);
+            let hello = Hello { subject: subject.clone(), pod_uid: uid.clone(), ..Hello::default() };
+            events.push(Event::Opened { id, hello, session });
+            let signals = Signals { incarnation, health: Health::Ready.into(), ..Signals::default() };
+            self.streams.insert(uid, Sidecar { id, subject, signals, said: Timestamp::ZERO });
+        }
+        for Sidecar { id, subject, signals, said } in self.streams.values_mut() {
+            if now.since(*said) >= Duration::from_secs(1) {
+                *said = now;
+                let message = Upward::Signals(signals.clone());
+                events.push(Event::Said { id: *id, subject: subject.clone(), message });
+            }
+        }
+        let is_news = !events.is_empty();
+        for event in events {
+            self.state.take(Input::Control(event), now);
+        }
+        is_news
     }
 
     /// Hears what there is to hear, and does what is to be done. `false`: nothing happened.
@@ -69,17 +136,21 @@ impl Operator {
         let effects = self.state.step(now);
         let busy = heard || !effects.is_empty();
         for effect in effects {
-            #[allow(irrefutable_let_patterns, reason = "there may be other effects than requests")]
-            if let Effect::Ask(ticket, request) = effect {
-                let outcome = match self.session.ask(request.to_http().unwrap()) {
-                    Some((code, after, body)) => Outcome::of(code, after, &body),
-                    None => Outcome::Failed("the connection was lost".to_owned()),
-                };
-                if !outcome.is_done() {
-                    let Request { verb, kind, name, .. } = &request;
-                    self.refused.push(format!("{verb:?} {kind:?} {name}: {outcome:?}"));
+            match effect {
+                Effect::Ask(ticket, request) => {
+                    let outcome = match self.session.ask(request.to_http().unwrap()) {
+                        Some((code, after, body)) => Outcome::of(code, after, &body),
+                        None => Outcome::Failed("the connection was lost".to_owned()),
+                    };
+                    if !outcome.is_done() {
+                        let Request { verb, kind, name, .. } = &request;
+                        self.refused.push(format!("{verb:?} {kind:?} {name}: {outcome:?}"));
+                    }
+                    self.state.take(Input::Answer(ticket, outcome), now);
                 }
-                self.state.take(Input::Answer(ticket, outcome), now);
+                // Every kubelet listens.
+                Effect::Knock(node, _) => self.state.take(Input::Open(node), now),
+                Effect::Tell(..) | Effect::End(_) | Effect::Refused(_) => {}
             }
         }
         busy

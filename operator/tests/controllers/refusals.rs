@@ -102,6 +102,27 @@ fn each_verb_that_is_taken_away_is_noticed_and_its_return_heals() {
 }
 
 #[test]
+fn a_pod_is_ready_when_its_sidecar_says_so_and_a_missing_right_to_write_that_is_said() {
+    let is_ready = |cluster: &Cluster| {
+        let pod = cluster.pod("w", 0).unwrap_or_else(|| panic!("{}", cluster.history()));
+        let conditions = pod["status"]["conditions"].clone();
+        let conditions = conditions.as_array().unwrap();
+        conditions.iter().any(|one| one["type"] == "Ready" && one["status"] == "True")
+    };
+    let mut cluster = Cluster::new(Trouble::Nothing).with_sidecars();
+    cluster.server.deny(USER, "patch", "pods/status");
+    cluster.put(&widget("w", "example/lone:1"));
+    cluster.settle();
+    assert!(!is_ready(&cluster), "{}", cluster.history());
+    let messages = messages(&cluster, WIDGETS, "w");
+    assert!(messages.contains("forbidden"), "{messages}");
+    cluster.server.allow_again(USER);
+    cluster.settle();
+    assert!(is_ready(&cluster), "{}", cluster.history());
+    says(&cluster, WIDGETS, "w", "Stalled=False");
+}
+
+#[test]
 fn a_quota_is_said_and_its_rise_heals() {
     let mut cluster = Cluster::new(Trouble::Nothing);
     let quota = json!({

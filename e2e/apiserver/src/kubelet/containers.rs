@@ -13,10 +13,10 @@ impl Kubelet {
     /// Starts all containers of a pod that has its node; they are ready at once.
     pub(super) fn start(&self, pod: &Value, now: Timestamp) {
         let (namespace, name) = place(pod);
-        let count = {
+        let (count, closed_gates) = {
             let mut inner = self.lock();
             inner.addresses += 1;
-            inner.addresses
+            (inner.addresses, inner.closed_gates)
         };
         self.server.edit("pods", &namespace, &name, |pod| {
             let images = pod["spec"]["containers"].as_array().into_iter().flatten();
@@ -40,6 +40,10 @@ impl Kubelet {
             condition(pod, "Initialized", "True", "", now);
             if !missing {
                 pod["status"]["phase"] = "Running".into();
+            }
+            let gates = pod["spec"]["readinessGates"].as_array().cloned().unwrap_or_default();
+            for gate in gates.iter().filter(|_| !closed_gates) {
+                condition(pod, gate["conditionType"].as_str().unwrap_or_default(), "True", "", now);
             }
             ready(pod, now);
         });
@@ -94,9 +98,12 @@ impl Kubelet {
         })
     }
 
-    /// Starts the containers whose back-off is over.
-    pub(super) fn wait_over(&self, pod: &Value, now: Timestamp) {
+    /// Starts the containers whose back-off is over, and says of the pod what its readiness gates say.
+    pub(super) fn look_again(&self, pod: &Value, now: Timestamp) {
         let (namespace, name) = place(pod);
+        if gates_moved(pod) {
+            self.server.edit("pods", &namespace, &name, |pod| ready(pod, now));
+        }
         let due = |status: &Value| {
             let restarts = status["restartCount"].as_u64().unwrap_or_default();
             let ended = status["lastState"]["terminated"]["finishedAt"].as_str().unwrap_or_default();
@@ -244,5 +251,28 @@ fn ready(pod: &mut Value, now: Timestamp) {
         (false, false) => ("False", "ContainersNotReady"),
     };
     condition(pod, "ContainersReady", status, reason, now);
+    let (status, reason) = if status == "True" && !gates_open(pod) {
+        ("False", "ReadinessGatesNotReady")
+    } else {
+        (status, reason)
+    };
     condition(pod, "Ready", status, reason, now);
+}
+
+/// Whether all that a pod's readiness waits for beside its containers has come.
+fn gates_open(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    let is_true = |wanted: &Value| {
+        conditions.into_iter().flatten().any(|one| one["type"] == *wanted && one["status"] == "True")
+    };
+    pod["spec"]["readinessGates"].as_array().into_iter().flatten().all(|gate| is_true(&gate["conditionType"]))
+}
+
+/// Whether a pod says something else of its readiness than its gates do.
+pub(super) fn gates_moved(pod: &Value) -> bool {
+    let of = |wanted: &str| {
+        let conditions = pod["status"]["conditions"].as_array();
+        conditions.into_iter().flatten().any(|one| one["type"] == *wanted && one["status"] == "True")
+    };
+    of("Ready") != (of("ContainersReady") && gates_open(pod))
 }

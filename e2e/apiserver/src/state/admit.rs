@@ -259,7 +259,7 @@ fn pod(object: &mut Value, old: Option<&Value>, _now: Timestamp) -> Result<(), F
             default(&mut container["resources"], json!({}));
             default(&mut container["terminationMessagePath"], "/dev/termination-log".into());
             default(&mut container["terminationMessagePolicy"], "File".into());
-            for port in container["ports"].as_array_mut().into_iter().flatten() {
+            for port in container.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
                 default(&mut port["protocol"], "TCP".into());
             }
             let called = container["name"].as_str().unwrap_or_default().to_owned();

@@ -6,7 +6,12 @@ use std::{
     time::Duration,
 };
 
+use k8s_openapi::api::core::v1::Pod;
 use kontrol_e2e_apiserver::{ApiServer, Clock, Ended, Kubelet, Machine};
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
 use serde_json::{Value, json};
 
 fn put(server: &ApiServer, name: &str, more: &Value) {
@@ -77,6 +82,25 @@ async fn a_container_restarts_at_once_and_then_after_a_back_off() {
     kubelet.settle();
     assert_eq!(restarts(&server), 2);
     assert_eq!(condition(&pod(&server, "p"), "Ready").0, "True");
+}
+
+#[tokio::test]
+async fn a_pod_with_a_gate_is_ready_when_somebody_opens_it() {
+    let (server, kubelet) = cluster();
+    kubelet.set_closed_gates(true);
+    put(&server, "p", &json!({"readinessGates": [{"conditionType": "example.com/Open"}]}));
+    kubelet.settle();
+    assert_eq!(condition(&pod(&server, "p"), "ContainersReady").0, "True");
+    assert_eq!(condition(&pod(&server, "p"), "Ready").0, "False");
+    let pods: Api<Pod> = Api::namespaced(server.client(), "default");
+    let open = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+        "status": {"conditions": [{"type": "example.com/Open", "status": "True"}]},
+    });
+    pods.patch_status("p", &PatchParams::apply("opener").force(), &Patch::Apply(open)).await.unwrap();
+    kubelet.settle();
+    assert_eq!(condition(&pod(&server, "p"), "Ready").0, "True");
+    assert_eq!(condition(&pod(&server, "p"), "ContainersReady").0, "True");
 }
 
 #[tokio::test]

@@ -16,6 +16,9 @@ pub const TRUST_KEY: &str = "ca.crt";
 /// The audience of the sidecar's token.
 pub const AUDIENCE: &str = "kontrol.dev";
 
+/// The readiness gate of a replica's pod: what its sidecar says of the widget, as the operator writes it.
+pub const READY: &str = "kontrol.dev/Ready";
+
 /// The container of the widget itself.
 pub const WIDGET: &str = "widget";
 /// The sidecar.

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::{
     api::core::v1::{
-        Container, ContainerPort, EnvFromSource, EnvVar, LocalObjectReference, Pod, PodSpec, Volume,
-        VolumeMount,
+        Container, ContainerPort, EnvFromSource, EnvVar, LocalObjectReference, Pod, PodReadinessGate,
+        PodSpec, Volume, VolumeMount,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -108,6 +108,7 @@ pub fn pod(input: &PodInput<'_>) -> Option<Pod> {
         init_containers: Some(init),
         containers: vec![widget(input, container, own_tmp)],
         volumes: Some(volumes),
+        readiness_gates: Some(vec![PodReadinessGate { condition_type: names::READY.to_owned() }]),
         hostname: Some(names::host(object, input.instance.ordinal)),
         subdomain: Some(object.clone()),
         restart_policy: Some(

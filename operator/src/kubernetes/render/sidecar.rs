@@ -98,8 +98,9 @@ pub(super) fn identity_mounts() -> Vec<VolumeMount> {
     vec![mount(TOKEN, names::TOKEN, true), mount(TRUST, names::TRUST_FOLDER, true)]
 }
 
-/// The native sidecar: up before the widget, gone after it. It has no startup probe: the kubelet looks only each second, and would make every start
-/// that much longer; its doors are bound some milliseconds after it starts, which is before the widget's container is made.
+/// The native sidecar: up before the widget, gone after it. It has neither a startup nor a readiness probe: the kubelet looks only each second, and would
+/// make every start that much longer. Its doors are bound some milliseconds after it starts, which is before the widget's container is made, and the
+/// gate [`names::READY`] says when the widget is ready.
 pub(super) fn container(
     settings: &Settings,
     instance: &InstanceId,
@@ -129,7 +130,6 @@ pub(super) fn container(
         env: Some(env),
         ports: Some(ports()),
         restart_policy: Some("Always".to_owned()),
-        readiness_probe: Some(probe("/readyz", 2, 2)),
         liveness_probe: Some(probe("/healthz", 10, 3)),
         resources: Some(resources("64Mi")),
         security_context: Some(security::of_ours()),

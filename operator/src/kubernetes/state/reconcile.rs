@@ -88,7 +88,9 @@ impl State {
                 return requests;
             }
         }
-        let requests = self.plan(root, own, tree, now);
+        let gates = self.gates(tree, now);
+        let mut requests = self.plan(root, own, tree, now);
+        requests.extend(gates);
         if !requests.is_empty() {
             return requests;
         }
@@ -186,20 +188,7 @@ impl State {
         let mut status = tree.status.clone();
         let mut instances = Vec::new();
         let mut there = std::collections::BTreeSet::new();
-        let mut groups: Vec<(Name, Name)> = Vec::new();
-        for (kind, key) in &tree.members {
-            if *kind != Kind::Supervisor
-                && let Some(id) = id_of(key)
-            {
-                groups.push((id.namespace, id.name));
-            }
-        }
-        observe::each_widget(&status, &mut |id, _| {
-            let group = (id.namespace.clone(), id.group.clone());
-            if !groups.contains(&group) {
-                groups.push(group);
-            }
-        });
+        let groups = groups_of(tree);
         for (namespace, group) in &groups {
             for (_, pod) in self.store.pods_of(namespace, group) {
                 let Some(id) = pod.instance() else { continue };
@@ -319,6 +308,24 @@ impl State {
         let request = Request::new(Verb::Merge, root.kind, &root.key.namespace, &root.key.name);
         Some((Purpose::Prepare, request.by("kontrol-reconciler").with(body)))
     }
+}
+
+/// The groups of a tree, as namespace and name: those that are declared, and those of which a status still speaks.
+pub(super) fn groups_of(tree: &Tree) -> Vec<(Name, Name)> {
+    let mut groups: Vec<(Name, Name)> = tree
+        .members
+        .iter()
+        .filter(|(kind, _)| *kind != Kind::Supervisor)
+        .filter_map(|(_, key)| id_of(key))
+        .map(|id| (id.namespace, id.name))
+        .collect();
+    observe::each_widget(&tree.status, &mut |id, _| {
+        let group = (id.namespace.clone(), id.group.clone());
+        if !groups.contains(&group) {
+            groups.push(group);
+        }
+    });
+    groups
 }
 
 /// Whether a tree names topics or other widgets.

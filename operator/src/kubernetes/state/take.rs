@@ -198,6 +198,8 @@ impl State {
         let Some(tree) = self.trees.get_mut(&root) else { return };
         tree.outstanding = tree.outstanding.saturating_sub(1);
         let failure = match (&purpose, outcome) {
+            // The pod is gone, or another one has its name.
+            (Purpose::Gate, Outcome::Gone(_) | Outcome::Conflict(_)) => None,
             // What is to go is gone.
             (Purpose::Stop, Outcome::Gone(_)) => {
                 let change = self.store.gone(kind, &key, version);
@@ -313,7 +315,7 @@ impl Tree {
     fn pause(&mut self, purpose: &Purpose) -> &mut Pause {
         match purpose {
             Purpose::Show(_) => &mut self.shows,
-            Purpose::Follow | Purpose::Claim(_) => &mut self.follows,
+            Purpose::Follow | Purpose::Gate | Purpose::Claim(_) => &mut self.follows,
             _ => &mut self.hold,
         }
     }

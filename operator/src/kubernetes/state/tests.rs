@@ -5,6 +5,7 @@
 mod breakers;
 mod denied;
 mod hubs;
+mod inherited;
 mod kept;
 mod references;
 mod rollouts;
@@ -128,7 +129,18 @@ impl Cluster {
             self.objects.insert(key, object);
             return Outcome::Conflict("the object has been modified".to_owned());
         }
-        merge(&mut object, &request.body);
+        let mut body = request.body.clone();
+        if request.verb == Verb::Apply {
+            // Conditions are told apart by their type; a merge patch would replace all of them.
+            let others = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            if let Some(applied) = body["status"].get_mut("conditions").and_then(Value::as_array_mut) {
+                let of = |one: &Value| one["type"].clone();
+                let kept = others.into_iter().filter(|other| applied.iter().all(|one| of(one) != of(other)));
+                let kept: Vec<Value> = kept.collect();
+                applied.extend(kept);
+            }
+        }
+        merge(&mut object, &body);
         Outcome::Done(self.keep(key, object).to_string())
     }
 
