@@ -13,13 +13,15 @@ use kontrol_plan::{
 };
 
 use super::{Effect, State};
-use crate::kubernetes::pod::{ContainerState, Phase, PodOf};
+use crate::kubernetes::pod::{ContainerState, Phase, Pod, PodOf};
 
 /// How often they are looked at.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// After so much silence of all its sidecars a machine's kubelet is knocked at.
 const QUIET: Duration = Duration::from_secs(1);
+/// How long who has just begun to lead expects the sidecars that were heard before. One that has not come by then is not expected any more.
+const INHERITED: Duration = Duration::from_secs(30);
 /// The time between two knocks at one.
 const KNOCK: Duration = Duration::from_millis(500);
 /// Knocks at one look.
@@ -42,6 +44,12 @@ pub(super) struct Machines {
 }
 
 impl Machines {
+    /// Whether the sidecar of a pod is expected to be heard though it was not yet: a pod is ready on the word of its sidecar, so who leads after another
+    /// expects those that the other has heard. A node may be lost together with who led.
+    fn inherits(&self, pod: &Pod, now: Timestamp) -> bool {
+        now.since(self.since) < INHERITED && pod.ready.is_some_and(|ready| ready < self.since)
+    }
+
     /// The machines to be knocked at: those that were expected to be heard, and are silent.
     fn knock(&mut self, signs: &BTreeMap<Arc<str>, Signs>, now: Timestamp) -> Vec<Arc<str>> {
         self.asked.retain(|node, _| signs.contains_key(node));
@@ -67,15 +75,18 @@ impl State {
         }
         self.machines.looked = now;
         let mut signs: BTreeMap<Arc<str>, Signs> = BTreeMap::new();
-        for (of, key, companion) in self.companions.iter() {
-            let Some(pod) = self.store.pod(key) else { continue };
+        for (_, pod) in self.store.pods() {
             let Some(node) = pod.node.clone() else { continue };
+            let companion = self.companions.of(&pod.meta.uid);
+            if companion.is_none() && !self.machines.inherits(pod, now) {
+                continue;
+            }
             let runs = pod.phase == Phase::Running
                 && pod.meta.deleting.is_none()
                 && matches!(pod.container.state, ContainerState::Running(_));
             let sign = signs.entry(node).or_default();
-            sign.expected += u32::from(runs && matches!(of, PodOf::Replica(_)));
-            sign.heard = sign.heard.max(Some(companion.heard));
+            sign.expected += u32::from(runs && matches!(pod.of, PodOf::Replica(_)));
+            sign.heard = sign.heard.max(companion.map(|companion| companion.heard));
         }
         for (name, node) in self.store.nodes() {
             if let Some(sign) = signs.get_mut(&**name) {
@@ -136,7 +147,11 @@ impl State {
 
     /// When the machines are looked at next; none: nobody is expected to be heard.
     pub(super) fn next_look(&self) -> Option<Timestamp> {
-        let anybody = self.companions.iter().next().is_some() || !self.machines.health.is_empty();
+        let looked = self.machines.looked;
+        let is_new = looked.since(self.machines.since) < INHERITED;
+        let anybody = self.companions.iter().next().is_some()
+            || !self.machines.health.is_empty()
+            || (is_new && self.store.pods().any(|(_, pod)| self.machines.inherits(pod, looked)));
         anybody.then(|| self.machines.looked.plus(LOOK))
     }
 }
