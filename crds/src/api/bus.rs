@@ -1,9 +1,11 @@
 //! Where messages live.
 
+use std::collections::BTreeMap;
+
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::{MessageBusStatus, Size};
+use super::{MessageBusStatus, PullSecret, Resources, Size, Toleration, text::texts};
 
 /// Where messages live.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -30,13 +32,35 @@ pub struct MessageBusSpec {
     pub embedded: Embedded,
 }
 
-/// The hub that comes with Kontrol.
+/// The hub that comes with Kontrol. What is said of its pod holds from the next pod on: one that runs is left as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Embedded {
     /// The storage of its log. Default: the defaults of its fields. Example: `{size: 1Gi, segmentSize: 16Mi}`.
     #[serde(default)]
     pub storage: Storage,
+    /// Secrets with the keys of registries, for its pod in a cluster. Default: those of the service account. Example: `[{name: registry}]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub image_pull_secrets: Vec<PullSecret>,
+    /// Labels that its node in a cluster must have. Default: none. Example: `{kubernetes.io/arch: amd64}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "texts::<63>")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that it bears. Default: none. Example: `[{key: storage, operator: Exists, effect: NoSchedule}]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub tolerations: Vec<Toleration>,
+    /// The `PriorityClass` of its pod. Default: that of the cluster. Example: `high`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub priority_class_name: Option<String>,
+    /// What it asks its node for, and what it is kept within. Default: `{requests: {cpu: 10m, memory: 16Mi}, limits: {memory: 512Mi}}`.
+    /// Example: `{requests: {memory: 1Gi}, limits: {memory: 1Gi}}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
 }
 
 /// The storage of the embedded hub.

@@ -4,15 +4,20 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::core::v1::{
-        Container, PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimVolumeSource, Pod,
-        PodSpec, Service, ServicePort, ServiceSpec, Volume, VolumeResourceRequirements,
+        Container, LocalObjectReference, PersistentVolumeClaim, PersistentVolumeClaimSpec,
+        PersistentVolumeClaimVolumeSource, Pod, PodSpec, Service, ServicePort, ServiceSpec, Toleration,
+        Volume, VolumeResourceRequirements,
     },
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 use kontrol_core::spec;
 use kontrol_crds as api;
 
-use super::{Owner, Settings, names, security, sidecar};
+use super::{
+    Owner, Settings, names,
+    placement::{self, same},
+    security, sidecar,
+};
 
 /// The folder of the log.
 const FOLDER: &str = "/var/lib/kontrol-hub";
@@ -29,6 +34,8 @@ pub struct HubInput<'a> {
     pub bus: &'a str,
     /// The `MessageBus`; none for the bus that exists without being declared.
     pub owner: Option<&'a Owner>,
+    /// What is declared of the hub.
+    pub spec: &'a api::Embedded,
     /// The number of this pod among those of the bus.
     pub incarnation: u64,
 }
@@ -45,6 +52,7 @@ fn metadata(namespace: &str, bus: &str, name: String, owner: Option<&Owner>) -> 
 
 /// The pod of a hub.
 pub fn hub_pod(input: &HubInput<'_>) -> Pod {
+    let spec = input.spec;
     let name = names::hub_pod(input.bus, input.incarnation);
     let mut metadata = metadata(input.namespace, input.bus, name, input.owner);
     let labels = metadata.labels.get_or_insert_default();
@@ -64,7 +72,9 @@ pub fn hub_pod(input: &HubInput<'_>) -> Pod {
         ports: Some(sidecar::ports()),
         readiness_probe: Some(sidecar::probe("/readyz", 2, 2)),
         liveness_probe: Some(sidecar::probe("/healthz", 10, 6)),
-        resources: Some(sidecar::resources("512Mi")),
+        resources: Some(
+            spec.resources.as_ref().map_or_else(|| sidecar::resources("512Mi"), placement::declared),
+        ),
         security_context: Some(security::of_ours()),
         volume_mounts: Some(mounts),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
@@ -74,11 +84,17 @@ pub fn hub_pod(input: &HubInput<'_>) -> Pod {
     let mut volumes =
         vec![Volume { name: DATA.to_owned(), persistent_volume_claim: Some(claim), ..Volume::default() }];
     volumes.extend(sidecar::identity_volumes());
+    let secrets: Vec<LocalObjectReference> = spec.image_pull_secrets.iter().map(same).collect();
+    let tolerations: Vec<Toleration> = spec.tolerations.iter().map(same).collect();
     Pod {
         metadata,
         spec: Some(PodSpec {
             containers: vec![container],
             volumes: Some(volumes),
+            image_pull_secrets: (!secrets.is_empty()).then_some(secrets),
+            node_selector: (!spec.node_selector.is_empty()).then(|| spec.node_selector.clone()),
+            tolerations: (!tolerations.is_empty()).then_some(tolerations),
+            priority_class_name: spec.priority_class_name.clone(),
             // Each end is the operator's to answer with the next pod: the kubelet would wait longer each time, up to five minutes.
             restart_policy: Some("Never".to_owned()),
             termination_grace_period_seconds: Some(10),

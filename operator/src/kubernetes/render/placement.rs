@@ -49,13 +49,24 @@ fn wanted(widget: &api::WidgetSpec, alternative: u32) -> Wanted<'_> {
     }
 }
 
+fn amounts(amounts: &BTreeMap<String, api::Quantity>) -> BTreeMap<String, Quantity> {
+    amounts.iter().map(|(name, amount)| (name.clone(), Quantity(amount.to_string()))).collect()
+}
+
+/// What a container asks for, as it is declared.
+pub(super) fn declared(resources: &api::Resources) -> ResourceRequirements {
+    let some = |amounts: BTreeMap<String, Quantity>| (!amounts.is_empty()).then_some(amounts);
+    ResourceRequirements {
+        requests: some(amounts(&resources.requests)),
+        limits: some(amounts(&resources.limits)),
+        claims: None,
+    }
+}
+
 /// What the widget's container asks for under an alternative.
 pub(super) fn resources(widget: &api::WidgetSpec, alternative: u32) -> Option<ResourceRequirements> {
     let wanted = wanted(widget, alternative);
     let declared = widget.container.as_ref().and_then(|container| container.resources.as_ref());
-    let amounts = |amounts: &BTreeMap<String, api::Quantity>| -> BTreeMap<String, Quantity> {
-        amounts.iter().map(|(name, amount)| (name.clone(), Quantity(amount.to_string()))).collect()
-    };
     let mut requests = declared.map(|declared| amounts(&declared.requests)).unwrap_or_default();
     let mut limits = declared.map(|declared| amounts(&declared.limits)).unwrap_or_default();
     for (name, amount) in [("cpu", wanted.cpu), ("memory", wanted.memory)] {

@@ -234,7 +234,9 @@ impl State {
         let may_start = hub.incarnation > 0 || (hub.claimed && self.service_is_there(id));
         if requests.is_empty() && !lives && !waits && may_start {
             let incarnation = hub.incarnation + 1;
+            let spec = self.spec_of_bus(id).unwrap_or_default().embedded;
             let input = render::HubInput {
+                spec: &spec,
                 settings: &self.settings,
                 namespace,
                 bus,

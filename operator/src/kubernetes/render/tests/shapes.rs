@@ -244,8 +244,15 @@ fn a_revision_is_enough_to_render_from_again() {
 fn a_hub_is_one_pod_on_a_claim_that_nothing_owns() {
     let (settings, owner) =
         (settings(), Owner { kind: "MessageBus", name: "orders".to_owned(), uid: "b".to_owned() });
+    let spec: api::Embedded = serde_json::from_value(json!({
+        "imagePullSecrets": [{"name": "registry"}], "nodeSelector": {"disk": "fast"},
+        "tolerations": [{"key": "storage", "operator": "Exists", "effect": "NoSchedule"}],
+        "priorityClassName": "high", "resources": {"requests": {"cpu": 1}, "limits": {"memory": "2Gi"}},
+    }))
+    .unwrap();
     let input = HubInput {
         settings: &settings,
+        spec: &spec,
         namespace: "shop",
         bus: "orders",
         owner: Some(&owner),
