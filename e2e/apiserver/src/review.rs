@@ -1,6 +1,9 @@
 //! Who asks, and what they may do: tokens, reviews, and rules by user.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use http::{Method, StatusCode};
 use jiff::Timestamp;
@@ -26,9 +29,15 @@ pub struct Token {
     pub expires: Timestamp,
 }
 
-/// What a user may do. Everything that no rule allows is forbidden.
+/// What a user may do. Everything that no rule allows is forbidden. Clones share the knowledge of what was used.
 #[derive(Clone, Debug, Default)]
-pub struct Rules(Vec<Rule>);
+pub struct Rules {
+    rules: Vec<Rule>,
+    used: Arc<Mutex<BTreeSet<Right>>>,
+}
+
+/// A right, by the number of its rule: resource and verb.
+type Right = (usize, String, String);
 
 #[derive(Clone, Debug)]
 struct Rule {
@@ -53,7 +62,7 @@ impl Rules {
                 .collect()
         };
         for rule in role["rules"].as_array().into_iter().flatten() {
-            self.0.push(Rule {
+            self.rules.push(Rule {
                 groups: texts(&rule["apiGroups"]),
                 resources: texts(&rule["resources"]),
                 verbs: texts(&rule["verbs"]),
@@ -73,7 +82,7 @@ impl Rules {
     /// Every triple of group, resource and verb that the rules name.
     pub fn each(&self) -> Vec<(String, String, String)> {
         let mut found = Vec::new();
-        for rule in &self.0 {
+        for rule in &self.rules {
             for group in &rule.groups {
                 for resource in &rule.resources {
                     for verb in &rule.verbs {
@@ -85,16 +94,52 @@ impl Rules {
         found
     }
 
+    /// The rights that allowed no call so far, as `patch pods/status`, with the names that they are bound to.
+    pub fn unused(&self) -> Vec<String> {
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = Vec::new();
+        for (number, rule) in self.rules.iter().enumerate() {
+            for (resource, verb) in
+                rule.resources.iter().flat_map(|one| rule.verbs.iter().map(move |verb| (one, verb)))
+            {
+                if used.contains(&(number, resource.clone(), verb.clone())) {
+                    continue;
+                }
+                let group = rule.groups.first().filter(|group| !group.is_empty());
+                let id = id(group.map_or("", String::as_str), resource);
+                let names = if rule.names.is_empty() { String::new() } else { format!(" {:?}", rule.names) };
+                let place = rule.namespace.as_deref().map(|own| format!(" in {own}")).unwrap_or_default();
+                found.push(format!("{verb} {id}{names}{place}"));
+            }
+        }
+        found
+    }
+
     /// Whether a verb on `pods`, or `pods/eviction`, is allowed.
     fn allow(&self, group: &str, resource: &str, verb: &str, namespace: &str, name: &str) -> bool {
         let has = |list: &[String], one: &str| list.iter().any(|item| item == "*" || item == one);
-        self.0.iter().any(|rule| {
+        let allows = |rule: &Rule| {
             has(&rule.groups, group)
                 && has(&rule.resources, resource)
                 && has(&rule.verbs, verb)
                 && (rule.names.is_empty() || rule.names.iter().any(|one| one == name))
                 && rule.namespace.as_deref().is_none_or(|own| own == namespace)
-        })
+        };
+        let number = self.rules.iter().position(allows);
+        if let Some(number) = number {
+            let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+            used.insert((number, resource.to_owned(), verb.to_owned()));
+        }
+        number.is_some()
+    }
+}
+
+/// `pods`, `widgets.kontrol.dev/status`.
+fn id(group: &str, resource: &str) -> String {
+    match (group, resource.split_once('/')) {
+        ("", _) => resource.to_owned(),
+        (group, Some((plural, sub))) => format!("{plural}.{group}/{sub}"),
+        (group, None) => format!("{resource}.{group}"),
     }
 }
 
@@ -134,11 +179,7 @@ pub(crate) fn virtual_resource(group: &str, version: &str, plural: &str) -> Opti
 
 impl State {
     fn allowed(&self, user: &str, group: &str, resource: &str, verb: &str, place: (&str, &str)) -> bool {
-        let id = match (group, resource.split_once('/')) {
-            ("", _) => resource.to_owned(),
-            (group, Some((plural, sub))) => format!("{plural}.{group}/{sub}"),
-            (group, None) => format!("{resource}.{group}"),
-        };
+        let id = id(group, resource);
         let denied = self.denied.get(user).into_iter().flatten();
         if denied.into_iter().any(|one| (one.verb == "*" || one.verb == verb) && one.resource == id) {
             return false;
@@ -180,6 +221,30 @@ impl State {
             return Err(
                 Failure::forbidden(message).with(json!({"name": name, "group": group, "kind": resource}))
             );
+        }
+        self.authorize_owners(target, request)
+    }
+
+    /// Refuses to block the removal of owners whose finalizers the user may not set, as `OwnerReferencesPermissionEnforcement` does.
+    fn authorize_owners(&self, target: &Target, request: &Request) -> Result<(), Failure> {
+        if !self.rules.contains_key(&request.user) || request.body.is_empty() {
+            return Ok(());
+        }
+        let Ok(body) = request.json() else { return Ok(()) };
+        for owner in body["metadata"]["ownerReferences"].as_array().into_iter().flatten() {
+            let text = |field: &str| owner[field].as_str().unwrap_or_default();
+            let group = text("apiVersion").rsplit_once('/').map_or("", |(group, _)| group);
+            let plural = self.resources().find(|one| one.group == group && one.kind == text("kind"));
+            let Some(plural) = plural.map(|one| one.plural.clone()) else { continue };
+            let place = (target.namespace.as_str(), text("name"));
+            let finalizers = format!("{plural}/finalizers");
+            let blocks = owner["blockOwnerDeletion"] == true;
+            if blocks && !self.allowed(&request.user, group, &finalizers, "update", place) {
+                let why = "cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers on";
+                let name = target.name.as_deref().unwrap_or_default();
+                let message = format!("{} \"{name}\" is forbidden: {why}: , <nil>", target.resource.plural);
+                return Err(Failure::forbidden(message));
+            }
         }
         Ok(())
     }

@@ -121,6 +121,20 @@ impl Forest {
         None
     }
 
+    /// The supervisors (true) and groups (false) that a supervisor and those below it name, whether they are there or not.
+    pub fn below(&self, key: &Key) -> BTreeSet<(bool, Key)> {
+        let mut found = BTreeSet::new();
+        let mut next = vec![key];
+        while let Some(key) = next.pop() {
+            for child in self.children.get(key).into_iter().flatten() {
+                if found.insert(child.clone()) && child.0 {
+                    next.push(&child.1);
+                }
+            }
+        }
+        found
+    }
+
     fn parents_of(&self, kind: Kind, key: &Key) -> impl Iterator<Item = &Key> {
         self.parents.get(&(kind == Kind::Supervisor, key.clone())).into_iter().flatten()
     }

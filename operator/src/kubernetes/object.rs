@@ -197,6 +197,18 @@ impl Owned {
         let (of, bus) = (label("kontrol.dev/widget-object"), label("kontrol.dev/bus"));
         Ok((metadata.key(), Self { meta: metadata.meta(), of, bus }))
     }
+
+    /// Reads one that no watch of ours shows; none: it has the labels of ours.
+    pub fn foreign(text: &str) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Raw {
+            #[serde(default)]
+            metadata: RawMeta,
+        }
+        let Raw { metadata } = serde_json::from_str(text).ok()?;
+        let ours = metadata.labels.contains_key("kontrol.dev/widget");
+        (!ours).then(|| Self { meta: metadata.meta(), of: Box::default() })
+    }
 }
 
 #[cfg(test)]

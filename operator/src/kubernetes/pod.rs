@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::{
     object::{Key, Meta, RawMeta},
-    render::names::READY,
+    render::names::{READY, SHIM},
     store::extended,
     time,
 };
@@ -56,6 +56,8 @@ pub struct Pod {
     pub wants: Box<[(Box<str>, u64)]>,
     /// Why it is, or will be, taken from its node, as the condition `DisruptionTarget` says.
     pub disruption: Box<str>,
+    /// Whether its widget runs under the shim.
+    pub wrapped: bool,
     /// Whether the kubelet starts its container again by itself.
     pub restarts_itself: bool,
     /// The widget's container.
@@ -174,6 +176,13 @@ struct RawSpec {
     restart_policy: Option<String>,
     containers: Vec<RawTemplate>,
     readiness_gates: Vec<RawGate>,
+    init_containers: Vec<RawInit>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawInit {
+    name: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -306,6 +315,7 @@ impl RawPod {
                 None => Box::default(),
             },
             disruption: disruption.map_or("", |known| known.reason.as_str()).into(),
+            wrapped: self.spec.init_containers.iter().any(|init| init.name == SHIM),
             restarts_itself: self.spec.restart_policy.as_deref() == Some("Always"),
             container: container.map(RawContainer::container).unwrap_or_default(),
             of,

@@ -25,6 +25,7 @@ mod prepare;
 mod queue;
 mod reconcile;
 mod refusal;
+mod release;
 mod sessions;
 mod show;
 mod survey;
@@ -68,6 +69,7 @@ use crate::{
     control::{self, Session},
     view::Declared,
 };
+use follow::Taken;
 use hubs::Hub;
 use machines::Machines;
 use pause::Pause;
@@ -134,8 +136,14 @@ enum Purpose {
     Stop,
     /// What a sidecar says of its widget, on its pod.
     Gate,
+    /// That what is being removed may go.
+    Release,
     /// What follows pods: services, revisions.
     Follow,
+    /// Whose an object is that has the name of one that follows pods.
+    Whose,
+    /// The removal of what is not wanted any more beside pods.
+    Sweep,
     /// Conditions and status, with which write it is.
     Show(u64),
 }
@@ -173,6 +181,8 @@ struct Tree {
     outstanding: usize,
     /// Whether one of the current step failed.
     failed: Option<String>,
+    /// What of what follows pods failed, until all of it is there.
+    behind: Option<String>,
     /// What the API server does not allow beside starts, as long as it is asked for.
     refusal: Option<Refusal>,
     /// Starts that it does not allow at the moment.
@@ -183,6 +193,8 @@ struct Tree {
     hold: Pause,
     /// The same for what follows pods.
     follows: Pause,
+    /// The same for what may go.
+    releases: Pause,
     /// The same for what is shown.
     shows: Pause,
     /// Whether it waits for the other trees to say what it names of them that is not there.
@@ -194,6 +206,10 @@ struct Tree {
     launched: BTreeMap<InstanceId, u64>,
     /// Templates of other revisions than the declared ones, as far as they were read.
     templates: HashMap<(WidgetId, Revision), Box<api::WidgetSpec>>,
+    /// Templates that are kept and cannot be read: why, and before when they are not read again.
+    unread: HashMap<(WidgetId, Revision), (Pause, Arc<str>)>,
+    /// Names of what follows pods that somebody else's objects have.
+    taken: BTreeMap<(Kind, Key), Taken>,
     /// Starts that the API server refused for good, and why.
     refused: BTreeMap<(InstanceId, u64), (Timestamp, Arc<str>)>,
 }
@@ -391,9 +407,11 @@ impl State {
         effects
     }
 
-    /// Has a tree looked at again.
+    /// Has a tree looked at again, where this process leads: who begins to lead looks at all of them.
     fn mark(&mut self, root: Root) {
-        self.queue.now(root);
+        if self.leads {
+            self.queue.now(root);
+        }
     }
 
     fn mark_object(&mut self, kind: Kind, key: &Key) {
@@ -408,6 +426,9 @@ impl State {
 
     /// Has all trees of a namespace looked at again; none: of all namespaces.
     fn mark_all_in(&mut self, namespace: Option<&str>) {
+        if !self.leads {
+            return;
+        }
         let mut known: BTreeSet<Root> = self.trees.keys().cloned().chain(self.roots()).collect();
         known.extend(self.known_hubs());
         for root in known.into_iter().filter(|root| namespace.is_none_or(|name| *root.key.namespace == *name))

@@ -11,6 +11,7 @@ mod leaders;
 mod namespaces;
 mod operator;
 mod refusals;
+mod rights;
 mod scenarios;
 mod shape;
 mod troubles;

@@ -77,28 +77,61 @@ fn a_pod_of_somebody_else_keeps_its_name() {
 }
 
 #[test]
-fn each_verb_that_is_taken_away_is_noticed_and_its_return_heals() {
-    for (verb, resource, name) in [
-        ("create", "pods", "w"),
-        ("patch", "widgets.kontrol.dev/status", "w"),
-        ("list", "pods", "w"),
-        ("watch", "pods", "w"),
-        ("list", "widgets.kontrol.dev", "w"),
-    ] {
-        let mut cluster = Cluster::new(Trouble::Nothing);
-        cluster.server.deny(USER, verb, resource);
-        cluster.put(&widget(name, "example/lone:1"));
-        cluster.settle();
-        let ready = said(&cluster, WIDGETS, name).iter().any(|one| one.starts_with("Ready=True"));
-        assert!(!ready, "{verb} {resource} was not needed");
-        if (verb, resource) == ("create", "pods") {
-            let messages = messages(&cluster, WIDGETS, name);
-            assert!(messages.contains("forbidden"), "{verb} {resource}: {messages}");
-        }
-        cluster.server.allow_again(USER);
-        cluster.settle();
-        says(&cluster, WIDGETS, name, "Ready=True");
-    }
+fn a_service_and_a_budget_of_somebody_else_stay_theirs_and_outlive_the_widget() {
+    let theirs = [
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "w"},
+            "spec": {"clusterIP": "None", "selector": {"app": "w"}, "ports": [{"port": 80}]},
+        }),
+        json!({
+            "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "w"},
+            "spec": {"maxUnavailable": 0, "selector": {"matchLabels": {"app": "w"}}},
+        }),
+    ];
+    let kinds = ["services", "poddisruptionbudgets.policy"];
+    let mut cluster = Cluster::new(Trouble::Nothing);
+    theirs.iter().for_each(|object| cluster.put(object));
+    let before = kinds.map(|kind| cluster.server.get(kind, "default", "w").unwrap());
+    let mut mine = widget("w", "example/lone:1");
+    mine["spec"]["replicas"] = 2.into();
+    cluster.put(&mine);
+    cluster.settle();
+    says(&cluster, WIDGETS, "w", "Accepted=False:NameCollision");
+    says(&cluster, WIDGETS, "w", "Ready=True");
+    cluster.server.delete(WIDGETS, "default", "w").unwrap();
+    cluster.settle();
+    assert_eq!(kinds.map(|kind| cluster.server.get(kind, "default", "w").unwrap()), before);
+}
+
+#[test]
+fn a_group_that_a_supervisor_took_over_goes_when_it_is_deleted_alone() {
+    let mut cluster = Cluster::new(Trouble::Nothing);
+    cluster.put(&group("g", "OneForOne"));
+    cluster.settle();
+    cluster.put(&supervisor("s", &json!([{"group": "g"}])));
+    cluster.settle();
+    cluster.server.delete(GROUPS, "default", "g").unwrap();
+    cluster.settle();
+    let left = (cluster.server.get(GROUPS, "default", "g"), cluster.server.list(WIDGETS, ""));
+    assert_eq!(left, (None, Vec::new()), "{}", cluster.history());
+    says(&cluster, SUPERVISORS, "s", "Accepted=False:ChildNotFound");
+    cluster.put(&group("g", "OneForOne"));
+    cluster.settle();
+    says(&cluster, SUPERVISORS, "s", "Ready=True");
+}
+
+#[test]
+fn a_group_goes_at_its_deadline_though_its_pods_may_not_be_deleted() {
+    let mut cluster = Cluster::new(Trouble::Nothing);
+    cluster.put(&group("g", "OneForOne"));
+    cluster.settle();
+    cluster.server.deny(USER, "delete", "pods");
+    cluster.server.delete(GROUPS, "default", "g").unwrap();
+    // Three widgets of ten seconds each, and half a minute.
+    cluster.pass(Duration::from_secs(55));
+    assert!(cluster.server.get(GROUPS, "default", "g").is_some(), "{}", cluster.history());
+    cluster.pass(Duration::from_secs(10));
+    assert_eq!(cluster.server.get(GROUPS, "default", "g"), None, "{}", cluster.history());
 }
 
 #[test]
@@ -213,12 +246,28 @@ fn deleting_in_every_state_leaves_nothing() {
         }),
     ];
     for (state, reach) in states {
-        for crash in [false, true] {
+        // The group first, as a folder by name has it, and then its supervisor; or the other way round. All is deleted, or the group alone.
+        for (crash, root_first, alone) in [
+            (false, false, false),
+            (true, false, false),
+            (false, true, false),
+            (false, true, true),
+            (true, true, true),
+        ] {
             let mut cluster = Cluster::new(Trouble::Nothing);
+            if root_first {
+                cluster.put(&group("g", "OneForAll"));
+                cluster.round();
+                cluster.round();
+            }
             cluster.put(&supervisor("s", &json!([{"group": "g"}])));
-            cluster.put(&group("g", "OneForAll"));
+            if !root_first {
+                cluster.put(&group("g", "OneForAll"));
+            }
             reach(&mut cluster);
-            cluster.server.delete(SUPERVISORS, "default", "s").unwrap();
+            if !alone {
+                cluster.server.delete(SUPERVISORS, "default", "s").unwrap();
+            }
             cluster.server.delete(GROUPS, "default", "g").unwrap();
             cluster.round();
             if crash {
@@ -230,8 +279,10 @@ fn deleting_in_every_state_leaves_nothing() {
             cluster.settle();
             cluster.settle();
             let shape = Shape::of(&cluster);
-            let left: Vec<&String> = shape.objects.keys().chain(shape.pods.keys()).collect();
-            assert!(left.is_empty(), "{state}, crash {crash}: {left:?}\n{}", cluster.history());
+            let mut left: Vec<&String> = shape.objects.keys().chain(shape.pods.keys()).collect();
+            left.retain(|name| !alone || *name != "supervisors.kontrol.dev/s");
+            let said = format!("{state}, crash {crash}, the group first {root_first}, alone {alone}");
+            assert!(left.is_empty(), "{said}: {left:?}\n{}", cluster.history());
         }
     }
 }

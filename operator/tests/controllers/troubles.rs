@@ -71,7 +71,8 @@ fn some(writes: usize, most: usize) -> impl Iterator<Item = usize> {
     (0..writes).step_by(step)
 }
 
-/// One of each kind of trouble, spread over the writes and calls of a scenario that writes so often.
+/// A crash after each write of a scenario that writes so often, one of the faults in turn at each, all of them at each where `KONTROL_TROUBLES=all`,
+/// and the other kinds of trouble spread over its writes and calls.
 fn troubles(writes: usize) -> Vec<Trouble> {
     let refused = [
         Fault::Conflict,
@@ -81,10 +82,14 @@ fn troubles(writes: usize) -> Vec<Trouble> {
         Fault::LostBefore,
         Fault::LostAfter,
     ];
+    #[allow(clippy::disallowed_methods, reason = "a test has no arguments")]
+    let all = std::env::var("KONTROL_TROUBLES").is_ok_and(|text| text == "all");
     let unread = [Fault::ErrorBefore, Fault::LostAfter, Fault::TooMany(1)];
-    let crashes = some(writes, 16).map(|n| Trouble::Write(n, Fault::Crash));
-    let faults = some(writes, 12).enumerate();
-    let faults = faults.map(|(at, n)| Trouble::Write(n, refused[at % refused.len()].clone()));
+    let crashes = (0..writes).map(|n| Trouble::Write(n, Fault::Crash));
+    let faults = (0..writes).flat_map(|n| {
+        let (from, many) = if all { (0, refused.len()) } else { (n % refused.len(), 1) };
+        refused[from..from + many].iter().map(move |fault| Trouble::Write(n, fault.clone()))
+    });
     let stale = some(writes, 4).map(|n| Trouble::Stale(n, Duration::from_secs(10)));
     let calls = (0..6).map(|n| Trouble::Call(n, unread[n % unread.len()].clone()));
     let gaps = some(writes, 4).map(Trouble::Gap);

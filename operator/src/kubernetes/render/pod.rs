@@ -75,15 +75,12 @@ fn grace(spec: &api::WidgetSpec) -> Duration {
     }
 }
 
-/// The grace of a pod in seconds, for its spec and for its deletion. Never 0: the API server would forget the pod before its node has ended it, and two
-/// replicas could run at once; so a brutal end takes up to a second. Where the shim counts the grace itself, the kubelet waits a second longer, so as
-/// not to overtake it.
-pub fn grace_seconds(spec: &api::WidgetSpec) -> i64 {
-    let grace = grace(spec);
-    let whole = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
-    let wrapped = spec.container.as_ref().is_some_and(|container| container.wrapped);
-    let seconds = whole.max(1) + u64::from(wrapped && whole > 0);
-    i64::try_from(seconds).unwrap_or(i64::MAX)
+/// The seconds that a pod is given to end, in its spec and in its deletion. Never 0: the API server would forget the pod before its node has ended
+/// it, and two replicas could run at once; so a brutal end takes up to a second. Where the widget is `wrapped` the shim counts the grace itself, and the
+/// kubelet waits a second longer, so as not to overtake it.
+pub fn grace_seconds(grace: Duration, wrapped: bool) -> u64 {
+    let whole = grace.as_secs().saturating_add(u64::from(grace.subsec_nanos() > 0));
+    whole.max(1).saturating_add(u64::from(wrapped && whole > 0))
 }
 
 /// The pod of a replica. None: its spec gives no container.
@@ -114,7 +111,7 @@ pub fn pod(input: &PodInput<'_>) -> Option<Pod> {
         restart_policy: Some(
             if restarts_in_place(spec, input.strategy) { "Always" } else { "Never" }.to_owned(),
         ),
-        termination_grace_period_seconds: Some(grace_seconds(spec)),
+        termination_grace_period_seconds: i64::try_from(grace_seconds(grace(spec), wrapped)).ok(),
         service_account_name: spec.service_account_name.clone(),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),

@@ -1,5 +1,7 @@
 //! What actions of the plan become: pods that are made, and pods that are removed.
 
+use std::{sync::Arc, time::Duration};
+
 use kontrol_core::{
     id::{InstanceId, WidgetId},
     spec::{Revision, Shutdown},
@@ -9,7 +11,7 @@ use kontrol_crds as api;
 use kontrol_plan::Action;
 use serde_json::{Value, json};
 
-use super::{Purpose, State, Tree, object_name, reconcile::Requests};
+use super::{Pause, Purpose, State, Tree, object_name, reconcile::Requests};
 use crate::kubernetes::{
     forest::Root,
     kind::Kind,
@@ -35,7 +37,7 @@ impl State {
                     {
                         continue;
                     }
-                    match self.template(tree, &instance.widget, revision) {
+                    match self.template(tree, &instance.widget, revision, now) {
                         Template::There(template) => {
                             let made = self.make(tree, &action, &template);
                             requests.extend(
@@ -48,14 +50,11 @@ impl State {
                                     .push((Purpose::Template(instance.widget.clone(), revision), request));
                             }
                         }
-                        Template::Lost => {
-                            let message = format!("the template of revision {revision} is not kept any more");
-                            tree.failed = Some(message);
-                        }
+                        Template::Lost(message) => tree.failed = Some(message.to_string()),
                     }
                 }
                 Action::Stop { instance, incarnation, shutdown } => {
-                    requests.extend(self.stop(&instance, incarnation, Some(grace_seconds(shutdown))));
+                    requests.extend(self.stop(&instance, incarnation, Some(shutdown)));
                 }
                 // What it said can be read as long as its pod is there.
                 Action::Remove { instance, incarnation }
@@ -88,10 +87,14 @@ impl State {
         &self,
         instance: &InstanceId,
         incarnation: u64,
-        grace: Option<u64>,
+        shutdown: Option<Shutdown>,
     ) -> Option<(Purpose, Request)> {
         let (key, pod) = self.pod_of(instance, incarnation)?;
         let asked = pod.meta.deleting.is_some();
+        let grace = shutdown.map(|shutdown| match shutdown {
+            Shutdown::Graceful(grace) => render::grace_seconds(grace, pod.wrapped),
+            Shutdown::Brutal => render::grace_seconds(Duration::ZERO, pod.wrapped),
+        });
         (!asked).then(|| (Purpose::Stop, remove(Kind::Pod, key, &pod.meta.uid, grace)))
     }
 
@@ -112,7 +115,7 @@ impl State {
     }
 
     /// What a widget is to be started from.
-    fn template(&self, tree: &Tree, id: &WidgetId, revision: Revision) -> Template {
+    fn template(&self, tree: &Tree, id: &WidgetId, revision: Revision, now: Timestamp) -> Template {
         if let Some(spec) = tree.templates.get(&(id.clone(), revision)) {
             return Template::There(spec.clone());
         }
@@ -123,6 +126,11 @@ impl State {
         {
             return Template::There(Box::new(spec));
         }
+        if let Some((pause, message)) = tree.unread.get(&(id.clone(), revision))
+            && pause.until(now).is_some()
+        {
+            return Template::Lost(Arc::clone(message));
+        }
         let (object, _) = self.object_of(tree, id);
         let name = Key::new(&object.namespace, &revision_name(&object, revision));
         match self.store.owned(Kind::ControllerRevision, &name) {
@@ -132,7 +140,9 @@ impl State {
                 &name.namespace,
                 &name.name,
             )),
-            None => Template::Lost,
+            None => {
+                Template::Lost(format!("the template of revision {revision} is not kept any more").into())
+            }
         }
     }
 
@@ -187,14 +197,30 @@ impl State {
         Some(request.by("kontrol-reconciler").with(body))
     }
 
-    /// Keeps a template that was read.
-    pub(super) fn keep_template(tree: &mut Tree, id: &WidgetId, revision: Revision, text: &str) {
+    /// Keeps a template that was read, or why it cannot be.
+    pub(super) fn keep_template(
+        tree: &mut Tree,
+        id: &WidgetId,
+        revision: Revision,
+        text: &str,
+        now: Timestamp,
+    ) {
         let value: Value = serde_json::from_str(text).unwrap_or_default();
+        let of = (id.clone(), revision);
         match serde_json::from_value(value["data"].clone()) {
             Ok(spec) => {
-                tree.templates.insert((id.clone(), revision), Box::new(spec));
+                tree.unread.remove(&of);
+                tree.templates.insert(of, Box::new(spec));
             }
-            Err(error) => tracing::error!(widget = %id, %revision, %error, "a kept template cannot be read"),
+            Err(error) => {
+                let message = format!("the template of revision {revision} of {id} cannot be read: {error}");
+                let (pause, known) = tree.unread.entry(of).or_insert_with(|| (Pause::default(), "".into()));
+                if **known != *message {
+                    tracing::error!("{message}");
+                }
+                pause.fail(now);
+                *known = message.into();
+            }
         }
     }
 }
@@ -203,17 +229,8 @@ impl State {
 enum Template {
     There(Box<api::WidgetSpec>),
     Elsewhere(Request),
-    Lost,
-}
-
-/// Seconds that a pod is given to end.
-pub(super) fn grace_seconds(shutdown: Shutdown) -> u64 {
-    match shutdown {
-        Shutdown::Graceful(grace) => u64::from(grace.subsec_nanos() > 0) + grace.as_secs(),
-        // Zero would take the pod from the API server before its node has ended it.
-        Shutdown::Brutal => 1,
-    }
-    .max(1)
+    /// It cannot be had: why.
+    Lost(Arc<str>),
 }
 
 /// The name of the object that keeps a template.

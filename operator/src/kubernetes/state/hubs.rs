@@ -143,7 +143,7 @@ impl State {
             if let Some(tree) =
                 self.trees.get_mut(root).filter(|_| lives && hub.claimed && served && paused.is_none())
             {
-                (tree.refusal, tree.failed, tree.logged) = (None, None, None);
+                (tree.refusal, tree.failed, tree.behind, tree.logged) = (None, None, None, None);
             }
             let newest = pods.iter().max_by_key(|(_, pod)| pod.incarnation).map(|(_, pod)| pod);
             requests = self.show_bus(&id, &hub, newest, now);
@@ -344,7 +344,7 @@ impl State {
             None => shown("Stalled", false, "Settled", String::new()),
         };
         let mut working = of("Reconciling", !ready, "Settled", "Starting");
-        working.message = tree.failed.clone().unwrap_or_default();
+        working.message = tree.trouble();
         let conditions = vec![
             serves,
             working,

@@ -16,7 +16,7 @@ use super::{Decided, Effect, Purpose, State, Tree};
 use crate::kubernetes::{
     forest::{Problem, Root, id_of},
     kind::Kind,
-    object::{FINALIZER, Key, Own},
+    object::{Key, Own},
     observe,
     request::{Request, Verb},
     time,
@@ -29,12 +29,20 @@ pub(super) type Requests = Vec<(Purpose, Request)>;
 impl State {
     /// Looks at a tree.
     pub(super) fn reconcile(&mut self, root: &Root, now: Timestamp, effects: &mut Vec<Effect>) {
+        let is_root = self.forest.root_of(&self.store, root.kind, &root.key).as_ref() == Some(root);
+        let (released, deadline) = if is_root { self.release(root, now) } else { (Requests::new(), None) };
+        if !released.is_empty() {
+            for (purpose, request) in released {
+                self.ask(root, purpose, request, effects);
+            }
+            return;
+        }
         let kinds = [Kind::Supervisor, Kind::WidgetGroup, Kind::Widget, Kind::Pod];
         if !self.sees(&root.key.namespace, &kinds) {
             // What cannot be seen is not absent; whoever can see again looks at every tree.
+            self.queue.soon(root, deadline);
             return;
         }
-        let is_root = self.forest.root_of(&self.store, root.kind, &root.key).as_ref() == Some(root);
         let Some(own) = self.store.own(root.kind, &root.key).filter(|_| is_root) else {
             self.trees.remove(root);
             self.queue.at(root, None);
@@ -48,6 +56,7 @@ impl State {
         let own = own.clone();
         let mut tree = self.trees.remove(root).unwrap_or_default();
         let requests = self.look(root, &own, &mut tree, now);
+        self.queue.soon(root, deadline);
         let more = tree.more;
         tree.more = false;
         self.trees.insert(root.clone(), tree);
@@ -99,20 +108,23 @@ impl State {
             return requests;
         }
         tree.templates.clear();
+        self.queue.soon(root, tree.unread.values().filter_map(|(pause, _)| pause.until(now)).min());
         let later = tree.follows.until(now);
         self.queue.soon(root, later);
         if later.is_none() {
-            let requests = self.follow(own, tree);
+            let requests = self.follow(own, tree, now);
             if !requests.is_empty() {
                 return requests;
             }
             // All that was asked for is there.
             tree.refusal = None;
             tree.logged = None;
+            tree.behind = None;
         }
+        self.queue.soon(root, tree.next_free(now));
         self.queue.soon(root, self.next_news(tree, now));
         if removed {
-            return self.release(root, own, tree, now).into_iter().collect();
+            return Vec::new();
         }
         self.show(root, tree, now)
     }
@@ -152,7 +164,7 @@ impl State {
         tree.members = assembled.members;
         tree.problems = assembled.problems;
         tree.unsaid = names_others(tree) && !self.survey.is_over(&root.key.namespace);
-        for (of, problem) in self.wrong_references(tree) {
+        for (of, problem) in self.wrong_references(tree).into_iter().chain(self.collisions(tree)) {
             tree.problems.entry(of).or_insert(problem);
         }
     }
@@ -273,41 +285,6 @@ impl State {
         }
         requests
     }
-
-    /// Lets an object go whose pods were stopped in order, or whose time for it is over.
-    fn release(
-        &mut self,
-        root: &Root,
-        own: &Own,
-        tree: &mut Tree,
-        now: Timestamp,
-    ) -> Option<(Purpose, Request)> {
-        let since = own.meta.deleting?;
-        let mut grace = std::time::Duration::ZERO;
-        let mut left = false;
-        observe::each_widget(&tree.status, &mut |_, widget| {
-            if let spec::Shutdown::Graceful(time) = widget.shutdown {
-                grace += time;
-            }
-            left |= widget.replicas.iter().any(|replica| replica.incarnation > 0);
-        });
-        let deadline = since.plus(grace + observe::OVERDUE);
-        if left && now < deadline {
-            let at = self.queue.time(root).map_or(deadline, |at| at.min(deadline));
-            self.queue.at(root, Some(at));
-            return None;
-        }
-        // Only ours is taken away: the version says that the list is the one that was seen.
-        let body = json!({
-            "metadata": {
-                "resourceVersion": own.meta.version.to_string(),
-                "uid": own.meta.uid,
-                "finalizers": own.meta.finalizers.iter().filter(|known| &***known != FINALIZER).collect::<Vec<_>>(),
-            },
-        });
-        let request = Request::new(Verb::Merge, root.kind, &root.key.namespace, &root.key.name);
-        Some((Purpose::Prepare, request.by("kontrol-reconciler").with(body)))
-    }
 }
 
 /// The groups of a tree, as namespace and name: those that are declared, and those of which a status still speaks.
@@ -338,7 +315,7 @@ fn names_others(tree: &Tree) -> bool {
 }
 
 /// The status as it is written.
-fn read_status(own: &Own, tree: &mut Tree) {
+pub(super) fn read_status(own: &Own, tree: &mut Tree) {
     if tree.status_text == own.supervision {
         return;
     }
@@ -362,8 +339,13 @@ fn decided(own: &Own, tree: &mut Tree) -> Option<Vec<Action>> {
     (stands && !decided.actions.is_empty()).then_some(decided.actions)
 }
 
-/// Forgets what was launched and refused, of incarnations that no longer start.
+/// Forgets what was launched and refused, of incarnations that no longer start, and what could not be read, of revisions that nothing runs.
 fn forget(tree: &mut Tree) {
+    let status = &tree.status;
+    tree.unread.retain(|(id, revision), _| {
+        observe::noted(status, id)
+            .is_some_and(|widget| widget.replicas.iter().any(|replica| replica.revision == *revision))
+    });
     if tree.launched.is_empty() && tree.refused.is_empty() && tree.denied.is_empty() {
         return;
     }

@@ -6,14 +6,14 @@ use kontrol_core::{id::InstanceId, time::Timestamp};
 use kontrol_plan::{Action, End, Event};
 
 use super::{
-    Input, Pause, Pending, Purpose, State, Ticket, Tree, prepare,
+    Input, Pause, Pending, Purpose, Queue, State, Ticket, Tree, prepare,
     refusal::{Denied, Refusal, TERMINATING, is_terminating},
     survey::Survey,
 };
 use crate::kubernetes::{
     forest::Root,
     kind::Kind,
-    object::Key,
+    object::{Key, Owned},
     pod::PodOf,
     request::Outcome,
     store::{Change, Seen, Source},
@@ -36,7 +36,9 @@ impl State {
                 self.answer(ticket, &outcome, now);
             }
             Input::Leads(leads) => {
-                if leads && !self.leads {
+                let began = leads && !self.leads;
+                self.leads = leads;
+                if began {
                     // Whoever led before may have written what has not been seen here yet: every tree is looked at.
                     self.trees.clear();
                     self.machines.since = now;
@@ -51,8 +53,8 @@ impl State {
                     self.trusted.clear();
                     self.pending.clear();
                     self.trees.values_mut().for_each(|tree| tree.outstanding = 0);
+                    self.queue = Queue::default();
                 }
-                self.leads = leads;
             }
             Input::Control(event) => self.control(event, now),
             Input::Open(node) => {
@@ -103,8 +105,11 @@ impl State {
                 if kind == Kind::Service {
                     self.service_of_hub(&key);
                 }
-                let owner = Key::new(&key.namespace, &key.name);
-                self.mark_object(Kind::Widget, &owner);
+                // A revision is named after its widget and its hash, everything else like its widget.
+                let revision =
+                    (kind == Kind::ControllerRevision).then(|| key.name.rsplit_once('-')).flatten();
+                let owner = revision.map_or(&*key.name, |(object, _)| object);
+                self.mark_object(Kind::Widget, &Key::new(&key.namespace, owner));
             }
             Change::Freshness(source) => {
                 let namespace = source.namespace.as_deref();
@@ -177,8 +182,14 @@ impl State {
         if let (Some(status), Outcome::Done(_)) = (status, outcome) {
             self.lacks.learn(kind, &status, &outcome.value());
         }
-        if let Outcome::Done(text) = outcome {
-            let change = if matches!(purpose, Purpose::Stop) && is_status(text) {
+        let removes = matches!(purpose, Purpose::Stop | Purpose::Sweep);
+        // Only what is ours is kept.
+        let foreign = match (&purpose, outcome) {
+            (Purpose::Whose, Outcome::Done(text)) => Owned::foreign(text),
+            _ => None,
+        };
+        if let (Outcome::Done(text), None) = (outcome, &foreign) {
+            let change = if removes && is_status(text) {
                 self.store.gone(kind, &key, version)
             } else {
                 self.store.is(kind, text, now)
@@ -188,7 +199,7 @@ impl State {
         if let (Purpose::Template(id, revision), Outcome::Done(text)) = (&purpose, outcome)
             && let Some(mut tree) = self.trees.remove(&root)
         {
-            Self::keep_template(&mut tree, id, *revision, text);
+            Self::keep_template(&mut tree, id, *revision, text, now);
             self.trees.insert(root.clone(), tree);
         }
         if let (Purpose::Trust(namespace, hash), true) = (&purpose, outcome.is_done()) {
@@ -200,15 +211,23 @@ impl State {
         let failure = match (&purpose, outcome) {
             // The pod is gone, or another one has its name.
             (Purpose::Gate, Outcome::Gone(_) | Outcome::Conflict(_)) => None,
+            (Purpose::Whose, Outcome::Done(_) | Outcome::Gone(_)) => {
+                tree.belongs((kind, key.clone()), foreign.as_ref(), now);
+                None
+            }
+            (Purpose::Follow, Outcome::Exists(_)) if root.kind != Kind::MessageBus => {
+                tree.collides((kind, key.clone()));
+                None
+            }
             // What is to go is gone.
-            (Purpose::Stop, Outcome::Gone(_)) => {
+            (Purpose::Stop | Purpose::Sweep, Outcome::Gone(_)) => {
                 let change = self.store.gone(kind, &key, version);
                 self.changed(change);
                 None
             }
             (Purpose::Claim(_), outcome) if other_form && !is_terminating(outcome.message()) => None,
             // It was done; or what is to go is gone, and another one of its name is there, which the watch will show.
-            (_, Outcome::Done(_)) | (Purpose::Stop, Outcome::Conflict(_)) => None,
+            (_, Outcome::Done(_)) | (Purpose::Stop | Purpose::Sweep, Outcome::Conflict(_)) => None,
             (Purpose::Start(action), Outcome::Invalid(message)) => {
                 if let Some(of) = started(action) {
                     tree.refused.insert(of, (now, message.as_str().into()));
@@ -307,17 +326,34 @@ impl Tree {
             _ => {}
         }
         self.logged = Some(message.clone());
-        self.failed = Some(message);
+        if purpose.follows() {
+            self.behind = Some(message);
+        } else {
+            self.failed = Some(message);
+        }
         self.pause(purpose).fail(now);
+    }
+
+    /// What failed last and is not mended, in words.
+    pub(super) fn trouble(&self) -> String {
+        self.failed.as_ref().or(self.behind.as_ref()).cloned().unwrap_or_default()
     }
 
     /// The pause after a failure of such a request.
     fn pause(&mut self, purpose: &Purpose) -> &mut Pause {
         match purpose {
             Purpose::Show(_) => &mut self.shows,
-            Purpose::Follow | Purpose::Gate | Purpose::Claim(_) => &mut self.follows,
+            Purpose::Release => &mut self.releases,
+            purpose if purpose.follows() => &mut self.follows,
             _ => &mut self.hold,
         }
+    }
+}
+
+impl Purpose {
+    /// Whether it is about what follows pods, which holds up nothing else.
+    fn follows(&self) -> bool {
+        matches!(self, Self::Follow | Self::Gate | Self::Claim(_) | Self::Whose | Self::Sweep)
     }
 }
 

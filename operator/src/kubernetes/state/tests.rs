@@ -2,12 +2,14 @@
 
 #![allow(clippy::needless_pass_by_value, reason = "tests write their objects where they use them")]
 
+mod beside;
 mod breakers;
 mod denied;
 mod hubs;
 mod inherited;
 mod kept;
 mod references;
+mod removal;
 mod rollouts;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -121,6 +123,9 @@ impl Cluster {
         if request.verb == Verb::Get {
             let found = self.objects.get(&key).map(|object| Outcome::Done(object.to_string()));
             return found.unwrap_or_else(|| Outcome::Gone("there is none".to_owned()));
+        }
+        if request.verb == Verb::Create && self.objects.contains_key(&key) {
+            return Outcome::Exists(format!("{} already exists", request.name));
         }
         let base = json!({"metadata": {"uid": format!("u-{}", request.name), "generation": 1}});
         let mut object = self.objects.remove(&key).unwrap_or(base);

@@ -147,7 +147,7 @@ fn the_grace_is_whole_seconds_and_never_none() {
     let grace = |shutdown: Value, wrapped: bool| {
         let mut value = container(json!({"command": ["w"], "wrapped": wrapped}));
         value["shutdown"] = shutdown;
-        grace_seconds(&spec(value))
+        Asked::of(value).pod()["spec"]["terminationGracePeriodSeconds"].clone()
     };
     assert_eq!(grace(json!({}), false), 10);
     assert_eq!(grace(json!({"grace": "1500ms"}), false), 2);

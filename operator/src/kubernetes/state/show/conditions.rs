@@ -114,7 +114,7 @@ pub(super) fn of_node(
     let progress = progress(node, declared, known.progressing);
     vec![
         ready,
-        of("Reconciling", known.reconciling, tree.failed.clone().unwrap_or_default()),
+        of("Reconciling", known.reconciling, tree.trouble()),
         stalled(refusal, planned, problem).unwrap_or_else(settled),
         accepted,
         shown(
@@ -209,12 +209,7 @@ pub(super) fn of_widget(of: Option<Of<'_>>, tree: &Tree, alone: Option<(Kind, &K
     let text = rollout::status(of.widget, of.spec, of.node.since).message;
     vec![
         ready,
-        shown(
-            "Reconciling",
-            planned.reconciling.status,
-            planned.reconciling.reason.as_str(),
-            tree.failed.clone().unwrap_or_default(),
-        ),
+        shown("Reconciling", planned.reconciling.status, planned.reconciling.reason.as_str(), tree.trouble()),
         stalled(refusal, stands, problem).unwrap_or_else(otherwise),
         accepted,
         shown(

@@ -95,7 +95,7 @@ fn a_status_that_cannot_be_written_keeps_nothing_from_being_done() {
     cluster.run();
     cluster.end("llm-0-1", 1);
     for _ in 0..50 {
-        cluster.answers.push((Verb::Apply, Kind::Service, Outcome::Failed("no".into())));
+        cluster.answers.push((Verb::Create, Kind::Service, Outcome::Failed("no".into())));
     }
     cluster.remove(Kind::Service, "llm");
     cluster.run();
