@@ -207,7 +207,7 @@ impl Owned {
         }
         let Raw { metadata } = serde_json::from_str(text).ok()?;
         let ours = metadata.labels.contains_key("kontrol.dev/widget");
-        (!ours).then(|| Self { meta: metadata.meta(), of: Box::default() })
+        (!ours).then(|| Self { meta: metadata.meta(), ..Self::default() })
     }
 }
 
