@@ -195,7 +195,9 @@ impl State {
             None => target.resource.plural.clone(),
         };
         let group = &target.resource.group;
-        let name = target.name.as_deref().unwrap_or_default();
+        // A list or a watch of one name counts as one of that name.
+        let selected = request.text("fieldSelector").and_then(|text| text.strip_prefix("metadata.name="));
+        let name = target.name.as_deref().or(selected).unwrap_or_default();
         let place = (target.namespace.as_str(), name);
         let applies = verb == "patch" && request.content_type == "application/apply-patch+yaml";
         let creates = applies && target.subresource.is_none() && self.find(target, name).is_err();
