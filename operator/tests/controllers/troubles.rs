@@ -71,8 +71,8 @@ fn some(writes: usize, most: usize) -> impl Iterator<Item = usize> {
     (0..writes).step_by(step)
 }
 
-/// A crash after each write of a scenario that writes so often, one of the faults in turn at each, all of them at each where `KONTROL_TROUBLES=all`,
-/// and the other kinds of trouble spread over its writes and calls.
+/// Crashes and faults at the writes of a scenario that writes so often, one of the faults in turn, and the other kinds of trouble spread over its writes
+/// and calls. `KONTROL_TROUBLES=all` tries a crash after each write, and every fault at each.
 fn troubles(writes: usize) -> Vec<Trouble> {
     let refused = [
         Fault::Conflict,
@@ -85,9 +85,10 @@ fn troubles(writes: usize) -> Vec<Trouble> {
     #[allow(clippy::disallowed_methods, reason = "a test has no arguments")]
     let all = std::env::var("KONTROL_TROUBLES").is_ok_and(|text| text == "all");
     let unread = [Fault::ErrorBefore, Fault::LostAfter, Fault::TooMany(1)];
-    let crashes = (0..writes).map(|n| Trouble::Write(n, Fault::Crash));
-    let faults = (0..writes).flat_map(|n| {
-        let (from, many) = if all { (0, refused.len()) } else { (n % refused.len(), 1) };
+    let most = if all { writes } else { 16 };
+    let crashes = some(writes, most).map(|n| Trouble::Write(n, Fault::Crash));
+    let faults = some(writes, most).enumerate().flat_map(|(at, n)| {
+        let (from, many) = if all { (0, refused.len()) } else { (at % refused.len(), 1) };
         refused[from..from + many].iter().map(move |fault| Trouble::Write(n, fault.clone()))
     });
     let stale = some(writes, 4).map(|n| Trouble::Stale(n, Duration::from_secs(10)));
