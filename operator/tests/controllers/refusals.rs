@@ -77,6 +77,31 @@ fn a_pod_of_somebody_else_keeps_its_name() {
 }
 
 #[test]
+fn each_verb_that_is_taken_away_is_noticed_and_its_return_heals() {
+    for (verb, resource, name) in [
+        ("create", "pods", "w"),
+        ("patch", "widgets.kontrol.dev/status", "w"),
+        ("list", "pods", "w"),
+        ("watch", "pods", "w"),
+        ("list", "widgets.kontrol.dev", "w"),
+    ] {
+        let mut cluster = Cluster::new(Trouble::Nothing);
+        cluster.server.deny(USER, verb, resource);
+        cluster.put(&widget(name, "example/lone:1"));
+        cluster.settle();
+        let ready = said(&cluster, WIDGETS, name).iter().any(|one| one.starts_with("Ready=True"));
+        assert!(!ready, "{verb} {resource} was not needed");
+        if (verb, resource) == ("create", "pods") {
+            let messages = messages(&cluster, WIDGETS, name);
+            assert!(messages.contains("forbidden"), "{verb} {resource}: {messages}");
+        }
+        cluster.server.allow_again(USER);
+        cluster.settle();
+        says(&cluster, WIDGETS, name, "Ready=True");
+    }
+}
+
+#[test]
 fn a_service_and_a_budget_of_somebody_else_stay_theirs_and_outlive_the_widget() {
     let theirs = [
         json!({
