@@ -124,7 +124,7 @@ fn change_everything(cluster: &mut Cluster) {
         widget["spec"]["container"]["ports"] = json!([{"containerPort": 9000}]);
     });
     cluster.edit(WIDGETS, "many", |widget| widget["spec"]["container"] = container("example/many:11"));
-    cluster.end("p", &Ended::code(1));
+    cluster.kubelet.evict("default", "p-0-1");
     cluster.end("h-b", &Ended::code(1));
     cluster.edit(GROUPS, "g", |group| {
         let widgets = group["spec"]["widgets"].as_array_mut().unwrap();
@@ -138,6 +138,8 @@ fn change_everything(cluster: &mut Cluster) {
     cluster.put(&message_object("MessageBus", "b2", &json!({})));
     cluster.server.delete("topics.kontrol.dev", "default", "u").unwrap();
     cluster.settle();
+    // The hub of this one has no other name.
+    cluster.server.delete("topics.kontrol.dev", "default", "v").unwrap();
     cluster.end("h-b", &Ended::code(1));
     cluster.settle();
     tell(cluster);
@@ -182,6 +184,10 @@ async fn lead(rules: &Rules) {
         let task = tokio::spawn(world.run(stop.clone()));
         let limit = Duration::from_mins(1);
         assert!(server.until(limit, |server| is_labelled(server, name)).await, "{name} does not lead");
+        let looks = |_: &ApiServer| {
+            session.calls().iter().any(|call| (call.verb, call.resource.as_str()) == ("get", "pods"))
+        };
+        assert!(server.until(limit, looks).await, "{name} does not look at its label");
         stop.cancel();
         task.await.unwrap().unwrap();
     }
@@ -200,6 +206,10 @@ async fn the_chart_gives_every_right_that_is_used_and_no_other() {
     everything(&mut cluster, 10);
     change_everything(&mut cluster);
     collide(&mut cluster);
+    assert_eq!(refused(&cluster), [""; 0]);
+    let mut cluster = under(&rules).with_sidecars();
+    cluster.put(&widget("w", "example/lone:1"));
+    cluster.pass(Duration::from_secs(5));
     assert_eq!(refused(&cluster), [""; 0]);
     lead(&rules).await;
     assert_eq!(rules.unused(), ELSEWHERE);
