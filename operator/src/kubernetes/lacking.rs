@@ -1,6 +1,6 @@
 //! What nodes lack of what a pod asks for, where no node takes it.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::collections::BTreeMap;
 
 use super::{pod::Pod, store::Node};
 
@@ -10,28 +10,24 @@ const NAMED: usize = 5;
 /// The scheduler's words, and for each extended resource that the pod asks for (GPUs among them) how many of it each node has: the scheduler
 /// counts nodes and names none.
 pub fn said(pod: &Pod, nodes: &BTreeMap<Box<str>, Node>) -> String {
-    let mut text = pod.message.trim().to_owned();
+    let mut sentences = vec![pod.message.trim().to_owned()];
     for (resource, wanted) in &pod.wants {
         // Those that have most come first: they are the ones that nearly do.
         let mut have: Vec<(u64, &str)> =
             nodes.iter().map(|(name, node)| (node.extended_of(resource), &**name)).collect();
         have.sort_by(|(one, first), (other, second)| other.cmp(one).then(first.cmp(second)));
-        let separator = if text.is_empty() { "" } else { " " };
-        // Writing to a text cannot fail.
-        let _ = write!(text, "{separator}It asks for {wanted} {resource}");
-        for (index, (count, name)) in have.iter().take(NAMED).enumerate() {
-            let separator = if index == 0 { ":" } else { "," };
-            let _ = match count {
-                0 => write!(text, "{separator} {name} has none"),
-                count => write!(text, "{separator} {name} has {count}"),
-            };
-        }
-        if have.len() > NAMED {
-            let _ = write!(text, ", {} more have at most {}", have.len() - NAMED, have[NAMED].0);
-        }
-        text.push('.');
+        let named = have.iter().take(NAMED).map(|(count, name)| match count {
+            0 => format!("{name} has none"),
+            count => format!("{name} has {count}"),
+        });
+        let more =
+            have.get(NAMED).map(|(most, _)| format!("{} more have at most {most}", have.len() - NAMED));
+        let nodes: Vec<String> = named.chain(more).collect();
+        let colon = if nodes.is_empty() { "" } else { ": " };
+        sentences.push(format!("It asks for {wanted} {resource}{colon}{}.", nodes.join(", ")));
     }
-    text
+    sentences.retain(|sentence| !sentence.is_empty());
+    sentences.join(" ")
 }
 
 #[cfg(test)]

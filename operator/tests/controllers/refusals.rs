@@ -115,7 +115,9 @@ fn a_service_and_a_budget_of_somebody_else_stay_theirs_and_outlive_the_widget() 
     ];
     let kinds = ["services", "poddisruptionbudgets.policy"];
     let mut cluster = Cluster::new(Trouble::Nothing);
-    theirs.iter().for_each(|object| cluster.put(object));
+    for object in &theirs {
+        cluster.put(object);
+    }
     let before = kinds.map(|kind| cluster.server.get(kind, "default", "w").unwrap());
     let mut mine = widget("w", "example/lone:1");
     mine["spec"]["replicas"] = 2.into();

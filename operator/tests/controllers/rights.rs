@@ -5,6 +5,7 @@ use std::time::Duration;
 use kontrol_e2e_apiserver::{ApiServer, Ended, Rules};
 use kontrol_operator::kubernetes::{Options, World, events::Events, request::Outcome, state::Input};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -181,7 +182,8 @@ async fn lead(rules: &Rules) {
         let own = session.clone();
         let world = World::new(session.client(), options).elected_by(move || Ok(own.client()));
         let stop = CancellationToken::new();
-        let task = tokio::spawn(world.run(stop.clone()));
+        let mut task = JoinSet::new();
+        task.spawn(world.run(stop.clone()));
         let limit = Duration::from_mins(1);
         assert!(server.until(limit, |server| is_labelled(server, name)).await, "{name} does not lead");
         let looks = |_: &ApiServer| {
@@ -189,7 +191,7 @@ async fn lead(rules: &Rules) {
         };
         assert!(server.until(limit, looks).await, "{name} does not look at its label");
         stop.cancel();
-        task.await.unwrap().unwrap();
+        task.join_next().await.unwrap().unwrap().unwrap();
     }
 }
 

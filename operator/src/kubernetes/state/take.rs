@@ -209,8 +209,6 @@ impl State {
         let Some(tree) = self.trees.get_mut(&root) else { return };
         tree.outstanding = tree.outstanding.saturating_sub(1);
         let failure = match (&purpose, outcome) {
-            // The pod is gone, or another one has its name.
-            (Purpose::Gate, Outcome::Gone(_) | Outcome::Conflict(_)) => None,
             (Purpose::Whose, Outcome::Done(_) | Outcome::Gone(_)) => {
                 tree.belongs((kind, key.clone()), foreign.as_ref(), now);
                 None
@@ -226,8 +224,10 @@ impl State {
                 None
             }
             (Purpose::Claim(_), outcome) if other_form && !is_terminating(outcome.message()) => None,
-            // It was done; or what is to go is gone, and another one of its name is there, which the watch will show.
-            (_, Outcome::Done(_)) | (Purpose::Stop | Purpose::Sweep, Outcome::Conflict(_)) => None,
+            // It was done; or what is to go, or to be marked, is gone, and another one of its name is there, which the watch will show.
+            (_, Outcome::Done(_))
+            | (Purpose::Stop | Purpose::Sweep, Outcome::Conflict(_))
+            | (Purpose::Gate, Outcome::Gone(_) | Outcome::Conflict(_)) => None,
             (Purpose::Start(action), Outcome::Invalid(message)) => {
                 if let Some(of) = started(action) {
                     tree.refused.insert(of, (now, message.as_str().into()));
@@ -249,31 +249,8 @@ impl State {
             }
             (_, outcome) => Some(outcome.message().to_owned()),
         };
-        let Some(tree) = self.trees.get_mut(&root) else { return };
-        match (&purpose, outcome.is_done()) {
-            (Purpose::Start(action), true) => {
-                if let Some(of) = started(action) {
-                    tree.denied.remove(&of);
-                    tree.launched.insert(of.0, of.1);
-                }
-            }
-            (Purpose::Decide(_), true) => {
-                // What shims may do by themselves, and who is fenced off, follows from it.
-                self.decided.insert(root.clone());
-                if let Purpose::Decide(events) = &purpose {
-                    // A pod waits for ever for a certificate that somebody removed: it is made sure of before the next one.
-                    let late = |event: &Event| matches!(event, Event::Ended { end: End::StartTimedOut, .. });
-                    if events.iter().any(late) {
-                        self.trusted.remove(&*key.namespace);
-                    }
-                    self.told.extend(events.iter().map(|event| (root.clone(), event.clone())));
-                }
-            }
-            (Purpose::Show(write), true) => {
-                let version = self.store.own(kind, &key).map_or(0, |own| own.meta.version);
-                tree.shown.insert((kind, key.clone()), (version, *write));
-            }
-            _ => {}
+        if outcome.is_done() {
+            self.done(&root, &purpose, (kind, &key));
         }
         let Some(tree) = self.trees.get_mut(&root) else { return };
         if let Some(message) = failure {
@@ -284,6 +261,34 @@ impl State {
                 tree.pause(&purpose).succeed(now);
             }
             self.mark(root);
+        }
+    }
+
+    /// Takes note of a request that was done.
+    fn done(&mut self, root: &Root, purpose: &Purpose, (kind, key): (Kind, &Key)) {
+        let Some(tree) = self.trees.get_mut(root) else { return };
+        match purpose {
+            Purpose::Start(action) => {
+                if let Some(of) = started(action) {
+                    tree.denied.remove(&of);
+                    tree.launched.insert(of.0, of.1);
+                }
+            }
+            Purpose::Decide(events) => {
+                // What shims may do by themselves, and who is fenced off, follows from it.
+                self.decided.insert(root.clone());
+                // A pod waits for ever for a certificate that somebody removed: it is made sure of before the next one.
+                let late = |event: &Event| matches!(event, Event::Ended { end: End::StartTimedOut, .. });
+                if events.iter().any(late) {
+                    self.trusted.remove(&*key.namespace);
+                }
+                self.told.extend(events.iter().map(|event| (root.clone(), event.clone())));
+            }
+            Purpose::Show(write) => {
+                let version = self.store.own(kind, key).map_or(0, |own| own.meta.version);
+                tree.shown.insert((kind, key.clone()), (version, *write));
+            }
+            _ => {}
         }
     }
 
