@@ -20,8 +20,11 @@ impl Changed {
         let text = cluster.kubectl(&[&["get", "-o", "json"], named].concat())?;
         let mut before: Value = serde_json::from_str(&text).unwrap();
         if let Some(metadata) = before["metadata"].as_object_mut() {
-            metadata.remove("resourceVersion");
-            metadata.remove("managedFields");
+            metadata
+                .retain(|field, _| matches!(field.as_str(), "name" | "namespace" | "labels" | "annotations"));
+        }
+        if let Some(object) = before.as_object_mut() {
+            object.remove("status");
         }
         let mut changed = before.clone();
         change(&mut changed);
@@ -36,10 +39,13 @@ impl Changed {
         self.put(&self.before)
     }
 
+    /// In the name of Helm, which has made it: what another manager owns is a conflict to the next upgrade.
     fn put(&self, object: &Value) -> Result<()> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(object.to_string().as_bytes()).unwrap();
-        self.cluster.kubectl(&["replace", "-f", &file.path().display().to_string()]).map(drop)
+        let path = file.path().display().to_string();
+        let apply = ["apply", "--server-side", "--force-conflicts", "--field-manager=helm", "-f", &path];
+        self.cluster.kubectl(&apply).map(drop)
     }
 }
 
