@@ -211,6 +211,7 @@ pub struct InstanceStatus {
     pub message: Option<String>,
     /// Whom it does not call for a while, since too many calls failed: replicas whose circuit breaker is not closed. At most 8 of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["instance".into()]))]
     pub breakers: Vec<BreakerStatus>,
 }
 
