@@ -293,6 +293,9 @@ codes! {
     4021 SidecarDraining Unavailable 503
         "The sidecar is shutting down and takes no more work."
         "Try again; another replica or the replacement takes it.";
+    4022 ReportOutOfBounds InvalidArgument 400
+        "What a widget reports of itself is over a limit; its last report stands."
+        "Report less, as the message says: a report is for health and a few numbers, logs and traces are for its output.";
 
     5001 JoinTokenRefused Unauthenticated 401
         "The join token does not prove the subject it was presented for."

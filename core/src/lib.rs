@@ -19,6 +19,7 @@ pub mod grant;
 pub mod health;
 pub mod id;
 pub mod limits;
+pub mod report;
 pub mod route;
 pub mod spec;
 pub mod time;

@@ -44,8 +44,8 @@ pub trait Role: Send + Sync + 'static {
         message: session_response::Message,
     ) -> impl Future<Output = Option<session_request::Message>> + Send;
 
-    /// What is seen now.
-    fn signals(&self) -> session_request::Message;
+    /// What is seen now; in several messages where it is more than one may hold.
+    fn signals(&self) -> Vec<session_request::Message>;
 
     /// Waits until signals are worth sending at once.
     fn touched(&self) -> impl Future<Output = ()> + Send;
@@ -133,7 +133,9 @@ async fn keep<R: Role>(
             () = role.touched(), if pace > PACE.0 => pace = PACE.0,
             () = sleep_until(due) => {
                 (last, pace) = (Some(clock::now()), PACE.1);
-                session.requests.send(request(role.signals())).await.map_err(gone)?;
+                for seen in role.signals() {
+                    session.requests.send(request(seen)).await.map_err(gone)?;
+                }
             }
             () = identity.renewed() => {
                 let Some(tls) = identity.current() else { continue };
@@ -259,8 +261,9 @@ impl Role for SidecarRole {
         }
     }
 
-    fn signals(&self) -> session_request::Message {
-        session_request::Message::Signals(signals::of(&self.shared, &self.health, &self.peers, &self.shim))
+    fn signals(&self) -> Vec<session_request::Message> {
+        let seen = signals::of(&self.shared, &self.health, &self.peers, &self.shim);
+        vec![session_request::Message::Signals(seen)]
     }
 
     async fn touched(&self) {

@@ -8,6 +8,7 @@ use std::{
 
 use kontrol_core::{
     health::{Fold, Verdict, Word},
+    limits, report,
     spec::HealthProbe,
 };
 use kontrol_proto::v1;
@@ -184,8 +185,8 @@ impl Health {
                     self.endpoint.probe(&address, path),
                 );
                 match asked.await {
-                    Ok(Ok(())) => self.word(Word::Ready, String::new()),
-                    Ok(Err(message)) => self.word(Word::NotReady, message),
+                    Ok(Ok(())) => self.word(Word::Ready, ""),
+                    Ok(Err(message)) => self.word(Word::NotReady, &message),
                     Err(_) => {}
                 }
             }
@@ -206,13 +207,13 @@ impl Health {
         }
     }
 
-    fn word(&self, word: Word, message: String) {
+    fn word(&self, word: Word, message: &str) {
         let now = self.shared.origin.now();
         let mut state = self.lock();
         let before = state.fold.at(now);
         let after = state.fold.word(word, now);
         let first = !std::mem::replace(&mut state.spoken, true);
-        state.message = message;
+        report::cut(message, limits::REPORT_MESSAGE).clone_into(&mut state.message);
         drop(state);
         if first || before != after {
             self.shared.alarm();

@@ -26,7 +26,7 @@ pub use message::{Delivery, Event, Outcome, Published, Subscription, Subscriptio
 
 use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
-use kontrol_core::id::WidgetId;
+use kontrol_core::{code::Code, id::WidgetId, report};
 use kontrol_proto::v1;
 use tokio::{sync::watch, time::Instant};
 
@@ -128,9 +128,13 @@ impl Service {
         self.serving.open(concurrency)
     }
 
-    /// Takes the widget's word on its health and load.
-    pub fn report(&self, report: Report) {
+    /// Takes the widget's word on its health and load, where it is within its [limits](kontrol_core::report).
+    pub fn report(&self, report: Report) -> Result<(), Error> {
+        let load = report.load.iter().map(|(name, value)| (name.as_str(), *value));
+        report::check(&report.message, load)
+            .map_err(|excess| Error::new(Code::ReportOutOfBounds, "", excess.to_string()))?;
         self.health.report(report);
+        Ok(())
     }
 
     /// The sidecar's state, for people and dashboards.

@@ -3,13 +3,15 @@
 
 mod support;
 
+use std::collections::HashMap;
+
 use kontrol_proto::v1::{
     self, calls_client::CallsClient, session_response::Message, subscribe_request as ask,
-    topics_client::TopicsClient,
+    topics_client::TopicsClient, widget_client::WidgetClient,
 };
 use support::{
     Process, World, consume, event, eventually, serve, soon, topic,
-    web::get,
+    web::{get, send},
     widget::{Answering, Reader, text},
 };
 use tonic::Code;
@@ -314,4 +316,58 @@ async fn calls_go_to_the_least_loaded_of_the_ready_replicas() {
     for reply in all.await {
         reply.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_report_is_taken_up_to_each_limit_and_refused_beyond_at_both_doors() {
+    let world = World::new().await;
+    let sidecar = world.sidecar(INSTANCE, config("", Vec::new())).await;
+    let mut widget = WidgetClient::new(sidecar.channel().await);
+    let names = |count: usize| (0..count).map(|at| (format!("n{at}"), 1.0)).collect::<HashMap<_, _>>();
+    let one = |name: &str, value: f64| HashMap::from([(name.to_owned(), value)]);
+    let cases = [
+        (String::new(), names(32), None),
+        ("ü".repeat(1000), one(&"ü".repeat(63), f64::MAX), None),
+        ("ü".repeat(1001), names(0), Some(["1001", "1000"])),
+        ("x".repeat(1_500_000), names(0), Some(["1500000", "1000"])),
+        (String::new(), names(33), Some(["33", "32"])),
+        (String::new(), names(10_000), Some(["10000", "32"])),
+        (String::new(), one(&"n".repeat(64), 1.0), Some(["64", "63"])),
+        (String::new(), one("tokens", f64::NAN), Some(["tokens", "NaN"])),
+    ];
+    for (message, load, refused) in cases {
+        let text = load
+            .values()
+            .all(|value| value.is_finite())
+            .then(|| serde_json::json!({"message": message, "load": load}).to_string());
+        if let Some(text) = text {
+            let url = format!("http://{}/v1/report", sidecar.hello.http);
+            let answer = send("POST", &url, &[], &text).await;
+            match &refused {
+                None => assert_eq!(answer.status, 204, "{}", answer.body),
+                Some(said) => {
+                    let problem = answer.json();
+                    assert_eq!((answer.status, problem["code"].as_str()), (400, Some("KTL4022")));
+                    let detail = problem["detail"].as_str().unwrap();
+                    assert!(said.iter().all(|said| detail.contains(said)) && detail.len() < 400, "{detail}");
+                }
+            }
+        }
+        let request = v1::ReportRequest { message, load, ..Default::default() };
+        let answer = widget.report(request).await;
+        match refused {
+            None => drop(answer.unwrap()),
+            Some(said) => {
+                let status = answer.unwrap_err();
+                assert_eq!(
+                    (status.code(), problem(&status).code.as_str()),
+                    (Code::InvalidArgument, "KTL4022")
+                );
+                assert!(said.iter().all(|said| status.message().contains(said)), "{status:?}");
+            }
+        }
+    }
+    // What was refused changed nothing.
+    let signals = world.operator.signals(INSTANCE, |signals| !signals.load.is_empty()).await;
+    assert_eq!((signals.message.chars().count(), signals.load.len()), (1000, 1));
 }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use kontrol_core::{
     code::Code,
     id::{Name, WidgetId},
+    limits::REPORT_NAME,
     spec,
 };
 
@@ -295,6 +296,11 @@ fn convert_scaling(check: &mut Checker, scaling: &api::Scaling) -> spec::Scaling
                     !reported.name.is_empty(),
                     "name",
                     "is empty; write the name under which the widget reports the number",
+                );
+                check.ensure(
+                    reported.name.chars().count() <= REPORT_NAME,
+                    "name",
+                    &format!("is longer than the {REPORT_NAME} characters under which a widget may report"),
                 );
                 check.thousandths("value", &reported.value)
             });

@@ -21,7 +21,7 @@ impl v1::widget_server::Widget for Door {
             v1::Health::NotReady => Some(Word::NotReady),
             v1::Health::Failed => Some(Word::Failed),
         };
-        self.0.report(Report { health, message: request.message, load: request.load });
+        self.0.report(Report { health, message: request.message, load: request.load })?;
         Ok(Response::new(v1::ReportResponse {}))
     }
 

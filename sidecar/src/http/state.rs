@@ -40,7 +40,7 @@ pub(super) async fn report(State(door): State<Door>, body: Body) -> Result<Statu
         Health::NotReady => Word::NotReady,
         Health::Failed => Word::Failed,
     });
-    door.service.report(Report { health, message, load });
+    door.service.report(Report { health, message, load })?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use kontrol_core::limits::SUBSCRIPTIONS;
 use kontrol_proto::v1::{self, session_request, session_response};
 use tokio::time::sleep;
 
@@ -89,6 +90,18 @@ impl HubRole {
     }
 }
 
+/// What is seen, in messages that the operator hears; one without subscriptions is a sign of life.
+fn messages(seen: &[v1::hub_signals::Subscription], at_micros: i64) -> Vec<session_request::Message> {
+    let message = |subscriptions: &[v1::hub_signals::Subscription]| {
+        let subscriptions = subscriptions.to_vec();
+        session_request::Message::HubSignals(v1::HubSignals { subscriptions, at_micros })
+    };
+    match seen {
+        [] => vec![message(&[])],
+        seen => seen.chunks(SUBSCRIPTIONS).map(message).collect(),
+    }
+}
+
 impl Role for HubRole {
     fn hello(&self) -> v1::Hello {
         let hello = self.place.hello(self.door.subject().to_owned());
@@ -122,13 +135,10 @@ impl Role for HubRole {
         }
     }
 
-    fn signals(&self) -> session_request::Message {
+    fn signals(&self) -> Vec<session_request::Message> {
         let subscriptions = self.seen();
         self.remember(&subscriptions);
-        session_request::Message::HubSignals(v1::HubSignals {
-            subscriptions,
-            at_micros: clock::unix_micros(),
-        })
+        messages(&subscriptions, clock::unix_micros())
     }
 
     async fn touched(&self) {
@@ -146,5 +156,41 @@ impl Role for HubRole {
 
     fn connected(&self, connected: bool) {
         self.connected.set(connected.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kontrol_core::limits::SIGNALS;
+    use prost::Message;
+
+    use super::*;
+
+    #[test]
+    fn a_hub_of_many_subscriptions_says_all_of_them_in_messages_that_are_heard() {
+        let part = "n".repeat(63);
+        let seen = v1::hub_signals::Subscription {
+            namespace: part.clone(),
+            topic: part.clone(),
+            subscription: part,
+            depth: u64::MAX,
+            growth: f64::MIN,
+            oldest_ms: u64::MAX,
+            in_flight: u64::MAX,
+            dead_lettered: u64::MAX,
+            dropped: u64::MAX,
+        };
+        for count in [0, 1, SUBSCRIPTIONS, SUBSCRIPTIONS + 1, 10 * SUBSCRIPTIONS] {
+            let messages = messages(&vec![seen.clone(); count], i64::MIN);
+            assert_eq!(messages.len(), count.div_ceil(SUBSCRIPTIONS).max(1));
+            let mut said = 0;
+            for message in messages {
+                let session_request::Message::HubSignals(signals) = &message else { panic!("{message:?}") };
+                said += signals.subscriptions.len();
+                let request = v1::SessionRequest { message: Some(message) };
+                assert!(request.encoded_len() <= SIGNALS, "{}", request.encoded_len());
+            }
+            assert_eq!(said, count);
+        }
     }
 }
