@@ -8,7 +8,7 @@
 //!
 //! Invariants: `Control` is served only to a verified certificate, and only to the subject that it names; a
 //! session ends when its certificate does. What a session is told is the newest configuration: one that cannot keep up is ended and
-//! gets it when it comes back.
+//! gets it when it comes back. A message above [`SIGNALS`] ends its session: it is not read.
 
 mod figures;
 mod identity;
@@ -22,6 +22,7 @@ mod tests;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use kontrol_core::limits::SIGNALS;
 use kontrol_proto::v1::{control_server::ControlServer, identity_server::IdentityServer};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,9 @@ pub(crate) use status::status;
 
 /// Bytes of a request for a certificate: a token and a signing request.
 const REQUEST: usize = 64 << 10;
+
+/// Bytes that a stream may send ahead of what was read of it: four messages as large as they may be.
+const WINDOW: u32 = 256 << 10;
 
 /// Decides whether a subject may have a certificate: the world knows its instances.
 pub type Known = Arc<dyn Fn(&str) -> bool + Send + Sync>;
@@ -98,13 +102,14 @@ impl Server {
         let limits = identity::Limits::default();
         let issuing = identity::Issuing { authority, known, proof, figures, limits };
         let server = tonic::transport::Server::builder()
-            .initial_stream_window_size(1 << 20)
-            .initial_connection_window_size(1 << 20)
+            // What a peer sends and nobody has read yet is kept: of one stream no more than a few messages.
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(2 * WINDOW)
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
             // A sidecar has one stream, or one request.
             .concurrency_limit_per_connection(8)
             .max_concurrent_streams(Some(8))
-            .add_service(ControlServer::new(sessions))
+            .add_service(ControlServer::new(sessions).max_decoding_message_size(SIGNALS))
             .add_service(IdentityServer::new(issuing).max_decoding_message_size(REQUEST))
             .serve_with_incoming_shutdown(
                 tokio_stream::wrappers::ReceiverStream::new(incoming),

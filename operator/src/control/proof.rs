@@ -91,7 +91,7 @@ pub enum Reason {
     Unknown,
     /// The subject is not the one that was proven.
     ForeignSubject,
-    /// The signing request cannot be read.
+    /// The signing request cannot be read, or a message of a session is above the limit.
     Malformed,
     /// The certificate is of another authority or trust domain, or there is none.
     ForeignCertificate,

@@ -184,7 +184,18 @@ async fn listen(
     events: &mpsc::Sender<Event>,
     figures: &Figures,
 ) {
-    while let Some(Ok(request)) = inbound.next().await {
+    while let Some(request) = inbound.next().await {
+        let request = match request {
+            Ok(request) => request,
+            // The one refusal that is made while reading: the message is above the limit.
+            Err(refusal) if refusal.code() == tonic::Code::OutOfRange => {
+                if figures.refused(Reason::Malformed) {
+                    tracing::warn!(subject, refusal = refusal.message(), "a message was not read");
+                }
+                return;
+            }
+            Err(_) => return,
+        };
         let message = match request.message {
             Some(Message::Applied(applied)) => Upward::Applied(applied),
             Some(Message::Signals(signals)) => Upward::Signals(signals),

@@ -214,3 +214,26 @@ async fn who_shows_no_certificate_does_not_stay() {
     let _idle = house.connect(None).await;
     house.issue(SUBJECT, &house.authority.token(SUBJECT)).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_message_above_the_limit_is_not_read_and_ends_its_session() {
+    let mut house = house().await;
+    let (issued, key) = house.issue(SUBJECT, &house.authority.token(SUBJECT)).await.unwrap();
+    let channel = house.connect(Some(identity(&issued, &key))).await;
+    let (up, stream) = mpsc::channel(4);
+    up.send(hello(SUBJECT)).await.unwrap();
+    let _session = ControlClient::new(channel).session(ReceiverStream::new(stream)).await.unwrap();
+    let Event::Opened { .. } = house.event().await else { panic!("not opened") };
+    let says = |characters: usize| {
+        let signals = kontrol_proto::v1::Signals { message: "x".repeat(characters), ..Default::default() };
+        request(session_request::Message::Signals(signals))
+    };
+    up.send(says(SIGNALS - 10)).await.unwrap();
+    let Event::Said { message: Upward::Signals(heard), .. } = house.event().await else {
+        panic!("not heard")
+    };
+    assert_eq!(heard.message.len(), SIGNALS - 10);
+    up.send(says(SIGNALS)).await.unwrap();
+    let Event::Closed { .. } = house.event().await else { panic!("not closed") };
+    assert_eq!(house.figures.refusals(Reason::Malformed), 1);
+}

@@ -4,11 +4,40 @@ use std::collections::BTreeMap;
 
 use kontrol_core::{
     id::WidgetId,
+    limits, report,
     spec::{Node, Widget},
 };
 use kontrol_plan::signals::{QueueSignals, ReplicaSignals, WidgetSignals};
+use kontrol_proto::v1;
 
 use super::{Replica, View, declared::within, widgets};
+
+/// Cuts what a sidecar says to what it [may](kontrol_core::report) say: ours does so by itself.
+pub fn cut(signals: &mut v1::Signals) {
+    let shorten = |text: &mut String, most| {
+        let kept = report::cut(text, most);
+        if kept.len() < text.len() {
+            *text = kept.to_owned();
+        }
+    };
+    shorten(&mut signals.message, limits::REPORT_MESSAGE);
+    if signals.breakers.len() > limits::BREAKERS {
+        signals.breakers = signals.breakers.drain(..limits::BREAKERS).collect();
+    }
+    for breaker in &mut signals.breakers {
+        shorten(&mut breaker.reason, limits::BREAKER_REASON);
+    }
+    let fits = |(name, value): &(&String, &f64)| {
+        value.is_finite() && report::cut(name, limits::REPORT_NAME) == *name
+    };
+    if signals.load.len() > limits::REPORT_NAMES || !signals.load.iter().all(|one| fits(&one)) {
+        // The same ones each time.
+        let mut kept: Vec<(&String, &f64)> = signals.load.iter().filter(fits).collect();
+        kept.sort_unstable_by_key(|(name, _)| *name);
+        let kept = kept.into_iter().take(limits::REPORT_NAMES);
+        signals.load = kept.map(|(name, value)| (name.clone(), *value)).collect();
+    }
+}
 
 /// What is known of the load of each widget of a tree; a widget of which nothing is known is missing.
 pub fn of_tree(view: &impl View, root: &Node) -> BTreeMap<WidgetId, WidgetSignals> {
@@ -71,4 +100,30 @@ fn thousandths(value: f64) -> u64 {
 #[allow(clippy::cast_possible_truncation, reason = "saturates; no number is 0")]
 fn signed_thousandths(value: f64) -> i64 {
     (value * 1000.0).round() as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_within_the_limits_is_kept_as_it_is_and_what_is_not_is_cut_alike_each_time() {
+        let names = |count: usize| (0..count).map(|at| (format!("n{at:05}"), 1.0)).collect();
+        let fine = v1::Signals {
+            message: "ü".repeat(limits::REPORT_MESSAGE),
+            load: names(limits::REPORT_NAMES),
+            breakers: vec![v1::EndpointState::default(); limits::BREAKERS],
+            ..Default::default()
+        };
+        let mut cut_fine = fine.clone();
+        cut(&mut cut_fine);
+        assert_eq!(cut_fine, fine);
+        let mut over =
+            v1::Signals { load: names(10_000), message: fine.message.clone() + "!", ..fine.clone() };
+        over.load.insert("a".repeat(limits::REPORT_NAME + 1), 1.0);
+        over.load.insert("b".to_owned(), f64::NAN);
+        over.breakers.push(v1::EndpointState::default());
+        cut(&mut over);
+        assert_eq!(over, fine);
+    }
 }

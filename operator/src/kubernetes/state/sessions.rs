@@ -7,7 +7,7 @@ use std::{
 
 use kontrol_core::{
     id::{InstanceId, Name, ObjectId, WidgetId},
-    spec::StartedWhen,
+    spec::{ScalingTarget, StartedWhen, Widget},
     time::Timestamp,
 };
 use kontrol_plan::{End, InstanceState, LastEnd};
@@ -218,7 +218,7 @@ impl State {
         }
     }
 
-    fn signals(&mut self, uid: &str, signals: v1::Signals, now: Timestamp) {
+    fn signals(&mut self, uid: &str, mut signals: v1::Signals, now: Timestamp) {
         let Some(companion) = self.companions.by_uid.get_mut(uid) else { return };
         companion.heard = now;
         let PodOf::Replica(instance) = &companion.of else { return };
@@ -226,6 +226,8 @@ impl State {
         let widget = self.declared.widget(&instance.widget);
         let declares_health = widget.is_some_and(|widget| widget.health.is_some());
         let scales = widget.is_some_and(|widget| widget.scaling.is_some());
+        keep_targets(&mut signals.load, widget);
+        view::signals::cut(&mut signals);
         let silent = signals.hung && companion.silence_counts;
         let state = match signals.health() {
             Health::Failed => InstanceState::Hung,
@@ -512,6 +514,16 @@ const ENDPOINT: u16 = 8080;
 /// The port of a widget's own server in its pod.
 pub(super) fn port_of(widget: &kontrol_core::spec::Widget) -> Option<u16> {
     widget.endpoint.map(|endpoint| endpoint.port.unwrap_or(ENDPOINT))
+}
+
+/// Keeps of a widget's numbers those that a target of its scaling names: nobody asks for the others.
+fn keep_targets(load: &mut HashMap<String, f64>, widget: Option<&Widget>) {
+    let targets = widget.and_then(|widget| widget.scaling.as_ref()).map(|scaling| &scaling.targets);
+    let named = targets.into_iter().flatten().filter_map(|target| match target {
+        ScalingTarget::Reported(name, _) => load.remove_entry(name),
+        _ => None,
+    });
+    *load = named.collect();
 }
 
 /// What is shown of breakers that are not closed.

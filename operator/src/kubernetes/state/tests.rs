@@ -10,6 +10,7 @@ mod inherited;
 mod kept;
 mod references;
 mod removal;
+mod reports;
 mod rollouts;
 
 use std::{collections::BTreeMap, time::Duration};

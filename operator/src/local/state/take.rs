@@ -11,6 +11,7 @@ use crate::{
     authority::HUB,
     control::{Event, Upward},
     local::{desired::Desired, logs::Level},
+    view,
 };
 
 /// How many earlier templates of a widget are kept.
@@ -220,7 +221,8 @@ impl State {
                 let known = self.slots.get(&instance).is_some_and(|slot| slot.sidecar.has_session(id));
                 match message {
                     Upward::Applied(applied) if known => self.applied(&instance, &applied),
-                    Upward::Signals(signals) if known => {
+                    Upward::Signals(mut signals) if known => {
+                        view::signals::cut(&mut signals);
                         if let Some(slot) = self.slots.get_mut(&instance) {
                             if let Some(process) = &mut slot.process {
                                 process.hears(&signals, now);
