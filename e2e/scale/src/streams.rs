@@ -152,12 +152,12 @@ impl Role for Idle {
         Some(session_request::Message::Applied(v1::Applied { version, incarnation }))
     }
 
-    fn signals(&self) -> session_request::Message {
-        session_request::Message::Signals(v1::Signals {
+    fn signals(&self) -> Vec<session_request::Message> {
+        vec![session_request::Message::Signals(v1::Signals {
             incarnation: self.hello.incarnation,
             health: Health::Ready.into(),
             ..v1::Signals::default()
-        })
+        })]
     }
 
     async fn touched(&self) {
