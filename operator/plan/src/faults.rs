@@ -147,7 +147,7 @@ impl Planner<'_> {
         external: bool,
     ) {
         let intensity = desired.intensity();
-        node.epoch += 1;
+        node.epoch = node.epoch.saturating_add(1);
         let strategy = desired.strategy();
         let range = match strategy {
             Strategy::OneForOne => at..at + 1,

@@ -27,7 +27,7 @@ impl Node {
     /// Starts it: all its children are to be started in order, with a window that is empty. `because` is the decision to start it again.
     pub(crate) fn begin_start(&mut self, because: Option<Arc<Cause>>, now: Timestamp) {
         if self.highest_incarnation() > 0 {
-            self.epoch += 1;
+            self.epoch = self.epoch.saturating_add(1);
         }
         self.restarts.clear();
         self.open.clear();

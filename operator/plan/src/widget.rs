@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use kontrol_core::{
     id::{InstanceId, WidgetId},
+    limits::REPLICAS,
     spec::{self, ReplicaEnd, Restart, StartedWhen},
     time::Timestamp,
 };
@@ -85,8 +86,11 @@ impl Widget {
         }
     }
 
-    /// Takes over an instance that the status does not know.
+    /// Takes over an instance that the status does not know. There are none beyond what a widget can have.
     pub(crate) fn adopt(&mut self, instance: &Instance, now: Timestamp) {
+        if instance.id.ordinal >= REPLICAS {
+            return;
+        }
         let ordinal = instance.id.ordinal as usize;
         if self.replicas.len() <= ordinal {
             self.replicas.resize(ordinal + 1, Replica::DOWN);
@@ -157,7 +161,7 @@ impl Widget {
         let floor = self.floor;
         let Some(replica) = self.replicas.get_mut(ordinal) else { return };
         replica.settle_placement(begin, replica.revision != revision);
-        replica.incarnation = replica.incarnation.max(floor) + 1;
+        replica.incarnation = replica.incarnation.max(floor).saturating_add(1);
         replica.epoch = begin.epoch;
         replica.revision = revision;
         replica.restarts = 0;
@@ -334,7 +338,7 @@ impl Planner<'_> {
                     if state == Some(InstanceState::Hung) {
                         replica.fail(End::Hung);
                     } else if ready || (runs_suffices(spec) && runs(state)) {
-                        let again = replica.incarnation > floor + 1;
+                        let again = replica.incarnation > floor.saturating_add(1);
                         let after = self.now.since(replica.begins());
                         replica.becomes(ReplicaPhase::Up, self.now);
                         replica.ready = ready;

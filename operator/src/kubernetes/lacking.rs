@@ -40,12 +40,13 @@ mod tests {
         let labels = json!({
             "kontrol.dev/group": "g", "kontrol.dev/widget": "w", "kontrol.dev/ordinal": "0", "kontrol.dev/incarnation": "1",
         });
+        let owner = json!({"apiVersion": "kontrol.dev/v1alpha1", "kind": "Widget", "name": "g-w", "controller": true});
         let unscheduled = json!({
             "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
             "message": "0/2 nodes are available: 2 Insufficient nvidia.com/gpu.",
         });
         let text = json!({
-            "metadata": {"name": "w-0-1", "namespace": "default", "labels": labels},
+            "metadata": {"name": "w-0-1", "namespace": "default", "labels": labels, "ownerReferences": [owner]},
             "spec": {"containers": [{"name": "widget", "resources": {"limits": limits}}]},
             "status": {"conditions": [unscheduled]},
         });

@@ -6,7 +6,7 @@ use kontrol_core::time::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
-use super::time;
+use super::{kind::Kind, time};
 
 /// Namespace and name. Objects without a namespace have an empty one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,8 +92,9 @@ pub(super) struct RawMeta {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 struct RawOwner {
+    api_version: String,
     kind: String,
     name: String,
     uid: String,
@@ -105,8 +106,19 @@ impl RawMeta {
         Key::new(&self.namespace, &self.name)
     }
 
+    fn owner(&self) -> Option<&RawOwner> {
+        self.owner_references.iter().find(|owner| owner.controller)
+    }
+
+    /// Whether its controller is an object of ours, of this kind and with such a name.
+    pub(super) fn is_controlled_by(&self, kind: Kind, named: impl FnOnce(&str) -> bool) -> bool {
+        self.owner().is_some_and(|owner| {
+            owner.api_version.starts_with(PREFIX) && owner.kind == kind.as_str() && named(&owner.name)
+        })
+    }
+
     pub(super) fn meta(&self) -> Meta {
-        let owner = self.owner_references.iter().find(|owner| owner.controller);
+        let owner = self.owner();
         let ours = self
             .annotations
             .iter()

@@ -4,20 +4,26 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use kontrol_core::{
     id::{InstanceId, Name, ObjectId, WidgetId},
+    limits::REPLICAS,
     spec::Revision,
     time::Timestamp,
 };
 use serde::Deserialize;
 
 use super::{
+    kind::Kind,
     object::{Key, Meta, RawMeta},
     render::names::{READY, SHIM},
+    state::object_name,
     store::extended,
     time,
 };
 
 /// The name of the widget's own container.
 pub const CONTAINER: &str = "widget";
+
+/// No number of a process gets above this one: JSON keeps it exactly, and there is room to count on.
+const HIGHEST: u64 = 1 << 53;
 
 /// A pod of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,7 +151,11 @@ impl Terminated {
 }
 
 impl Pod {
-    /// Reads one; none: its labels are not those of a pod of ours.
+    /// Reads one; none: it is not ours, by its labels or by its owner.
+    ///
+    /// That of a replica is ours where a Widget of the replica's name controls it. It may be one that is gone, whose name another has now: such
+    /// a pod is the garbage collector's to remove, and until that is done it counts, so that its number is not given twice and nothing starts
+    /// beside it. One that nobody controls, such as a copy of `kubectl debug` or what a deletion left with `--cascade=orphan`, is its maker's.
     pub fn read(text: &str) -> Result<(Key, Option<Self>), serde_json::Error> {
         let raw: RawPod = serde_json::from_str(text)?;
         let key = raw.metadata.key();
@@ -257,11 +267,20 @@ struct RawRunning {
 }
 
 impl RawPod {
+    fn is_owned(&self, of: &PodOf) -> bool {
+        let PodOf::Replica(InstanceId { widget: id, .. }) = of else { return true };
+        self.metadata.is_controlled_by(Kind::Widget, |name| {
+            [false, true]
+                .into_iter()
+                .any(|lone| (!lone || id.group == id.widget) && object_name(id, lone) == name)
+        })
+    }
+
     fn pod(mut self) -> Option<Pod> {
         let labels = std::mem::take(&mut self.metadata.labels);
         let label = |name: &str| labels.get(name).map(String::as_str);
-        let number = |name: &str| label(name).and_then(|text| text.parse().ok());
-        let of = of(&self.metadata.namespace, &labels)?;
+        let number = |name: &str| label(name)?.parse().ok().filter(|number| *number <= HIGHEST);
+        let of = of(&self.metadata.namespace, &labels).filter(|of| self.is_owned(of))?;
         let meta = self.metadata.meta();
         let created = self.metadata.creation_timestamp.as_deref().and_then(time::parse);
         let created = created.unwrap_or_default();
@@ -332,7 +351,8 @@ fn of(namespace: &str, labels: &BTreeMap<String, String>) -> Option<PodOf> {
     }
     let widget =
         WidgetId { namespace, group: name("kontrol.dev/group")?, widget: name("kontrol.dev/widget")? };
-    let ordinal = labels.get("kontrol.dev/ordinal")?.parse().ok()?;
+    // The plan keeps a place for each replica up to the highest.
+    let ordinal = labels.get("kontrol.dev/ordinal")?.parse().ok().filter(|ordinal| *ordinal < REPLICAS)?;
     Some(PodOf::Replica(InstanceId { widget, ordinal }))
 }
 

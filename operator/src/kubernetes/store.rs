@@ -234,6 +234,8 @@ impl Store {
         match kind {
             Kind::Pod => match Pod::read(text) {
                 Ok((key, Some(pod))) => self.is_pod(key, pod, now),
+                // One whose labels or owner somebody took away is no longer ours.
+                Ok((key, None)) if self.pods.contains_key(&key) => self.was(kind, text),
                 Ok(_) => Change::Nothing,
                 Err(error) => unreadable(&error),
             },

@@ -77,6 +77,41 @@ fn a_pod_of_somebody_else_keeps_its_name() {
 }
 
 #[test]
+fn a_pod_with_our_labels_and_another_owner_stays_and_an_absurd_ordinal_does_no_harm() {
+    let mut cluster = Cluster::new(Trouble::Nothing);
+    cluster.put(&widget("w", "example/lone:1"));
+    cluster.settle();
+    let ours = cluster.pod("w", 0).unwrap();
+    let copy = |name: &str, ordinal: &str, owners: &Value| {
+        let mut labels = ours["metadata"]["labels"].clone();
+        labels["kontrol.dev/ordinal"] = ordinal.into();
+        labels["app"] = "foreign".into();
+        let metadata = json!({"name": name, "labels": labels, "ownerReferences": owners});
+        let spec = json!({"containers": [{"name": "c", "image": "somebody/else:1"}]});
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    };
+    cluster.put(&copy("debug", "0", &json!([])));
+    cluster.put(&copy("w-5-1", "5", &json!([])));
+    cluster.put(&copy("absurd", "4000000000", &ours["metadata"]["ownerReferences"]));
+    cluster.settle();
+    cluster.crash();
+    cluster.end("w", &Ended::code(1));
+    cluster.settle();
+    says(&cluster, WIDGETS, "w", "Ready=True");
+    assert_eq!(cluster.server.get(WIDGETS, "default", "w").unwrap()["status"]["replicas"], 1);
+    for name in ["debug", "w-5-1", "absurd"] {
+        let pod = cluster.server.get("pods", "default", name).unwrap();
+        assert!(pod["metadata"]["deletionTimestamp"].is_null(), "{name}");
+    }
+    check_history(&cluster, "pods with our labels");
+    // What only looks like a widget's is nobody's to remove when the widget goes, but the garbage collector's.
+    cluster.server.delete(WIDGETS, "default", "w").unwrap();
+    cluster.settle();
+    assert!(cluster.server.get("pods", "default", "debug").is_some());
+    assert!(cluster.server.get("pods", "default", "absurd").is_none());
+}
+
+#[test]
 fn each_verb_that_is_taken_away_is_noticed_and_its_return_heals() {
     for (verb, resource, name) in [
         ("create", "pods", "w"),

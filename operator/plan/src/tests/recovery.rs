@@ -135,3 +135,21 @@ fn a_status_reads_back_as_it_was_written() {
     let text = serde_json::to_string(&world.observed.status).unwrap();
     assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), world.observed.status);
 }
+
+#[test]
+fn a_number_beyond_all_bounds_takes_no_room_and_does_not_begin_anew() {
+    let mut world = abc();
+    world.observed.status = Status::default();
+    let mut absurd = world.observed.instances[0].clone();
+    absurd.id.ordinal = 4_000_000_000;
+    world.observed.instances.push(absurd);
+    for instance in &mut world.observed.instances {
+        instance.epoch = u64::MAX;
+    }
+    world.settle();
+    assert_eq!(world.root().epoch, u64::MAX);
+    assert!(serde_json::to_string(&world.observed.status).unwrap().len() < 10_000);
+    world.set("g/a-0", CRASH);
+    world.settle();
+    assert_eq!((world.root().epoch, world.running().len()), (u64::MAX, 3));
+}

@@ -8,6 +8,7 @@ fn pod(spec: &str, status: &str, deleting: bool) -> Pod {
     let text = format!(
         r#"{{"metadata":{{"name":"rag-llm-0-3","namespace":"default","uid":"u","resourceVersion":"7",
         "creationTimestamp":"2026-11-21T20:00:00Z"{deleting},
+        "ownerReferences":[{{"apiVersion":"kontrol.dev/v1alpha1","kind":"Widget","name":"rag-llm","uid":"w","controller":true}}],
         "labels":{{"kontrol.dev/group":"rag","kontrol.dev/widget":"llm","kontrol.dev/ordinal":"0",
         "kontrol.dev/incarnation":"3","kontrol.dev/epoch":"1","kontrol.dev/revision":"00000000000000ff"}}}},
         "spec":{spec},"status":{status}}}"#

@@ -165,7 +165,7 @@ impl State {
             if is_over(pod) && pod.incarnation > hub.ended {
                 hub.ended = pod.incarnation;
                 let ran = now.since(pod.created);
-                hub.failures = if ran >= STABLE { 0 } else { hub.failures + 1 };
+                hub.failures = if ran >= STABLE { 0 } else { hub.failures.saturating_add(1) };
                 let pause = PAUSES.get(hub.failures.min(PAUSES.len() - 1)).copied().unwrap_or_default();
                 hub.not_before = Some(now.plus(pause));
             }
@@ -233,7 +233,7 @@ impl State {
         // One that ran needs no new word on what is there.
         let may_start = hub.incarnation > 0 || (hub.claimed && self.service_is_there(id));
         if requests.is_empty() && !lives && !waits && may_start {
-            let incarnation = hub.incarnation + 1;
+            let incarnation = hub.incarnation.saturating_add(1);
             let spec = self.spec_of_bus(id).unwrap_or_default().embedded;
             let input = render::HubInput {
                 spec: &spec,

@@ -20,7 +20,7 @@ impl Pause {
     pub(super) fn fail(&mut self, now: Timestamp) {
         if self.until(now).is_none() {
             let pause = FIRST.saturating_mul(2_u32.saturating_pow(self.failures.min(10))).min(LONGEST);
-            self.failures += 1;
+            self.failures = self.failures.saturating_add(1);
             self.until = Some(now.plus(pause));
         }
     }

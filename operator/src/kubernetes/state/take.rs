@@ -247,6 +247,9 @@ impl State {
                 tree.refusal = Some(Refusal::of(message));
                 None
             }
+            (Purpose::Start(_), Outcome::Exists(message)) if self.store.pod(&key).is_none() => {
+                Some(format!("{message}; where that one is not the widget's, remove it or rename the widget"))
+            }
             (_, outcome) => Some(outcome.message().to_owned()),
         };
         if outcome.is_done() {

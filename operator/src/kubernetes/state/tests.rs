@@ -12,6 +12,7 @@ mod references;
 mod removal;
 mod reports;
 mod rollouts;
+mod strangers;
 
 use std::{collections::BTreeMap, time::Duration};
 
