@@ -193,6 +193,8 @@ struct Tree {
     hold: Pause,
     /// The same for what follows pods.
     follows: Pause,
+    /// The same for the readiness of pods: a Service whose name somebody else has does not hold it back.
+    gates: Pause,
     /// The same for what may go.
     releases: Pause,
     /// The same for what is shown.

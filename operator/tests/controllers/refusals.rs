@@ -112,6 +112,27 @@ fn a_pod_with_our_labels_and_another_owner_stays_and_an_absurd_ordinal_does_no_h
 }
 
 #[test]
+fn a_service_that_is_refused_for_ever_does_not_hold_back_the_readiness_of_a_pod() {
+    let mut cluster = Cluster::new(Trouble::Nothing).with_sidecars();
+    cluster.server.deny(USER, "create", "services");
+    cluster.put(&widget("w", "example/lone:1"));
+    // The pauses after the Service's refusals have grown to their longest.
+    cluster.settle();
+    let messages = messages(&cluster, WIDGETS, "w");
+    assert!(messages.contains("services"), "{messages}");
+    cluster.server.delete("pods", "default", "w-0-1").unwrap();
+    cluster.pass(Duration::from_secs(4));
+    let pod = cluster.pod("w", 0).unwrap();
+    let conditions = pod["status"]["conditions"].as_array().unwrap();
+    let ready = conditions.iter().find(|one| one["type"] == "Ready").unwrap();
+    assert_eq!((&pod["metadata"]["name"], &ready["status"]), (&json!("w-0-2"), &json!("True")));
+    assert!(cluster.server.get("services", "default", "w").is_none());
+    cluster.server.allow_again(USER);
+    cluster.settle();
+    assert!(cluster.server.get("services", "default", "w").is_some());
+}
+
+#[test]
 fn each_verb_that_is_taken_away_is_noticed_and_its_return_heals() {
     for (verb, resource, name) in [
         ("create", "pods", "w"),

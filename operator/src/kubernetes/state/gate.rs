@@ -22,7 +22,7 @@ impl State {
     /// Writes the gates of a tree's pods that say something else than their sidecars. The kubelet holds a pod back until its gate is true: one whose
     /// sidecar has not spoken is not ready, and one whose sidecar is silent stays what it was.
     pub(super) fn gates(&self, tree: &Tree, now: Timestamp) -> Requests {
-        if tree.follows.until(now).is_some() {
+        if tree.gates.until(now).is_some() {
             return Requests::new();
         }
         let groups = groups_of(tree);

@@ -109,17 +109,20 @@ impl State {
         }
         tree.templates.clear();
         self.queue.soon(root, tree.unread.values().filter_map(|(pause, _)| pause.until(now)).min());
-        let later = tree.follows.until(now);
+        let (later, until) = (tree.follows.until(now), tree.gates.until(now));
         self.queue.soon(root, later);
+        self.queue.soon(root, until);
         if later.is_none() {
             let requests = self.follow(own, tree, now);
             if !requests.is_empty() {
                 return requests;
             }
-            // All that was asked for is there.
-            tree.refusal = None;
-            tree.logged = None;
-            tree.behind = None;
+            if until.is_none() {
+                // All that was asked for is there.
+                tree.refusal = None;
+                tree.logged = None;
+                tree.behind = None;
+            }
         }
         self.queue.soon(root, tree.next_free(now));
         self.queue.soon(root, self.next_news(tree, now));

@@ -352,6 +352,7 @@ impl Tree {
         match purpose {
             Purpose::Show(_) => &mut self.shows,
             Purpose::Release => &mut self.releases,
+            Purpose::Gate => &mut self.gates,
             purpose if purpose.follows() => &mut self.follows,
             _ => &mut self.hold,
         }
