@@ -10,6 +10,7 @@ mod definitions;
 mod deletion;
 mod edits;
 mod gpu;
+mod hub;
 mod identity;
 mod install;
 mod leader;

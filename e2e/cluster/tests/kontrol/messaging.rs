@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::tools::kontrol;
 
-async fn hub(lab: &Lab) -> Vec<Pod> {
+pub(crate) async fn hub(lab: &Lab) -> Vec<Pod> {
     let labels = ListParams::default().labels("kontrol.dev/bus=default");
     let mut pods = lab.api::<Pod>().list(&labels).await.unwrap().items;
     pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
