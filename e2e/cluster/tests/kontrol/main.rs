@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "what the tests share fails as they do")]
 
+mod alerts;
 mod apiserver;
 mod bad_input;
 mod changed;

@@ -20,13 +20,65 @@ use serde_json::{Value, json};
 /// Series that one sidecar may have.
 const SERIES: usize = 200;
 
-/// Ended with the test.
-struct Prometheus(Child);
+/// A Prometheus that is ended with the test.
+pub(crate) struct Prometheus {
+    process: Child,
+    port: u16,
+    _folder: tempfile::TempDir,
+}
+
+impl Prometheus {
+    /// Scrapes `targets` each second, and judges by the rules in the text `rules` as often.
+    pub(crate) fn start(targets: &[String], rules: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("rules.yaml"), rules).unwrap();
+        let config = json!({
+            "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+            "rule_files": ["rules.yaml"],
+            "scrape_configs": [{"job_name": "kontrol", "static_configs": [{"targets": targets}]}],
+        });
+        let file = folder.path().join("prometheus.yml");
+        fs::write(&file, config.to_string()).unwrap();
+        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let process = Command::new("prometheus")
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("prometheus: hack/setup cluster installs it");
+        Self { process, port, _folder: folder }
+    }
+
+    /// What it answers; `null` where it does not, as before it listens.
+    pub(crate) async fn ask(&self, path: &str) -> Value {
+        let answer = get(&format!("127.0.0.1:{}", self.port), path).await.unwrap_or_default();
+        serde_json::from_str(&answer).unwrap_or_default()
+    }
+
+    /// Waits until it has scraped every target.
+    pub(crate) async fn until_up(&self, lab: &Lab, targets: &[String]) {
+        lab.wait("every target to be up", async || {
+            let answer = self.ask("/api/v1/query?query=up").await;
+            let results = answer["data"]["result"].as_array().cloned().unwrap_or_default();
+            let up = results.iter().filter(|result| result["value"][1] == "1").count();
+            Ok(if up == targets.len() { Ok(()) } else { Err(results) })
+        })
+        .await
+        .unwrap();
+    }
+}
+
+/// Where the operators serve their metrics.
+pub(crate) async fn operators_metrics(lab: &Lab) -> Vec<String> {
+    operators(lab.client()).await.unwrap().iter().map(|pod| address(pod, 7401)).collect()
+}
 
 impl Drop for Prometheus {
     fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
+        self.process.kill().ok();
+        self.process.wait().ok();
     }
 }
 
@@ -46,8 +98,7 @@ async fn a_prometheus_scrapes_operators_sidecars_and_hubs() {
         })
         .await
         .unwrap();
-    let mut targets: Vec<String> =
-        operators(lab.client()).await.unwrap().iter().map(|pod| address(pod, 7401)).collect();
+    let mut targets = operators_metrics(&lab).await;
     targets.extend([address(&widget, 7413), address(&hub, 7413)]);
 
     for target in &targets {
@@ -59,32 +110,8 @@ async fn a_prometheus_scrapes_operators_sidecars_and_hubs() {
     let series = own.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).count();
     assert!(series <= SERIES, "{series} series of one sidecar");
 
-    let folder = tempfile::tempdir().unwrap();
-    let config = json!({
-        "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-        "scrape_configs": [{"job_name": "kontrol", "static_configs": [{"targets": targets}]}],
-    });
-    let file = folder.path().join("prometheus.yml");
-    fs::write(&file, config.to_string()).unwrap();
-    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-    let program = Command::new("prometheus")
-        .arg(format!("--config.file={}", file.display()))
-        .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
-        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("prometheus: hack/setup cluster installs it");
-    let _prometheus = Prometheus(program);
-    lab.wait("every target to be up", async || {
-        let answer = get(&format!("127.0.0.1:{port}"), "/api/v1/query?query=up").await.unwrap_or_default();
-        let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
-        let results = answer["data"]["result"].as_array().cloned().unwrap_or_default();
-        let up = results.iter().filter(|result| result["value"][1] == "1").count();
-        Ok(if up == targets.len() { Ok(()) } else { Err(results) })
-    })
-    .await
-    .unwrap();
+    let prometheus = Prometheus::start(&targets, "");
+    prometheus.until_up(&lab, &targets).await;
 }
 
 /// `promtool check metrics` says nothing.
