@@ -19,6 +19,7 @@ mod messaging;
 mod node;
 mod permissions;
 mod pipeline;
+mod preemption;
 mod prometheus;
 mod rollout;
 mod scaling;
