@@ -326,6 +326,23 @@ impl Cluster {
         self.start_node(node)
     }
 
+    /// Ends a node's kubelet at once. What runs in its pods goes on.
+    pub fn kubelet_stop(&self, node: &str) -> Result<()> {
+        self.known(node)?;
+        let [_, kubelet, _] = node::component_names(node);
+        self.stop(&kubelet)
+    }
+
+    /// Starts a node's kubelet again.
+    pub fn kubelet_start(&self, node: &str) -> Result<()> {
+        self.known(node)?;
+        let [_, kubelet, _] = node::component_names(node);
+        if self.process(&kubelet).is_none() {
+            self.start(&kubelet)?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn start_node(&self, node: &str) -> Result<()> {
         let [containerd, kubelet, proxy] = node::component_names(node);
         if self.process(&containerd).is_none() {

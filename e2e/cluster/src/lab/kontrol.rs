@@ -314,7 +314,7 @@ fn container_of(cluster: &Cluster, pod: &Pod, container: &str) -> Result<(String
 }
 
 /// The process, on this machine, of a pod's container.
-pub(super) fn process_of(cluster: &Cluster, pod: &Pod, container: &str) -> Result<i32> {
+pub fn process_of(cluster: &Cluster, pod: &Pod, container: &str) -> Result<i32> {
     let (socket, id) = container_of(cluster, pod, container)?;
     let ctr = cluster.program("ctr")?.display().to_string();
     let tasks = command(&ctr, &["-a", &socket, "-n", "k8s.io", "tasks", "list"])?;

@@ -17,6 +17,7 @@ mod install;
 mod leader;
 mod messaging;
 mod node;
+mod partition;
 mod permissions;
 mod pipeline;
 mod preemption;
