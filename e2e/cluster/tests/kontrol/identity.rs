@@ -17,13 +17,13 @@ use kube::Api;
 use serde_json::json;
 
 /// What it takes to ask as a sidecar does.
-struct Asks {
-    control: String,
+pub(crate) struct Asks {
+    pub(crate) control: String,
     folder: tempfile::TempDir,
 }
 
 impl Asks {
-    async fn new(lab: &Lab) -> Self {
+    pub(crate) async fn new(lab: &Lab) -> Self {
         let services = Api::<Service>::namespaced(lab.client().clone(), SYSTEM);
         let service = services.get("kontrol-control").await.unwrap();
         let control = format!("{}:7400", service.spec.unwrap().cluster_ip.unwrap());
@@ -33,7 +33,7 @@ impl Asks {
         Self { control, folder }
     }
 
-    async fn ask(&self, subject: &str, token: &str) -> Result<Material, service::Error> {
+    pub(crate) async fn ask(&self, subject: &str, token: &str) -> Result<Material, service::Error> {
         let file = |name: &str| Path::new(self.folder.path()).join(name);
         fs::write(file("token"), token).unwrap();
         let issuer = Issuer {
@@ -48,13 +48,13 @@ impl Asks {
 }
 
 /// A token of the namespace's service account, as the API server gives one to whoever may ask for it.
-fn token(lab: &Lab, further: &[&str]) -> String {
+pub(crate) fn token(lab: &Lab, further: &[&str]) -> String {
     let all = [&["create", "token", "default"], further].concat();
     lab.kubectl(&all).unwrap().trim().to_owned()
 }
 
 /// How often the leader has refused for a reason.
-async fn refused(lab: &Lab, reason: &str) -> u64 {
+pub(crate) async fn refused(lab: &Lab, reason: &str) -> u64 {
     let leader = lab.leader().await.unwrap();
     let text = get(&address(&leader, 7401), "/metrics").await.unwrap();
     let begin = format!("kontrol_operator_identity_refused_total{{reason=\"{reason}\"}} ");

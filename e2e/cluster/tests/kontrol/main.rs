@@ -24,6 +24,7 @@ mod preemption;
 mod prometheus;
 mod rollout;
 mod scaling;
+mod strangers;
 mod supervision;
 mod tools;
 mod uninstall;
