@@ -120,11 +120,7 @@ const OTHERS: [Tool; 7] = [
         packages: &["sigs.k8s.io/kwok/cmd/kwok"],
         tags: "",
         versions: &[("sigs.k8s.io/kwok/pkg/consts.Version", "")],
-        data: &[
-            "kustomize/stage/node/fast",
-            "kustomize/stage/node/heartbeat-with-lease",
-            "kustomize/stage/pod/fast",
-        ],
+        data: &["kustomize/stage/node/fast", "kustomize/stage/node/heartbeat", "kustomize/stage/pod/fast"],
     },
     Tool {
         folder: "helm",

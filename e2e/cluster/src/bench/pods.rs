@@ -79,7 +79,7 @@ fn twin(pod: &Pod, name: &str) -> Result<Value> {
     Ok(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}))
 }
 
-/// From a pod's creation to its Ready, both as a watch tells them.
+/// From a pod's creation to its Ready, both as a watch tells them. One pod at a time: the one before is gone when the next one is made.
 pub(super) async fn pod_overhead(lab: &Lab, n: usize) -> Result<Vec<Row>> {
     let seen = Seen::watch(lab);
     let took = async |pod: &str| {
@@ -88,20 +88,23 @@ pub(super) async fn pod_overhead(lab: &Lab, n: usize) -> Result<Vec<Row>> {
         )
     };
     let (mut ours, mut twins, mut bares) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 0..n {
-        let name = format!("w{round}");
-        lab.apply(&plain(&name))?;
-        let pod = format!("{name}-0-1");
+    lab.apply(&plain("w"))?;
+    for incarnation in 1..=n {
+        let pod = format!("w-0-{incarnation}");
+        if incarnation > 1 {
+            lab.patch("Widget", "w", &json!({"spec": {"replicas": 1}})).await?;
+        }
         ours.push(took(&pod).await?);
         let model = lab.api::<Pod>().get(&pod).await?;
-        lab.objects("Widget").delete(&name, &DeleteParams::background()).await?;
-        for (name, pod, times) in [
-            (format!("twin{round}"), twin(&model, &format!("twin{round}"))?, &mut twins),
-            (format!("bare{round}"), bare(&format!("bare{round}")), &mut bares),
-        ] {
+        lab.patch("Widget", "w", &json!({"spec": {"replicas": 0}})).await?;
+        seen.until(&pod, |pod| pod.gone).await?;
+        let (a_twin, a_bare) = (format!("twin{incarnation}"), format!("bare{incarnation}"));
+        let idle = [(twin(&model, &a_twin)?, a_twin, &mut twins), (bare(&a_bare), a_bare, &mut bares)];
+        for (pod, name, times) in idle {
             lab.apply(&pod)?;
             times.push(took(&name).await?);
             lab.api::<Pod>().delete(&name, &DeleteParams::default()).await?;
+            seen.until(&name, |pod| pod.gone).await?;
         }
     }
     Ok(times([

@@ -12,12 +12,13 @@ use crate::{
     lab::{Lab, PATIENCE, is_ready, kontrol::name_of},
 };
 
-/// When a pod was first seen, first seen ready, and first seen with a container that runs again.
+/// When a pod was first seen, first seen ready, first seen with a container that runs again, and gone.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Times {
     pub(super) created: Option<Instant>,
     pub(super) ready: Option<Instant>,
     pub(super) restarted: Option<Instant>,
+    pub(super) gone: Option<Instant>,
 }
 
 /// A watch on the pods of a namespace.
@@ -42,8 +43,11 @@ impl Seen {
         task.spawn(async move {
             let mut events = pin!(watcher::watcher(pods, watcher::Config::default()));
             while let Some(event) = events.next().await {
-                let Ok(Event::Apply(pod) | Event::InitApply(pod)) = event else { continue };
                 let now = clock::now();
+                if let Ok(Event::Delete(pod)) = &event {
+                    told.send_modify(|times| times.entry(name_of(pod)).or_default().gone = Some(now));
+                }
+                let Ok(Event::Apply(pod) | Event::InitApply(pod)) = event else { continue };
                 told.send_modify(|times| {
                     let times = times.entry(name_of(&pod)).or_default();
                     times.created.get_or_insert(now);
