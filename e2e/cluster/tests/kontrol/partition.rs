@@ -118,7 +118,7 @@ async fn breaks_a_nodes_cable_and_nothing_of_what_goes_on_behind_it_is_taken_onc
             Ok(found.cloned().ok_or(seen))
         })
         .await;
-    let lived = lives();
+    let there_before = lives();
     // The cable comes back, and nobody on the node hears yet that the pod is to go: it says what it can.
     lab.cluster().kubelet_stop("node1").unwrap();
     lab.cluster().node_heal("node1").unwrap();
@@ -126,12 +126,12 @@ async fn breaks_a_nodes_cable_and_nothing_of_what_goes_on_behind_it_is_taken_onc
         Ok(new) => says_in_vain(&lab, &old, new, [&targets[0], &targets[1]]).await,
         Err(_) => Ok(()),
     };
-    let lives_on = lives();
+    let there_after = lives();
     lab.cluster().kubelet_start("node1").unwrap();
     lab.cluster().wait_for_node("node1", true, Duration::from_mins(2)).unwrap();
     let new = replaced.unwrap();
     said.unwrap();
-    assert!(lived && lives_on, "the old one was there all the time");
+    assert!(there_before && there_after, "the old one was there all the time");
     assert_eq!(number(&new, "incarnation"), number(&old, "incarnation") + 1);
 
     lab.wait("the process of the old incarnation to be gone", async || {
