@@ -11,7 +11,7 @@ use kontrol_e2e_cluster::{
 };
 use serde_json::{Value, json};
 
-/// A PriorityClass of this test's own, gone with it.
+/// A `PriorityClass` of this test's own, gone with it.
 struct Important {
     cluster: Cluster,
     name: String,
