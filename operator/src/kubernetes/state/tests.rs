@@ -13,6 +13,7 @@ mod removal;
 mod reports;
 mod rollouts;
 mod strangers;
+mod streams;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -226,6 +227,16 @@ fn lone() -> Cluster {
     let mut cluster = Cluster::new();
     cluster.put(Kind::Widget, "llm", json!({"spec": {"container": container()}}));
     cluster
+}
+
+/// Removes the Widget of [`lone`] and makes it again: what it owned is still there.
+fn make_again(cluster: &mut Cluster) {
+    cluster.remove(Kind::Widget, "llm");
+    cluster.run();
+    cluster.asked.clear();
+    let again = json!({"spec": {"container": container()}, "metadata": {"uid": "u-2"}});
+    cluster.put(Kind::Widget, "llm", again);
+    cluster.run();
 }
 
 fn group(strategy: &str) -> Cluster {

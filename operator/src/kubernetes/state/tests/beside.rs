@@ -80,12 +80,7 @@ fn a_service_that_only_looks_like_ours_is_left_alone_until_it_goes() {
 fn the_service_of_a_widget_that_is_gone_is_waited_for_and_one_that_was_left_behind_is_kept() {
     let mut cluster = lone();
     cluster.run();
-    cluster.remove(Kind::Widget, "llm");
-    cluster.run();
-    cluster.asked.clear();
-    let again = json!({"spec": {"container": container()}, "metadata": {"uid": "u-2"}});
-    cluster.put(Kind::Widget, "llm", again);
-    cluster.run();
+    make_again(&mut cluster);
     assert!(cluster.asked.iter().all(|request| request.kind != Kind::Service));
     assert!(cluster.accepts(Kind::Widget, "llm").starts_with("Valid"));
     cluster.put(Kind::Service, SERVICE, json!({"metadata": {"ownerReferences": null}}));

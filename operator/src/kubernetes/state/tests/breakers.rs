@@ -1,39 +1,21 @@
 use kontrol_proto::v1;
 
 use super::*;
-use crate::control::{Event, Session, Upward};
-
-/// The stream of the pod's sidecar opens, as the `number`th.
-fn opens(cluster: &mut Cluster, number: u64) {
-    let (id, session) = Session::unheard(number);
-    let hello = v1::Hello {
-        subject: "default/llm/llm/0".to_owned(),
-        pod: "llm-0-1".to_owned(),
-        pod_uid: "u-llm-0-1".to_owned(),
-        incarnation: 1,
-        ..v1::Hello::default()
-    };
-    cluster.state.take(Input::Control(Event::Opened { id, hello, session }), cluster.now);
-    cluster.run();
-}
 
 /// The sidecar says that these replicas of others fail.
 fn says(cluster: &mut Cluster, number: u64, breakers: &[(&str, &str)]) {
-    let (id, _) = Session::unheard(number);
     let breakers = breakers.iter().map(|(breaker, reason)| v1::EndpointState {
         instance: "default/store/store/0".to_owned(),
         breaker: (*breaker).to_owned(),
         reason: (*reason).to_owned(),
         ..v1::EndpointState::default()
     });
-    let message = Upward::Signals(v1::Signals {
-        incarnation: 1,
+    let signals = v1::Signals {
         health: v1::Health::Ready.into(),
         breakers: breakers.collect(),
         ..v1::Signals::default()
-    });
-    let said = Event::Said { id, subject: "default/llm/llm/0".to_owned(), message };
-    cluster.state.take(Input::Control(said), cluster.now);
+    };
+    cluster.hears(number, signals);
     cluster.pass(Duration::from_secs(5));
 }
 
@@ -46,7 +28,7 @@ fn whom_a_replica_does_not_call_is_in_its_status_until_it_calls_again() {
     let mut cluster = lone();
     cluster.run();
     cluster.ready("llm-0-1");
-    opens(&mut cluster, 1);
+    cluster.opens(1);
     says(&mut cluster, 1, &[]);
     assert_eq!(*shown(&cluster), Value::Null);
     let open = json!([{"instance": "default/store/store/0", "reason": "3 failures in a row"}]);
@@ -58,7 +40,7 @@ fn whom_a_replica_does_not_call_is_in_its_status_until_it_calls_again() {
     says(&mut cluster, 1, &[("half-open", "3 failures in a row")]);
     cluster.state.take(Input::Leads(false), cluster.now);
     cluster.state.take(Input::Leads(true), cluster.now);
-    opens(&mut cluster, 2);
+    cluster.opens(2);
     assert_eq!(*shown(&cluster), open);
     assert_eq!(cluster.asked, []);
 

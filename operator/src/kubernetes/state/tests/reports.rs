@@ -4,7 +4,6 @@ use kontrol_core::limits;
 use kontrol_proto::v1;
 
 use super::*;
-use crate::control::{Event, Session, Upward};
 
 fn scaled() -> Cluster {
     let mut cluster = Cluster::new();
@@ -13,25 +12,8 @@ fn scaled() -> Cluster {
     cluster.put(Kind::Widget, "llm", json!({"spec": spec}));
     cluster.run();
     cluster.ready("llm-0-1");
-    let (id, session) = Session::unheard(1);
-    let hello = v1::Hello {
-        subject: "default/llm/llm/0".to_owned(),
-        pod: "llm-0-1".to_owned(),
-        pod_uid: "u-llm-0-1".to_owned(),
-        incarnation: 1,
-        ..v1::Hello::default()
-    };
-    cluster.state.take(Input::Control(Event::Opened { id, hello, session }), cluster.now);
-    cluster.run();
+    cluster.opens(1);
     cluster
-}
-
-fn says(cluster: &mut Cluster, signals: v1::Signals) {
-    let (id, _) = Session::unheard(1);
-    let message = Upward::Signals(v1::Signals { incarnation: 1, ..signals });
-    let said = Event::Said { id, subject: "default/llm/llm/0".to_owned(), message };
-    cluster.state.take(Input::Control(said), cluster.now);
-    cluster.run();
 }
 
 fn kept(cluster: &Cluster) -> &v1::Signals {
@@ -42,7 +24,7 @@ fn kept(cluster: &Cluster) -> &v1::Signals {
 fn a_widget_that_fails_with_a_message_of_a_megabyte_is_replaced_and_the_message_is_cut() {
     let mut cluster = scaled();
     let message = "ü".repeat(750_000);
-    says(&mut cluster, v1::Signals { message, health: v1::Health::Failed.into(), ..Default::default() });
+    cluster.hears(1, v1::Signals { message, health: v1::Health::Failed.into(), ..Default::default() });
     assert_eq!(kept(&cluster).message.chars().count(), limits::REPORT_MESSAGE);
     let written = cluster.asked.iter().map(|request| request.body.to_string().len()).max().unwrap();
     assert!(written < 20_000, "{written}");
@@ -56,7 +38,7 @@ fn of_ten_thousand_numbers_those_are_kept_that_scaling_goes_by() {
     let mut load: std::collections::HashMap<String, f64> =
         (0..10_000).map(|at| (format!("request-{at}"), 1.0)).collect();
     load.insert("tokens".to_owned(), 350.0);
-    says(&mut cluster, v1::Signals { load, health: v1::Health::Ready.into(), ..Default::default() });
+    cluster.hears(1, v1::Signals { load, health: v1::Health::Ready.into(), ..Default::default() });
     assert_eq!(kept(&cluster).load.iter().collect::<Vec<_>>(), [(&"tokens".to_owned(), &350.0)]);
     assert!(kept(&cluster).load.capacity() < 100);
     cluster.pass(Duration::from_secs(5));
@@ -68,7 +50,7 @@ fn of_many_breakers_as_many_are_kept_as_a_sidecar_may_tell_of() {
     let mut cluster = scaled();
     let breaker = v1::EndpointState { reason: "x".repeat(100_000), ..v1::EndpointState::default() };
     let breakers = vec![breaker; 1000];
-    says(&mut cluster, v1::Signals { breakers, health: v1::Health::Ready.into(), ..Default::default() });
+    cluster.hears(1, v1::Signals { breakers, health: v1::Health::Ready.into(), ..Default::default() });
     let breakers = &kept(&cluster).breakers;
     assert_eq!(breakers.len(), limits::BREAKERS);
     assert!(breakers.iter().all(|breaker| breaker.reason.len() == limits::BREAKER_REASON));

@@ -83,12 +83,7 @@ fn an_absurd_number_in_a_label_does_no_harm() {
 fn the_pod_of_a_widget_that_was_made_again_counts_until_it_is_gone() {
     let mut cluster = lone();
     is_up(&mut cluster);
-    cluster.remove(Kind::Widget, "llm");
-    cluster.run();
-    cluster.asked.clear();
-    let again = json!({"spec": {"container": container()}, "metadata": {"uid": "u-2"}});
-    cluster.put(Kind::Widget, "llm", again);
-    cluster.run();
+    make_again(&mut cluster);
     assert_eq!(cluster.names(Kind::Pod), ["llm-0-1"], "nothing starts beside it");
     assert_eq!(cluster.state.subject("default", "llm-0-1", "u-llm-0-1"), None, "it gets no certificate");
     // The garbage collector comes.
