@@ -270,9 +270,7 @@ impl RawPod {
     fn is_owned(&self, of: &PodOf) -> bool {
         let PodOf::Replica(InstanceId { widget: id, .. }) = of else { return true };
         self.metadata.is_controlled_by(Kind::Widget, |name| {
-            [false, true]
-                .into_iter()
-                .any(|lone| (!lone || id.group == id.widget) && object_name(id, lone) == name)
+            name == object_name(id, false) || (id.group == id.widget && name == object_name(id, true))
         })
     }
 
