@@ -94,11 +94,17 @@ impl Cluster {
     }
 
     fn pod(&self, widget: &kontrol_core::id::WidgetId, ordinal: u32, incarnation: u64) {
-        let name = format!("{}-{}-{ordinal}-{incarnation}", widget.group, widget.widget);
+        let owner = format!("{}-{}", widget.group, widget.widget);
+        let uid = self.stored("widgets", &owner)["metadata"]["uid"].clone();
+        let name = format!("{owner}-{ordinal}-{incarnation}");
         self.put(json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {
                 "name": name, "namespace": "shop",
+                "ownerReferences": [{
+                    "apiVersion": "kontrol.dev/v1alpha1", "kind": "Widget", "name": owner, "uid": uid,
+                    "controller": true,
+                }],
                 "labels": {
                     "kontrol.dev/group": widget.group.to_string(), "kontrol.dev/widget": widget.widget.to_string(),
                     "kontrol.dev/ordinal": ordinal.to_string(), "kontrol.dev/incarnation": incarnation.to_string(),
