@@ -51,17 +51,13 @@ async fn started(lab: &Lab, name: &str) -> Result<Pod> {
 fn bare(name: &str) -> Value {
     let mut pod = probe(name, None, &["serve", "8080"]);
     pod["spec"]["restartPolicy"] = json!("Always");
-    pod["spec"]["initContainers"] = json!([idle_sidecar()]);
+    let mut sidecar = container("sidecar", &["wait"]);
+    sidecar["restartPolicy"] = json!("Always");
+    pod["spec"]["initContainers"] = json!([sidecar]);
     pod
 }
 
-fn idle_sidecar() -> Value {
-    let mut sidecar = container("sidecar", &["wait"]);
-    sidecar["restartPolicy"] = json!("Always");
-    sidecar
-}
-
-/// The same pod, with the same volumes, node and resources, whose programs do nothing: what the kubelet asks for a pod of this shape.
+/// The same pod, with the same volumes and resources, whose programs do nothing: what the kubelet asks for a pod of this shape.
 fn twin(pod: &Pod, name: &str) -> Result<Value> {
     let mut spec = serde_json::to_value(&pod.spec).map_err(crate::error::json("a pod"))?;
     for absent in ["readinessGates", "nodeName", "hostname", "subdomain"] {

@@ -217,6 +217,12 @@ impl Lab {
         }
     }
 
+    /// Waits until the status of a widget tells of an end.
+    pub async fn until_ended(&self, name: &str) -> Result<Value> {
+        let told = |widget: &Value| !widget["status"]["lastEnd"]["reason"].is_null();
+        self.until_object("Widget", name, "its end to be told", told).await
+    }
+
     /// The pods of a widget that are not going, in order of ordinal and incarnation. `group` is the widget's own name where it has no group.
     pub async fn pods(&self, group: &str, widget: &str) -> Result<Vec<Pod>> {
         let labels = format!("kontrol.dev/group={group},kontrol.dev/widget={widget}");

@@ -62,11 +62,7 @@ async fn a_widget_that_does_not_come_up_is_deleted() {
         .await
         .unwrap();
     }
-    lab.until_object("Widget", "crashing", "its end to be told", |widget| {
-        !widget["status"]["lastEnd"]["reason"].is_null()
-    })
-    .await
-    .unwrap();
+    lab.until_ended("crashing").await.unwrap();
     lab.until_condition("Widget", "given-up", "Stalled", "True").await.unwrap();
     delete_all(&lab).await;
 }

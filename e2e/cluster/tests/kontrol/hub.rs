@@ -1,42 +1,23 @@
 //! A hub that ends again and again gives back all that it acknowledged.
 
 use k8s_openapi::api::core::v1::Pod;
-use kontrol_e2e_cluster::{
-    Result,
-    lab::{
-        Lab, is_ready,
-        kontrol::{SOON, name_of, object, test_widget},
-    },
+use kontrol_e2e_cluster::lab::{
+    Lab,
+    kontrol::{SOON, name_of, object, test_widget},
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::messaging::hub;
+use crate::messaging::{publish, until_hub};
 
 /// Messages that are published before the first end and after each one.
 const ROUND: usize = 10;
 
-/// The hub's pod that is ready, and is not the one before.
-async fn until_hub(lab: &Lab, before: Option<&Pod>) -> Result<Pod> {
-    lab.wait("a pod of the hub to be ready", async || {
-        let pods = hub(lab).await;
-        let other = |pod: &&Pod| is_ready(pod) && before.is_none_or(|before| name_of(pod) != name_of(before));
-        Ok(pods.iter().find(other).cloned().ok_or_else(|| pods.iter().map(name_of).collect::<Vec<_>>()))
-    })
-    .await
-}
-
 /// Publishes until each of the next messages has been acknowledged, and notes them.
-async fn publish(lab: &Lab, writer: &Pod, kept: &mut Vec<String>) {
+async fn publish_round(lab: &Lab, writer: &Pod, kept: &mut Vec<String>) {
     for number in kept.len()..kept.len() + ROUND {
         let text = format!("note-{number:02}");
-        let path = format!("/v1/topics/notes/events?id={text}");
-        lab.wait(&format!("{text} to be on disk"), async || {
-            let answer = lab.door(writer, "POST", &path, &text).await?;
-            Ok(if answer.status == 200 { Ok(()) } else { Err(answer) })
-        })
-        .await
-        .unwrap();
+        publish(lab, writer, &text).await;
         kept.push(text);
     }
 }
@@ -72,15 +53,15 @@ async fn a_hub_whose_process_is_killed_twice_within_seconds_gives_back_all_that_
     let writer = lab.until_pods("writer", "writer", 1).await.unwrap().remove(0);
     let reader = lab.until_pods("reader", "reader", 1).await.unwrap().remove(0);
 
-    let mut serves = until_hub(&lab, None).await.unwrap();
+    let mut serves = until_hub(&lab, None).await;
     let mut kept = Vec::new();
-    publish(&lab, &writer, &mut kept).await;
+    publish_round(&lab, &writer, &mut kept).await;
     assert_eq!(read(&lab, &reader, kept.len()).await, kept);
     for end in 1..=2 {
         lab.signal(&serves, "hub", "SIGKILL").unwrap();
         let killed = Instant::now();
         assert_eq!(read(&lab, &reader, kept.len()).await, kept, "after end {end}");
-        publish(&lab, &writer, &mut kept).await;
+        publish_round(&lab, &writer, &mut kept).await;
         let away = killed.elapsed();
         // The kubelet alone would wait ten seconds before the second start, twenty before the third, and up to five minutes.
         assert!(away < SOON, "end {end}: served again after {away:?}");
@@ -90,7 +71,7 @@ async fn a_hub_whose_process_is_killed_twice_within_seconds_gives_back_all_that_
             kept,
             "after end {end}, with what was published since"
         );
-        serves = until_hub(&lab, Some(&serves)).await.unwrap();
+        serves = until_hub(&lab, Some(&serves)).await;
         let started = serves.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
         let again: Vec<_> = started.map(|status| status.restart_count).collect();
         assert_eq!(again, [0], "each end is answered with a pod, and never with the kubelet's pauses");

@@ -18,6 +18,28 @@ pub(crate) async fn hub(lab: &Lab) -> Vec<Pod> {
     pods
 }
 
+/// The hub's pod that is ready, and is not the one before.
+pub(crate) async fn until_hub(lab: &Lab, before: Option<&Pod>) -> Pod {
+    lab.wait("a pod of the hub to be ready", async || {
+        let pods = hub(lab).await;
+        let other = |pod: &&Pod| is_ready(pod) && before.is_none_or(|before| name_of(pod) != name_of(before));
+        Ok(pods.iter().find(other).cloned().ok_or_else(|| pods.iter().map(name_of).collect::<Vec<_>>()))
+    })
+    .await
+    .unwrap()
+}
+
+/// Publishes a note, under itself as its id, until it has been acknowledged.
+pub(crate) async fn publish(lab: &Lab, writer: &Pod, text: &str) {
+    let path = format!("/v1/topics/notes/events?id={text}");
+    lab.wait(&format!("{text} to be on disk"), async || {
+        let answer = lab.door(writer, "POST", &path, text).await?;
+        Ok(if answer.status == 200 { Ok(()) } else { Err(answer) })
+    })
+    .await
+    .unwrap();
+}
+
 #[tokio::test]
 async fn all_that_was_published_is_read_after_the_hubs_pod_was_killed() {
     let lab = Lab::with_kontrol("hub").await.unwrap();
@@ -39,21 +61,9 @@ async fn all_that_was_published_is_read_after_the_hubs_pod_was_killed() {
             let before = hub(&lab).await.remove(0);
             lab.kubectl(&["delete", "pod", &name_of(&before), "--grace-period=0", "--force", "--wait=false"])
                 .unwrap();
-            lab.wait("the hub's next pod to be ready", async || {
-                let pods = hub(&lab).await;
-                let found = pods.iter().any(|pod| is_ready(pod) && name_of(pod) != name_of(&before));
-                Ok(if found { Ok(()) } else { Err(pods.iter().map(name_of).collect::<Vec<_>>()) })
-            })
-            .await
-            .unwrap();
+            until_hub(&lab, Some(&before)).await;
         }
-        let path = format!("/v1/topics/notes/events?id={text}");
-        lab.wait(&format!("{text} to be on disk"), async || {
-            let answer = lab.door(&writer, "POST", &path, &text).await?;
-            Ok(if answer.status == 200 { Ok(()) } else { Err(answer) })
-        })
-        .await
-        .unwrap();
+        publish(&lab, &writer, &text).await;
         kept.push(text);
     }
     let got = lab.subscribe(&reader, "notes", kept.len()).await.unwrap();

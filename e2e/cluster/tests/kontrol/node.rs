@@ -27,6 +27,25 @@ async fn on_both(lab: &Lab, node: &str) -> (Pod, Pod) {
     (there, pods.remove(0))
 }
 
+/// The pod that runs on `node0` in the place of a lost one, and is ready; else what is there.
+pub(crate) fn replacement(pods: &[Pod], lost: &Pod) -> Result<Pod, Vec<(String, String, bool)>> {
+    let replaces = |pod: &&Pod| {
+        number(pod, "ordinal") == number(lost, "ordinal") && node_of(pod) == "node0" && is_ready(pod)
+    };
+    let seen = || pods.iter().map(|pod| (name_of(pod), node_of(pod), is_ready(pod))).collect();
+    pods.iter().find(replaces).cloned().ok_or_else(seen)
+}
+
+/// Waits until a pod whose incarnation is over is gone.
+pub(crate) async fn until_gone(lab: &Lab, pod: &Pod) {
+    lab.wait("the pod of the old incarnation to be gone", async || {
+        let left = lab.api::<Pod>().get_opt(&name_of(pod)).await?;
+        Ok(if left.is_none() { Ok(()) } else { Err(name_of(pod)) })
+    })
+    .await
+    .unwrap();
+}
+
 #[tokio::test]
 async fn breaks_a_nodes_power_and_its_replica_is_replaced_on_the_other_node() {
     let lab = Lab::with_kontrol("lost").await.unwrap();
@@ -37,12 +56,7 @@ async fn breaks_a_nodes_power_and_its_replica_is_replaced_on_the_other_node() {
     lab.cluster().node_kill("node1").unwrap();
     let replaced = lab
         .wait("the replica to be ready on the other node", async || {
-            let pods = lab.pods("pair", "pair").await?;
-            let found = pods.iter().find(|pod| {
-                number(pod, "ordinal") == number(&lost, "ordinal") && node_of(pod) == "node0" && is_ready(pod)
-            });
-            let seen: Vec<_> = pods.iter().map(|pod| (name_of(pod), node_of(pod), is_ready(pod))).collect();
-            Ok(found.cloned().ok_or(seen))
+            Ok(replacement(&lab.pods("pair", "pair").await?, &lost))
         })
         .await;
     let widget = lab.get("Widget", "pair").await;
@@ -55,12 +69,7 @@ async fn breaks_a_nodes_power_and_its_replica_is_replaced_on_the_other_node() {
     let after = lab.until_pods("pair", "pair", 2).await.unwrap();
     let names: BTreeSet<String> = after.iter().map(name_of).collect();
     assert_eq!(names, BTreeSet::from([name_of(&replaced), name_of(&stays)]));
-    lab.wait("the pod of the lost incarnation to be gone", async || {
-        let left = lab.api::<Pod>().get_opt(&name_of(&lost)).await?;
-        Ok(if left.is_none() { Ok(()) } else { Err(name_of(&lost)) })
-    })
-    .await
-    .unwrap();
+    until_gone(&lab, &lost).await;
     lab.until_operators().await.unwrap();
 }
 

@@ -13,7 +13,10 @@ use kontrol_e2e_cluster::{
 };
 use serde_json::{Value, json};
 
-use crate::messaging::hub;
+use crate::{
+    messaging::hub,
+    node::{replacement, until_gone},
+};
 
 /// A hub, a reader and a callee on `node0`, and a widget with a replica on each node, which publishes and calls.
 async fn world() -> Lab {
@@ -110,12 +113,7 @@ async fn breaks_a_nodes_cable_and_nothing_of_what_goes_on_behind_it_is_taken_onc
             attempts.set(attempts.get() + 1);
             let text = format!("behind-{}", attempts.get());
             assert!(!publishes(&lab, &old, &text).await?, "{text} was acknowledged behind the partition");
-            let pods = lab.pods("team", "says").await?;
-            let found = pods.iter().find(|pod| {
-                number(pod, "ordinal") == number(&old, "ordinal") && node_of(pod) == "node0" && is_ready(pod)
-            });
-            let seen: Vec<_> = pods.iter().map(|pod| (name_of(pod), node_of(pod), is_ready(pod))).collect();
-            Ok(found.cloned().ok_or(seen))
+            Ok(replacement(&lab.pods("team", "says").await?, &old))
         })
         .await;
     let there_before = lives();
@@ -139,12 +137,7 @@ async fn breaks_a_nodes_cable_and_nothing_of_what_goes_on_behind_it_is_taken_onc
     })
     .await
     .unwrap();
-    lab.wait("the pod of the old incarnation to be gone", async || {
-        let left = lab.api::<Pod>().get_opt(&name_of(&old)).await?;
-        Ok(if left.is_none() { Ok(()) } else { Err(name_of(&old)) })
-    })
-    .await
-    .unwrap();
+    until_gone(&lab, &old).await;
     lab.wait("the new one to publish and to call", async || {
         let done = [publishes(&lab, &new, "after").await?, calls(&lab, &new).await?];
         Ok(if done == [true, true] { Ok(()) } else { Err(done) })

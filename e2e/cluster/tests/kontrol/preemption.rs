@@ -64,12 +64,7 @@ async fn seats_one(name: &str, resource: &str, alternatives: &Value) -> (Lab, Po
 /// Has the seat taken, and waits until status and an event say that this is what ended the widget.
 async fn until_preempted(lab: &Lab, class: &str, resource: &str) {
     lab.apply(&taker(class, resource)).unwrap();
-    let widget = lab
-        .until_object("Widget", "seated", "its end to be told", |widget| {
-            !widget["status"]["lastEnd"]["reason"].is_null()
-        })
-        .await
-        .unwrap();
+    let widget = lab.until_ended("seated").await.unwrap();
     assert_eq!(widget["status"]["lastEnd"]["reason"], "Preempted", "{:#}", widget["status"]["lastEnd"]);
     lab.wait_within("an event to say it too", SOON, async || {
         let events = lab.events().await?;

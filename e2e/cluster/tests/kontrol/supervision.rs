@@ -209,12 +209,7 @@ async fn a_widget_that_is_out_of_memory_says_so() {
     });
     let spec = json!({"container": container, "start": {"when": "Running"}});
     lab.apply(&object("Widget", "hungry", &spec)).unwrap();
-    let widget = lab
-        .until_object("Widget", "hungry", "its end to be told", |widget| {
-            !widget["status"]["lastEnd"]["reason"].is_null()
-        })
-        .await
-        .unwrap();
+    let widget = lab.until_ended("hungry").await.unwrap();
     assert_eq!(widget["status"]["lastEnd"]["reason"], "OutOfMemory");
 }
 
@@ -226,12 +221,7 @@ async fn a_widget_that_hangs_is_restarted() {
         "shutdown": {"grace": "1s"},
     });
     lab.apply(&object("Widget", "silent", &spec)).unwrap();
-    let widget = lab
-        .until_object("Widget", "silent", "its end to be told", |widget| {
-            !widget["status"]["lastEnd"]["reason"].is_null()
-        })
-        .await
-        .unwrap();
+    let widget = lab.until_ended("silent").await.unwrap();
     assert_eq!(widget["status"]["lastEnd"]["reason"], "Unhealthy", "{:#}", widget["status"]["lastEnd"]);
     lab.wait("it to be replaced", async || {
         let pods = lab.pods("silent", "silent").await?;
