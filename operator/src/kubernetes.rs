@@ -23,6 +23,7 @@ pub mod observe;
 pub mod pod;
 pub mod render;
 pub mod request;
+pub mod rights;
 pub mod state;
 pub mod store;
 pub mod time;

@@ -6,7 +6,10 @@ use http_body_util::BodyExt as _;
 use kube::client::Body;
 use tokio::time::timeout;
 
-use super::request::{Outcome, Request};
+use super::{
+    request::{Outcome, Request},
+    rights::{Asked, Rights},
+};
 
 /// An answer that takes longer is given up: whether it was done is not known then.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -15,6 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 #[derive(Clone)]
 pub struct Client {
     inner: kube::Client,
+    rights: Option<Rights>,
 }
 
 impl std::fmt::Debug for Client {
@@ -26,13 +30,28 @@ impl std::fmt::Debug for Client {
 impl Client {
     /// Speaks through this one.
     pub fn new(inner: kube::Client) -> Self {
-        Self { inner }
+        Self { inner, rights: None }
+    }
+
+    /// The same, which takes note of the rights that it is refused.
+    #[must_use]
+    pub(super) fn noting(self, rights: Rights) -> Self {
+        Self { rights: Some(rights), ..self }
+    }
+
+    fn note(&self, asked: &Asked, outcome: &Outcome) {
+        if let Some(rights) = &self.rights {
+            rights.note(asked, outcome);
+        }
     }
 
     /// Sends a request and waits for its end.
     pub async fn send(&self, request: &Request) -> Outcome {
         let sent = timeout(PATIENCE, self.exchange(request)).await;
-        sent.unwrap_or_else(|_| Outcome::Failed(format!("no answer within {} s", PATIENCE.as_secs())))
+        let outcome =
+            sent.unwrap_or_else(|_| Outcome::Failed(format!("no answer within {} s", PATIENCE.as_secs())));
+        self.note(&Asked::of(request), &outcome);
+        outcome
     }
 
     async fn exchange(&self, request: &Request) -> Outcome {
@@ -54,8 +73,17 @@ impl Client {
         }
     }
 
-    /// Opens a stream of an answer's body, where the answer is good.
-    pub(super) async fn open(&self, uri: &str) -> Result<Body, Outcome> {
+    /// Opens a stream of an answer's body, where the answer is good. `asked` is what that takes.
+    pub(super) async fn open(&self, asked: &Asked, uri: &str) -> Result<Body, Outcome> {
+        let opened = self.stream(uri).await;
+        match &opened {
+            Ok(_) => self.note(asked, &Outcome::Done(String::new())),
+            Err(outcome) => self.note(asked, outcome),
+        }
+        opened
+    }
+
+    async fn stream(&self, uri: &str) -> Result<Body, Outcome> {
         let failed = |error: &dyn std::fmt::Display| Outcome::Failed(error.to_string());
         let request = http::Request::builder()
             .uri(uri)

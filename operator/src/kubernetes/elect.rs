@@ -42,6 +42,7 @@ pub(super) fn start(
     std::thread::Builder::new().name("lease".to_owned()).spawn(move || {
         let outcome = runtime.block_on(async {
             let client = Client::new(way().map_err(|error| error.to_string())?);
+            let client = client.noting(metrics.rights.clone());
             Candidacy::new(client, candidate, metrics, leads).run(stop).await;
             Ok(())
         });

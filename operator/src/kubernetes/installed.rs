@@ -10,7 +10,25 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{client::Client, definitions::Lacks, kind::Kind};
+use super::{client::Client, definitions::Lacks, kind::Kind, rights::Asked};
+
+/// When it looks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Looks {
+    /// The time between two looks.
+    pub(super) each: Duration,
+    /// The pause after one that failed.
+    pub(super) after_failure: Duration,
+    /// The shortest time between two looks, however often one is asked for.
+    pub(super) soonest: Duration,
+}
+
+impl Default for Looks {
+    fn default() -> Self {
+        let soonest = Duration::from_secs(30);
+        Self { each: Duration::from_mins(5), after_failure: soonest, soonest }
+    }
+}
 
 /// The time between two looks, and the pause after one that failed.
 const LOOK: (Duration, Duration) = (Duration::from_mins(5), Duration::from_secs(30));
@@ -49,13 +67,14 @@ pub(super) async fn run(
         }
     }
 }
+    let asked = Asked::to("get", "customresourcedefinitions.apiextensions.k8s.io", "");
 
 async fn read(client: &Client) -> Result<BTreeMap<Kind, Value>, String> {
     let mut installed = BTreeMap::new();
     for kind in Kind::OWN {
         let uri =
             format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{}.kontrol.dev", kind.plural());
-        let body = client.open(&uri).await.map_err(|outcome| outcome.message().to_owned())?;
+        let body = client.open(&asked, &uri).await.map_err(|outcome| outcome.message().to_owned())?;
         let body = timeout(PATIENCE, body.collect()).await.map_err(|_| "it does not end".to_owned())?;
         let body = body.map_err(|error| error.to_string())?.to_bytes();
         installed.insert(kind, serde_json::from_slice(&body).map_err(|error| error.to_string())?);

@@ -15,7 +15,7 @@ use prometheus::{
 use kontrol_core::time::Timestamp;
 use kontrol_plan::Event;
 
-use super::{kind::Kind, lease::What, state::State};
+use super::{kind::Kind, lease::What, rights::Rights, state::State};
 use crate::control::{Figures, Reason};
 
 /// How often gauges are set.
@@ -69,6 +69,8 @@ pub struct Metrics {
     pub sessions: IntGauge,
     /// Whether the cluster's definitions of our kinds lack fields that this operator writes: 1 or 0.
     pub schema_outdated: IntGauge,
+    /// Rights that the API server refuses: 1 for each that is missing.
+    pub rights: Rights,
     /// Plans made.
     pub plans: IntCounter,
     shown: Mutex<Timestamp>,
@@ -131,6 +133,12 @@ impl Metrics {
         for rung in ["container", "pod", "group", "tree"] {
             restarts.with_label_values(&[rung]).reset();
         }
+        let missing = Opts::new(
+            "kontrol_operator_right_missing",
+            "Whether the API server refuses this because a role does not give it.",
+        );
+        let rights = Rights::new(IntGaugeVec::new(missing, &["verb", "resource"]).expect("a constant name"));
+        registry.register(Box::new(rights.clone())).expect("registered once");
         Self {
             leader: gauge("kontrol_operator_leader", "Whether this process leads, and may act."),
             lapses: counter(
@@ -172,6 +180,7 @@ impl Metrics {
                 "kontrol_operator_schema_outdated",
                 "Whether the cluster's definitions lack fields that this operator writes.",
             ),
+            rights,
             plans: counter("kontrol_operator_plans_total", "Plans made."),
             registry,
             shown: Mutex::default(),
@@ -275,7 +284,10 @@ impl Metrics {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::*;
+    use super::{
+        super::{request::Outcome, rights::Asked},
+        *,
+    };
 
     /// The names in the rules of the alerts that are the operator's.
     fn alerted() -> BTreeSet<&'static str> {
@@ -292,6 +304,9 @@ mod tests {
         let options = Arc::new(super::super::Options::default());
         let state = State::new(Arc::clone(&options), super::super::sources(&options));
         metrics.show(&state, Timestamp::from_micros(2_000_000));
+        let leases = Asked::all("list", Kind::Lease, None);
+        let refused = "leases is forbidden: User \"k\" cannot list resource \"leases\" in API group \"coordination.k8s.io\"";
+        metrics.rights.note(&leases, &Outcome::Forbidden(refused.to_owned()));
         let page = metrics.page();
         for name in alerted() {
             assert!(page.contains(&format!("\n# TYPE {name} ")), "{name}\n{page}");
@@ -302,6 +317,7 @@ mod tests {
             "kontrol_operator_nodes{health=\"Lost\"} 0",
             "kontrol_operator_restarts_total{rung=\"pod\"} 0",
             "kontrol_operator_schema_outdated 0",
+            "kontrol_operator_right_missing{resource=\"leases.coordination.k8s.io\",verb=\"list\"} 1",
         ] {
             assert!(page.contains(sample), "{sample}\n{page}");
         }

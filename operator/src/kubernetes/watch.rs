@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     client::Client,
     request::Outcome,
+    rights::Asked,
     store::{Seen, Source},
 };
 pub use course::{Course, End, Next, PROOF};
@@ -112,7 +113,7 @@ impl Watch {
 
     /// Reads a page of a list.
     async fn list(&self, course: &mut Course, uri: &str) -> Result<(), Stop> {
-        let body = self.open(uri).await?;
+        let body = self.open("list", uri).await?;
         let text = timeout(SILENCE, body.collect()).await.map_err(|_| End::failed("a list does not end"))?;
         let text = text.map_err(|error| End::failed(&error))?.to_bytes();
         for seen in course.listed(&text)? {
@@ -121,8 +122,9 @@ impl Watch {
         Ok(())
     }
 
-    async fn open(&self, uri: &str) -> Result<Body, End> {
-        self.client.open(uri).await.map_err(|outcome| match outcome {
+    async fn open(&self, verb: &str, uri: &str) -> Result<Body, End> {
+        let asked = Asked::all(verb, self.source.kind, self.source.namespace.as_deref());
+        self.client.open(&asked, uri).await.map_err(|outcome| match outcome {
             Outcome::Gone(message) if message.contains("too old") => End::Old,
             Outcome::Forbidden(message) => End::Refused(message),
             Outcome::Busy(after) => {
@@ -134,7 +136,7 @@ impl Watch {
 
     /// Follows all changes after a place; says in `lasted` whether it did so for [`PROOF`].
     async fn follow(&self, course: &mut Course, uri: &str, lasted: &mut bool) -> Result<(), Stop> {
-        let mut body = self.open(uri).await?;
+        let mut body = self.open("watch", uri).await?;
         course.opened();
         let proof = sleep(PROOF);
         tokio::pin!(proof);

@@ -84,12 +84,12 @@ enum Message {
 impl World {
     /// A world that speaks to the API server through `client`, about its lease too.
     pub fn new(client: kube::Client, options: Options) -> Self {
-        let way = client.clone();
+        let (way, metrics) = (client.clone(), Metrics::new());
         Self {
-            client: Client::new(client),
+            client: Client::new(client).noting(metrics.rights.clone()),
             way: Box::new(|| Ok(way)),
             options: Arc::new(options),
-            metrics: Arc::new(Metrics::new()),
+            metrics: Arc::new(metrics),
         }
     }
 

@@ -54,6 +54,15 @@ pub(crate) struct Cluster {
 /// What every cluster begins as; the schemas are compiled once.
 static BLANK: LazyLock<ApiServer> = LazyLock::new(ApiServer::new);
 
+/// A clock that shows this time.
+fn clock(now: &Arc<AtomicU64>) -> Clock {
+    let micros = Arc::clone(now);
+    Clock::new(move || {
+        let micros = i64::try_from(micros.load(Ordering::Relaxed)).unwrap();
+        jiff::Timestamp::from_microsecond(micros).unwrap()
+    })
+}
+
 impl Cluster {
     /// Two nodes, some pods of others, and an operator.
     pub(crate) fn new(trouble: Trouble) -> Self {
@@ -63,12 +72,7 @@ impl Cluster {
     /// The same, whose operator has these options.
     pub(crate) fn with(options: Options, trouble: Trouble) -> Self {
         let now = Arc::new(AtomicU64::new(START));
-        let micros = Arc::clone(&now);
-        let clock = Clock::new(move || {
-            let micros = i64::try_from(micros.load(Ordering::Relaxed)).unwrap();
-            jiff::Timestamp::from_microsecond(micros).unwrap()
-        });
-        let server = BLANK.fork(clock);
+        let server = BLANK.fork(clock(&now));
         let kubelet = Kubelet::new(&server);
         kubelet.add(&Machine::named("node-a").with("nvidia.com/gpu", 1));
         kubelet.add(&Machine::named("node-b"));
@@ -88,6 +92,27 @@ impl Cluster {
             let labels = json!({"app": "foreign"});
             cluster.put(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": spec}));
         }
+        cluster.start();
+        cluster
+    }
+
+    /// A cluster of its own that is as this one is, whose operator begins.
+    pub(crate) fn fork(&self) -> Self {
+        let now = Arc::new(AtomicU64::new(self.now.load(Ordering::Relaxed)));
+        let server = self.server.fork(clock(&now));
+        let kubelet = Kubelet::new(&server);
+        kubelet.set_closed_gates(self.sidecars);
+        let mut cluster = Self {
+            server,
+            kubelet,
+            operator: None,
+            options: Arc::clone(&self.options),
+            now,
+            trouble: Trouble::Nothing,
+            stale_until: None,
+            crashes: 0,
+            sidecars: self.sidecars,
+        };
         cluster.start();
         cluster
     }

@@ -8,22 +8,22 @@ use serde_json::{Value, json};
 use tokio::{net::TcpStream, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-const LEASES: &str = "leases.coordination.k8s.io";
-const NAMESPACE: &str = "kontrol-system";
+pub(crate) const LEASES: &str = "leases.coordination.k8s.io";
+pub(crate) const NAMESPACE: &str = "kontrol-system";
 /// Longer than anything here takes, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// One replica of the operator.
-struct Replica {
-    session: Session,
-    metrics: Arc<Metrics>,
+pub(crate) struct Replica {
+    pub(crate) session: Session,
+    pub(crate) metrics: Arc<Metrics>,
     control: String,
-    stop: CancellationToken,
-    task: JoinSet<()>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) task: JoinSet<()>,
 }
 
 impl Replica {
-    fn start(server: &ApiServer, name: &str) -> Self {
+    pub(crate) fn start(server: &ApiServer, name: &str) -> Self {
         drop(tracing_subscriber::fmt().with_ansi(false).try_init());
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": NAMESPACE},
@@ -47,11 +47,11 @@ impl Replica {
         Self { session, metrics, control, stop, task }
     }
 
-    fn acts(&self) -> bool {
+    pub(crate) fn acts(&self) -> bool {
         self.metrics.leader.get() == 1
     }
 
-    async fn until(&self, what: &str, so: impl Fn(&Self) -> bool) {
+    pub(crate) async fn until(&self, what: &str, so: impl Fn(&Self) -> bool) {
         #[allow(clippy::disallowed_methods, reason = "a test's deadline")]
         let end = Instant::now() + PATIENCE;
         while !so(self) {
@@ -73,7 +73,7 @@ impl Replica {
     }
 }
 
-fn labelled(server: &ApiServer, name: &str) -> bool {
+pub(crate) fn labelled(server: &ApiServer, name: &str) -> bool {
     let pod = server.get("pods", NAMESPACE, name).unwrap_or_default();
     pod["metadata"]["labels"]["kontrol.dev/leader"] == "true"
 }

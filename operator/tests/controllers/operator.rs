@@ -12,7 +12,10 @@ use kontrol_operator::{
     control::{Event, Session as Stream, SessionId, Upward},
     kubernetes::{
         Options,
+        definitions::Lacks,
+        kind::Kind,
         request::{Outcome, Request},
+        rights::{Asked, Lacking},
         sources,
         state::{Effect, Input, State},
         store::{Seen, Source},
@@ -32,6 +35,10 @@ pub(crate) struct Operator {
     pub(crate) state: State,
     /// What the API server did not do, for a test that failed.
     pub(crate) refused: Vec<String>,
+    /// The rights that it was refused.
+    pub(crate) lacking: Lacking,
+    /// What it asks for, where a test wants to see it.
+    pub(crate) asked: Option<Vec<Request>>,
     watches: Vec<Watching>,
     /// The streams of sidecars, by the uid of their pod.
     streams: BTreeMap<String, Sidecar>,
@@ -74,6 +81,8 @@ impl Operator {
             session: server.session(USER),
             state,
             refused: Vec::new(),
+            lacking: Lacking::default(),
+            asked: None,
             watches: sources.into_iter().map(watching).collect(),
             streams: BTreeMap::new(),
             opened: 0,
@@ -128,7 +137,7 @@ impl Operator {
     pub(crate) fn round(&mut self, now: Timestamp) -> bool {
         let mut heard = false;
         for watching in &mut self.watches {
-            for seen in watching.round(&self.session, now) {
+            for seen in watching.round(&self.session, &mut self.lacking, now) {
                 heard |= !matches!(seen, Seen::Alive);
                 self.state.take(Input::Watch(watching.source.clone(), seen), now);
             }
@@ -138,10 +147,12 @@ impl Operator {
         for effect in effects {
             match effect {
                 Effect::Ask(ticket, request) => {
+                    self.asked.iter_mut().for_each(|asked| asked.push(request.clone()));
                     let outcome = match self.session.ask(request.to_http().unwrap()) {
                         Some((code, after, body)) => Outcome::of(code, after, &body),
                         None => Outcome::Failed("the connection was lost".to_owned()),
                     };
+                    drop(self.lacking.note(&Asked::of(&request), &outcome, now));
                     if !outcome.is_done() {
                         let Request { verb, kind, name, .. } = &request;
                         self.refused.push(format!("{verb:?} {kind:?} {name}: {outcome:?}"));
@@ -156,6 +167,18 @@ impl Operator {
         busy
     }
 
+    /// Looks at the definitions of its kinds, as its world does every some minutes.
+    pub(crate) fn look_at_definitions(&mut self, now: Timestamp) {
+        let root = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+        let read = |kind: Kind| {
+            let uri = format!("{root}/{}.kontrol.dev", kind.plural());
+            let (_, _, body) = self.session.ask(request(&uri)).unwrap();
+            (kind, serde_json::from_slice(&body).unwrap())
+        };
+        let installed = Kind::OWN.into_iter().map(read).collect();
+        self.state.take(Input::Definitions(Lacks::of(&installed)), now);
+    }
+
     /// When it goes on by itself.
     pub(crate) fn wake(&self) -> Option<Timestamp> {
         self.state.wake().into_iter().chain(self.watches.iter().filter_map(Watching::wake)).min()
@@ -163,9 +186,9 @@ impl Operator {
 }
 
 impl Watching {
-    fn round(&mut self, session: &Session, now: Timestamp) -> Vec<Seen> {
+    fn round(&mut self, session: &Session, lacking: &mut Lacking, now: Timestamp) -> Vec<Seen> {
         let mut seen = Vec::new();
-        while let Err(end) = self.go_on(session, now, &mut seen) {
+        while let Err(end) = self.go_on((session, &mut *lacking), now, &mut seen) {
             let lasted = self.following.take().is_some() && now >= self.opened.plus(PROOF);
             let (said, pause) = self.course.ended(&end, lasted);
             seen.extend(said);
@@ -174,7 +197,20 @@ impl Watching {
         seen
     }
 
-    fn go_on(&mut self, session: &Session, now: Timestamp, seen: &mut Vec<Seen>) -> Result<(), End> {
+    fn go_on(
+        &mut self,
+        (session, lacking): (&Session, &mut Lacking),
+        now: Timestamp,
+        seen: &mut Vec<Seen>,
+    ) -> Result<(), End> {
+        let Source { kind, namespace, .. } = self.source.clone();
+        let mut note = |verb, answer: &Option<Answered>| {
+            let outcome = match answer {
+                Some((code, after, body)) => Outcome::of(*code, *after, body),
+                None => Outcome::Failed(String::new()),
+            };
+            drop(lacking.note(&Asked::all(verb, kind, namespace.as_deref()), &outcome, now));
+        };
         while self.following.is_none() {
             if now < self.not_before {
                 return Ok(());
@@ -182,11 +218,17 @@ impl Watching {
             match self.course.next(LIFE) {
                 Next::List(uri) => {
                     let answer = session.ask(request(&uri));
+                    note("list", &answer);
                     let Some((200, _, body)) = answer else { return Err(ended(answer)) };
                     seen.extend(self.course.listed(&body)?);
                 }
                 Next::Follow(uri) => {
-                    self.following = Some(session.follow(request(&uri)).map_err(ended)?);
+                    let following = session.follow(request(&uri)).map_err(|answer| {
+                        note("watch", &answer);
+                        ended(answer)
+                    })?;
+                    note("watch", &Some((200, None, Vec::new())));
+                    self.following = Some(following);
                     self.course.opened();
                     (self.opened, self.heard) = (now, now);
                 }

@@ -1,9 +1,14 @@
-//! The rights that the chart gives: all that the operator asks for, and nothing else.
+//! The rights that the chart gives: all that the operator asks for, and nothing else; and what is said where one of them is taken away.
+
+mod own;
+mod removed;
 
 use std::time::Duration;
 
 use kontrol_e2e_apiserver::{ApiServer, Ended, Rules};
-use kontrol_operator::kubernetes::{Options, World, events::Events, request::Outcome, state::Input};
+use kontrol_operator::kubernetes::{
+    Options, World, events::Events, request::Outcome, rights::Asked, state::Input,
+};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -61,6 +66,7 @@ fn tell(cluster: &mut Cluster) {
         let Some(request) = events.tell(&about, &event, now) else { continue };
         let (code, after, body) = operator.session.ask(request.to_http().unwrap()).unwrap();
         let outcome = Outcome::of(code, after, &body);
+        drop(operator.lacking.note(&Asked::of(&request), &outcome, now));
         if !outcome.is_done() {
             operator
                 .refused
@@ -113,6 +119,13 @@ fn everything(cluster: &mut Cluster, revisions: usize) {
     cluster.settle();
 }
 
+/// Ends the widget's container, where there is one.
+fn end(cluster: &mut Cluster, name: &str) {
+    if cluster.pod(name, 0).is_some() {
+        cluster.end(name, &Ended::code(1));
+    }
+}
+
 /// What needs every right of a widget's namespace.
 fn change_everything(cluster: &mut Cluster) {
     let operator = cluster.operator.as_ref().unwrap();
@@ -126,7 +139,7 @@ fn change_everything(cluster: &mut Cluster) {
     });
     cluster.edit(WIDGETS, "many", |widget| widget["spec"]["container"] = container("example/many:11"));
     cluster.kubelet.evict("default", "p-0-1");
-    cluster.end("h-b", &Ended::code(1));
+    end(cluster, "h-b");
     cluster.edit(GROUPS, "g", |group| {
         let widgets = group["spec"]["widgets"].as_array_mut().unwrap();
         widgets.remove(2);
@@ -141,7 +154,7 @@ fn change_everything(cluster: &mut Cluster) {
     cluster.settle();
     // The hub of this one has no other name.
     cluster.server.delete("topics.kontrol.dev", "default", "v").unwrap();
-    cluster.end("h-b", &Ended::code(1));
+    end(cluster, "h-b");
     cluster.settle();
     tell(cluster);
 }
