@@ -100,7 +100,8 @@ impl Forest {
         concerned
     }
 
-    /// The root of the tree that an object is in; none: it goes round in a circle, or is owned by something else.
+    /// The root of the tree that an object is in; none: it is owned by something else. Of supervisors that name each other in a circle it is
+    /// the one that has been planned, or else the first by name.
     pub fn root_of(&self, store: &Store, kind: Kind, key: &Key) -> Option<Root> {
         let mut at = Root { kind, key: key.clone() };
         if kind == Kind::Widget
@@ -111,14 +112,23 @@ impl Forest {
             }
             at = Root { kind: Kind::WidgetGroup, key: Key::new(&key.namespace, &owner.name) };
         }
-        for _ in 0..=DEPTH {
+        let mut above: Vec<&Key> = Vec::new();
+        loop {
             let child = (at.kind == Kind::Supervisor, at.key.clone());
             let Some(parent) = self.parents.get(&child).and_then(|parents| parents.first()) else {
                 return Some(at);
             };
+            if let Some(begin) = above.iter().position(|known| *known == parent) {
+                let planned = |key: &Key| {
+                    store.own(Kind::Supervisor, key).is_some_and(|own| !own.supervision.is_empty())
+                };
+                let circle = above.get(begin..).unwrap_or_default();
+                let top = circle.iter().min_by_key(|key| (!planned(key), **key))?;
+                return Some(Root { kind: Kind::Supervisor, key: (*top).clone() });
+            }
+            above.push(parent);
             at = Root { kind: Kind::Supervisor, key: parent.clone() };
         }
-        None
     }
 
     /// The supervisors (true) and groups (false) that a supervisor and those below it name, whether they are there or not.
@@ -208,6 +218,7 @@ impl Forest {
                 }
                 let mut children = Vec::new();
                 let mut missing = Vec::new();
+                let mut circle = None;
                 for child in &declared.children {
                     let (kind, key) = match &child.child {
                         spec::ChildRef::Supervisor(id) => (Kind::Supervisor, key_of(id)),
@@ -226,6 +237,15 @@ impl Forest {
                     if !mine {
                         continue;
                     }
+                    if into.members.first() == Some(&(kind, key.clone())) {
+                        let message = format!(
+                            "{} spec.children: the supervisor {} is above this one, and named below it: they go round in a circle; remove one of the two references",
+                            Code::SupervisorCycle,
+                            key.name
+                        );
+                        circle = Some(message);
+                        continue;
+                    }
                     if let Some(node) = self.build(store, kind, &key, (depth + 1, runs), into) {
                         children.push(spec::Child {
                             restart: child.restart,
@@ -241,6 +261,10 @@ impl Forest {
                         message,
                         goes_on: true,
                     });
+                }
+                if let Some(message) = circle {
+                    let problem = Problem { reason: "SupervisorCycle", message, goes_on: true };
+                    into.problems.insert((kind, key.clone()), problem);
                 }
                 Some(spec::Node::Supervisor(spec::Supervisor { children, ..declared.supervisor }))
             }

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
 
+mod circles;
 mod cluster;
 mod leaders;
 mod namespaces;
