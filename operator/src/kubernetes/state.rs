@@ -126,6 +126,8 @@ enum Purpose {
     Trust(Box<str>, Box<str>),
     /// The claim of a hub.
     Claim(ObjectId),
+    /// The incarnation of a hub, on its claim.
+    Keep(ObjectId),
     /// The decision.
     Decide(Vec<Event>),
     /// A start.

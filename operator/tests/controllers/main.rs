@@ -8,6 +8,8 @@
 
 mod circles;
 mod cluster;
+mod definitions;
+mod incarnations;
 mod leaders;
 mod namespaces;
 mod operator;

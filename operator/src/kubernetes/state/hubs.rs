@@ -4,6 +4,8 @@
 //! Each look asks for all that is missing. The claim and the Service are tried again at pauses of their own, so that what is refused of them
 //! keeps no hub from being started again that once ran.
 
+mod kept;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use kontrol_core::{id::ObjectId, time::Timestamp};
@@ -43,6 +45,8 @@ pub(super) struct Hub {
     pub(super) addresses: Option<Addresses>,
     /// The highest incarnation that was ever seen.
     incarnation: u64,
+    /// The one that its claim keeps, as far as is known.
+    kept: u64,
     /// The highest one whose end was counted.
     ended: u64,
     failures: usize,
@@ -224,6 +228,9 @@ impl State {
                 requests.push((Purpose::Claim(id.clone()), self.claim(id, !hub.common)));
             }
             requests.extend(self.service_of(id, owner.as_ref()));
+            if hub.claimed && hub.kept < hub.incarnation {
+                requests.push(Self::keep_number(id, hub.incarnation));
+            }
         }
         let over = pods.iter().filter(|(_, pod)| is_over(pod) && pod.meta.deleting.is_none());
         requests
@@ -234,6 +241,9 @@ impl State {
         let may_start = hub.incarnation > 0 || (hub.claimed && self.service_is_there(id));
         if requests.is_empty() && !lives && !waits && may_start {
             let incarnation = hub.incarnation.saturating_add(1);
+            if surroundings && hub.claimed && hub.kept < incarnation {
+                requests.push(Self::keep_number(id, incarnation));
+            }
             let spec = self.spec_of_bus(id).unwrap_or_default().embedded;
             let input = render::HubInput {
                 spec: &spec,
@@ -291,6 +301,9 @@ impl State {
     pub(super) fn claim_answered(&mut self, id: &ObjectId, outcome: &Outcome) -> bool {
         let Some(hub) = self.hubs.get_mut(id) else { return false };
         hub.claimed = outcome.is_done();
+        if hub.claimed {
+            hub.remember(&outcome.value());
+        }
         let refused = matches!(outcome, Outcome::Invalid(_) | Outcome::Forbidden(_));
         hub.common = refused && !hub.common;
         hub.common

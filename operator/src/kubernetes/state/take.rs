@@ -208,6 +208,9 @@ impl State {
         let other_form = matches!(&purpose, Purpose::Claim(id) if self.claim_answered(id, outcome));
         let Some(tree) = self.trees.get_mut(&root) else { return };
         tree.outstanding = tree.outstanding.saturating_sub(1);
+        if let Purpose::Keep(id) = &purpose {
+            self.number_answered(id, outcome);
+        }
         let failure = match (&purpose, outcome) {
             (Purpose::Whose, Outcome::Done(_) | Outcome::Gone(_)) => {
                 tree.belongs((kind, key.clone()), foreign.as_ref(), now);
@@ -362,7 +365,7 @@ impl Tree {
 impl Purpose {
     /// Whether it is about what follows pods, which holds up nothing else.
     fn follows(&self) -> bool {
-        matches!(self, Self::Follow | Self::Gate | Self::Claim(_) | Self::Whose | Self::Sweep)
+        matches!(self, Self::Follow | Self::Gate | Self::Claim(_) | Self::Keep(_) | Self::Whose | Self::Sweep)
     }
 }
 

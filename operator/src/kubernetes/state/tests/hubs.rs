@@ -223,7 +223,7 @@ fn a_hub_that_nothing_names_any_more_goes_with_its_service_and_leaves_its_claim(
     assert!(cluster.state.trees.keys().all(|root| root.kind != Kind::MessageBus), "it is forgotten");
     cluster.put(Kind::Topic, "t", json!({"spec": {}}));
     cluster.run();
-    assert_eq!(cluster.names(Kind::Pod), ["kontrol-hub-default-1"]);
+    assert_eq!(cluster.names(Kind::Pod), ["kontrol-hub-default-2"]);
 }
 
 #[test]
