@@ -165,7 +165,13 @@ impl World {
         let (events, mut said) = mpsc::channel(MAILBOX);
         let (lacks, mut lacking) = mpsc::channel(1);
         let read_again = Arc::new(Notify::new());
-        let reading = installed::run(self.client.clone(), lacks, Arc::clone(&read_again), stop.clone());
+        let reading = installed::run(
+            self.client.clone(),
+            installed::Looks::default(),
+            lacks,
+            Arc::clone(&read_again),
+            stop.clone(),
+        );
         tasks.spawn(async move {
             reading.await;
             Ok(())

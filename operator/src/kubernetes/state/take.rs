@@ -63,6 +63,8 @@ impl State {
             Input::Definitions(lacks) => {
                 if self.lacks != lacks {
                     self.lacks = lacks;
+                    // What was written in vain may be kept now.
+                    self.trees.values_mut().for_each(|tree| tree.shown.clear());
                     self.mark_all();
                 }
             }
@@ -206,11 +208,11 @@ impl State {
             self.trusted.insert(namespace.clone(), hash.clone());
         }
         let other_form = matches!(&purpose, Purpose::Claim(id) if self.claim_answered(id, outcome));
-        let Some(tree) = self.trees.get_mut(&root) else { return };
-        tree.outstanding = tree.outstanding.saturating_sub(1);
         if let Purpose::Keep(id) = &purpose {
             self.number_answered(id, outcome);
         }
+        let Some(tree) = self.trees.get_mut(&root) else { return };
+        tree.outstanding = tree.outstanding.saturating_sub(1);
         let failure = match (&purpose, outcome) {
             (Purpose::Whose, Outcome::Done(_) | Outcome::Gone(_)) => {
                 tree.belongs((kind, key.clone()), foreign.as_ref(), now);
