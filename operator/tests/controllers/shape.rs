@@ -17,7 +17,7 @@ pub(crate) struct Shape {
     pub(crate) made: BTreeMap<String, usize>,
 }
 
-const KINDS: [&str; 10] = [
+const KINDS: [&str; 12] = [
     "supervisors.kontrol.dev",
     "widgetgroups.kontrol.dev",
     "widgets.kontrol.dev",
@@ -26,6 +26,8 @@ const KINDS: [&str; 10] = [
     "routes.kontrol.dev",
     "services",
     "persistentvolumeclaims",
+    "configmaps",
+    "leases.coordination.k8s.io",
     "controllerrevisions.apps",
     "poddisruptionbudgets.policy",
 ];
