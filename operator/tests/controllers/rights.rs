@@ -166,6 +166,7 @@ fn collide(cluster: &mut Cluster) {
     foreign(cluster, "policy/v1", "PodDisruptionBudget", "z", &budget);
     cluster.put(&widget("y", "example/lone:1"));
     cluster.put(&replicas("z", 2));
+    cluster.edit(WIDGETS, "x", |widget| widget["spec"]["replicas"] = 3.into());
     cluster.settle();
 }
 

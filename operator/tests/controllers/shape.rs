@@ -37,6 +37,9 @@ impl Shape {
         let mut objects = BTreeMap::new();
         for kind in KINDS {
             for object in cluster.server.list(kind, "") {
+                if object["metadata"]["namespace"] == "kube-node-lease" {
+                    continue;
+                }
                 let name = object["metadata"]["name"].as_str().unwrap_or_default();
                 objects.insert(format!("{kind}/{name}"), conditions(&object));
             }

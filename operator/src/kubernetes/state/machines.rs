@@ -13,7 +13,10 @@ use kontrol_plan::{
 };
 
 use super::{Effect, State};
-use crate::kubernetes::pod::{ContainerState, Phase, Pod, PodOf};
+use crate::kubernetes::{
+    kind::Kind,
+    pod::{ContainerState, Phase, Pod, PodOf},
+};
 
 /// How often they are looked at.
 const LOOK: Duration = Duration::from_millis(250);
@@ -94,8 +97,9 @@ impl State {
                 sign.kubelet = node.written;
             }
         }
-        // Machines whose instances have no sidecar that was ever heard speak by their leases alone.
-        for (name, node) in self.store.nodes() {
+        // Machines whose instances have no sidecar that was ever heard speak by their leases alone, as long as those can be seen.
+        let seen = self.store.fresh(Kind::Lease, None);
+        for (name, node) in self.store.nodes().iter().filter(|_| seen) {
             if !signs.contains_key(&**name) && node.renewed.is_some() {
                 let sign = Signs { lease: node.renewed, kubelet: node.written, ..Signs::default() };
                 signs.insert(Arc::from(&**name), sign);
