@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 use kontrol_operator::kubernetes::rights::{FORGOTTEN, Right};
 use serde_json::Value;
 
-use super::{FILES, change_everything, collide, everything, role, rules, trust};
+use super::{FILES, change_everything, collide, everything, foreign, role, rules, trust};
 use crate::{
     cluster::{Cluster, Trouble},
     operator::USER,
@@ -82,10 +82,11 @@ fn without(resting: &Cluster, resource: &str, verb: Option<&str>) -> Cluster {
     cluster.pass(Duration::from_secs(5));
     if let Some(verb) = verb {
         cluster.server.deny(USER, verb, resource);
-        // What was seen so far has to be read anew.
-        cluster.operator.as_ref().unwrap().session.drop_watches(true);
-        cluster.server.compact();
     }
+    // What was seen so far has to be read anew: every watch ends, and what came after its last bookmark is forgotten.
+    cluster.operator.as_ref().unwrap().session.drop_watches(true);
+    foreign(&mut cluster, "v1", "ConfigMap", "else", &Value::Null);
+    cluster.server.compact();
     if resource == "pods/status" {
         cluster.put(&widget("w", "example/lone:1"));
         cluster.pass(Duration::from_secs(5));
