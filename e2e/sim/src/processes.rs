@@ -357,6 +357,10 @@ impl Processes {
             let again = follows.into_iter().map(|(at, change)| (after + at, Change { turn, ..change }));
             return Some(again.collect());
         }
+        let is_pod = spec.is_some_and(|spec| spec.container.is_some());
+        let was_ready = process.instance.state == InstanceState::Ready;
+        // The kubelet follows the word of a sidecar a moment later.
+        process.instance.serving = !is_pod || was_ready || change.state != InstanceState::Ready;
         process.instance.state = change.state;
         process.instance.since = now;
         let runs = matches!(change.state, InstanceState::Running | InstanceState::NotReady);
@@ -476,10 +480,17 @@ fn life(
     if wrong(3, random) {
         return follows;
     }
+    let served = spec.container.is_some();
     then(random.between(1_000, 1_200_000), InstanceState::Ready);
+    if served {
+        then(random.between(1_000, 1_000_000), InstanceState::Ready);
+    }
     if wrong(10, random) {
         then(random.between(1_000, 3_000_000), InstanceState::NotReady);
         then(random.between(1_000, 3_000_000), InstanceState::Ready);
+        if served {
+            then(random.between(1_000, 1_000_000), InstanceState::Ready);
+        }
     }
     if wrong(10, random) {
         then(random.between(1_000, 20_000_000), InstanceState::Hung);

@@ -59,6 +59,15 @@ pub struct Instance {
     /// Where it runs; none: it has no place yet, or the world has only one.
     #[serde(default)]
     pub place: Option<Place>,
+    /// Whether callers are sent to it where it is ready (the `serving` of an `EndpointSlice`). A world that takes a moment to spread that
+    /// word says so: until then the instance runs, and what waits for its start goes on, but it does not count among the ready ones.
+    /// Default: true.
+    #[serde(default = "yes")]
+    pub serving: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Instance {
@@ -80,6 +89,7 @@ impl Instance {
             restarts: 0,
             last_end: None,
             place: None,
+            serving: true,
         }
     }
 }

@@ -193,7 +193,7 @@ impl Widget {
                         instance.state,
                         InstanceState::Hung | InstanceState::Restarting(_) | InstanceState::Ended(_)
                     )
-                    && is_ready(spec, Some(instance.state)) == replica.ready
+                    && (instance.serving && is_ready(spec, Some(instance.state))) == replica.ready
             }),
             ReplicaPhase::Starting | ReplicaPhase::Failing { .. } | ReplicaPhase::Stopping => false,
         };
@@ -301,6 +301,7 @@ impl Planner<'_> {
                 continue;
             };
             let instance = find(seen, ordinal, replica.incarnation);
+            let serving = instance.is_some_and(|instance| instance.serving);
             let seen = instance.map(|instance| self.see(widget, instance));
             let seen = match (spec, instance) {
                 (Some(spec), Some(instance)) => {
@@ -341,7 +342,7 @@ impl Planner<'_> {
                         let again = replica.incarnation > floor.saturating_add(1);
                         let after = self.now.since(replica.begins());
                         replica.becomes(ReplicaPhase::Up, self.now);
-                        replica.ready = ready;
+                        replica.ready = ready && serving;
                         let instance = InstanceId { widget: id(), ordinal: narrow(ordinal) };
                         self.tell(Event::Runs { instance, again, after });
                     } else if self.now < deadline {
@@ -355,7 +356,7 @@ impl Planner<'_> {
                     if seen.state == InstanceState::Hung {
                         replica.fail(End::Hung);
                     } else {
-                        replica.ready = is_ready(spec, Some(seen.state));
+                        replica.ready = serving && is_ready(spec, Some(seen.state));
                         self.wait_for_node(widget, id, ordinal, instance);
                     }
                 }

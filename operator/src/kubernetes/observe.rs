@@ -53,6 +53,8 @@ pub fn observe(id: &InstanceId, pod: &Pod, noted: Option<&Replica>, word: Option
         restarts: ends.saturating_add(by_shim),
         last_end,
         place: pod.node.clone().map(|node| Place { node }),
+        // The kubelet follows the word of a sidecar by up to a second, and Services go by the kubelet's.
+        serving: pod.ready.is_some(),
         ..Instance::new(id.clone(), (pod.incarnation, pod.epoch, pod.revision), state, since)
     }
 }

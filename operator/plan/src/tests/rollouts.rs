@@ -102,6 +102,19 @@ fn no_more_replicas_are_missing_than_may() {
 }
 
 #[test]
+fn the_next_replica_is_replaced_when_callers_are_sent_to_the_new_one() {
+    let mut world = settled(vec![many("a", 3)]);
+    unready(&mut world, 3);
+    edit(&mut world, template(2));
+    world.serve("g/a-2", false);
+    become_ready(&mut world, 2);
+    assert_eq!(revisions(&world), [(0, 1, true), (1, 1, true), (2, 2, true)]);
+    world.serve("g/a-2", true);
+    world.settle();
+    assert_eq!(revisions(&world), [(0, 1, true), (1, 2, false), (2, 2, true)]);
+}
+
+#[test]
 fn surge_starts_new_ordinals_first_and_takes_them_away_at_the_end() {
     let mut world = settled(vec![many("a", 2)]);
     unready(&mut world, 3);

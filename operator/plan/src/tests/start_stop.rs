@@ -33,6 +33,23 @@ fn children_start_in_order_each_when_the_one_before_has_started() {
 }
 
 #[test]
+fn the_next_child_starts_before_callers_are_sent_to_the_one_before_and_the_group_is_ready_after_it() {
+    let mut first = widget("g", "a");
+    first.health = Some(super::world::health());
+    let mut world = World::new(Node::Group(group("g", Strategy::OneForOne, vec![first, widget("g", "b")])));
+    world.started.insert("g/a-0".into(), InstanceState::Starting);
+    world.settle();
+    world.serve("g/a-0", false);
+    world.set("g/a-0", InstanceState::Ready);
+    world.settle();
+    assert_eq!(world.running(), ["g/a-0 #1", "g/b-0 #1"]);
+    assert!(!world.root().conditions.ready.status);
+    world.serve("g/a-0", true);
+    world.settle();
+    assert!(world.root().conditions.ready.status);
+}
+
+#[test]
 fn a_widget_that_counts_as_started_when_it_runs_is_not_waited_for() {
     let mut first = widget("g", "a");
     first.health = Some(super::world::health());

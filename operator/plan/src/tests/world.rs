@@ -161,6 +161,12 @@ impl World {
         found.since = now;
     }
 
+    /// Whether callers are sent to an instance once it is ready.
+    pub(super) fn serve(&mut self, instance: &str, serving: bool) {
+        let found = self.observed.instances.iter_mut().find(|other| short(&other.id) == instance);
+        found.unwrap_or_else(|| panic!("{instance} does not run")).serving = serving;
+    }
+
     /// The instances that run, as `rag/llm-0 #1`, in order.
     pub(super) fn running(&self) -> Vec<String> {
         let running = self.instances().filter(|instance| !instance.state.is_ended());

@@ -48,6 +48,24 @@ fn a_pod_carries_its_numbers_in_its_labels() {
 }
 
 #[test]
+fn callers_are_sent_to_a_pod_that_the_kubelet_calls_ready_whatever_its_sidecar_says() {
+    let says = Word {
+        state: InstanceState::Ready,
+        since: Timestamp::ZERO,
+        message: None,
+        restarts: 0,
+        last_end: None,
+    };
+    for status in ["False", "True"] {
+        let condition =
+            format!(r#"{{"type":"Ready","status":"{status}","lastTransitionTime":"2026-11-21T20:00:03Z"}}"#);
+        let status_of_pod = RUNNING.replacen('{', &format!(r#"{{"conditions":[{condition}],"#), 1);
+        let seen = observe(&id(), &pod("{}", &status_of_pod, false), None, Some(&says));
+        assert_eq!((seen.state, seen.serving), (InstanceState::Ready, status == "True"));
+    }
+}
+
+#[test]
 fn an_ended_container_of_a_pod_that_is_not_restarted_is_an_end_before_the_pod_is_gone() {
     let end = ended(r#"{"exitCode":3,"finishedAt":"2026-11-21T20:00:05Z"}"#);
     assert_eq!(state(r#"{"restartPolicy":"Never"}"#, &end), InstanceState::Ended(End::Exited(3)));
