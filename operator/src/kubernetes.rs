@@ -26,6 +26,7 @@ pub mod request;
 pub mod rights;
 pub mod state;
 pub mod store;
+pub mod text;
 pub mod time;
 pub mod watch;
 

@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use kontrol_core::time::Timestamp;
+use litemap::LiteMap;
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
-use super::{kind::Kind, time};
+use super::{kind::Kind, text::Text, time};
 
 /// Namespace and name. Objects without a namespace have an empty one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,7 +49,7 @@ pub struct Meta {
     /// The object that controls it: kind, name and uid.
     pub controller: Option<Box<Owner>>,
     /// Its annotations of `kontrol.dev/`.
-    pub annotations: BTreeMap<Box<str>, Box<str>>,
+    pub annotations: LiteMap<Box<str>, Box<str>>,
 }
 
 /// A controlling owner.
@@ -152,9 +153,9 @@ pub struct Own {
     /// The last spec that could be read, where this one cannot.
     pub good: Option<Box<str>>,
     /// Its status without the plan's, as JSON; empty: none.
-    pub status: Box<str>,
+    pub status: Text,
     /// The plan's status; empty: none.
-    pub supervision: Box<str>,
+    pub supervision: Text,
 }
 
 impl Own {
@@ -173,13 +174,13 @@ impl Own {
         let mut status = raw.status.unwrap_or_default();
         let supervision = match status.remove("supervision") {
             Some(Value::Object(mut supervision)) => match supervision.remove("plan") {
-                Some(Value::String(text)) => text.into_boxed_str(),
-                _ => Box::default(),
+                Some(Value::String(text)) => Text::new(&text),
+                _ => Text::default(),
             },
-            _ => Box::default(),
+            _ => Text::default(),
         };
         let status =
-            if status.is_empty() { Box::default() } else { Value::Object(status).to_string().into() };
+            if status.is_empty() { Text::default() } else { Text::new(&Value::Object(status).to_string()) };
         let spec = raw.spec.map_or("{}", RawValue::get).into();
         Ok((raw.metadata.key(), Self { meta: raw.metadata.meta(), spec, good: None, status, supervision }))
     }
@@ -235,7 +236,7 @@ mod tests {
         let (key, own) = Own::read(text).unwrap();
         assert_eq!(key.to_string(), "default/rag");
         assert_eq!(
-            (&*own.spec, &*own.status, &*own.supervision),
+            (&*own.spec, &*own.status.read(), &*own.supervision.read()),
             (r#"{"b":1,"a":"2"}"#, r#"{"restarts":2}"#, "{}")
         );
         assert_eq!((own.meta.version, own.meta.generation), (42, 3));
@@ -247,7 +248,7 @@ mod tests {
     fn an_object_without_a_status_or_with_a_strange_one_is_read_all_the_same() {
         let (_, own) =
             Own::read(r#"{"metadata":{"name":"a"},"spec":{},"status":{"supervision":7}}"#).unwrap();
-        assert_eq!((&*own.status, &*own.supervision), ("", ""));
+        assert!(own.status.is_empty() && own.supervision.is_empty());
         assert!(Own::read("[]").is_err());
     }
 }

@@ -279,7 +279,10 @@ impl RawPod {
         let label = |name: &str| labels.get(name).map(String::as_str);
         let number = |name: &str| label(name)?.parse().ok().filter(|number| *number <= HIGHEST);
         let of = of(&self.metadata.namespace, &labels).filter(|of| self.is_owned(of))?;
-        let meta = self.metadata.meta();
+        let mut meta = self.metadata.meta();
+        // No other of its annotations is asked for, and there are as many pods as replicas.
+        let alternative = std::mem::take(&mut meta.annotations);
+        let alternative = alternative.get("alternative").and_then(|text| text.parse().ok()).unwrap_or(0);
         let created = self.metadata.creation_timestamp.as_deref().and_then(time::parse);
         let created = created.unwrap_or_default();
         let condition = |name: &str| self.status.conditions.iter().find(|known| known.r#type == name);
@@ -309,7 +312,7 @@ impl RawPod {
             revision: Revision(
                 label("kontrol.dev/revision").and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0),
             ),
-            alternative: meta.annotation("alternative").and_then(|text| text.parse().ok()).unwrap_or(0),
+            alternative,
             created,
             node: self.spec.node_name.as_deref().filter(|node| !node.is_empty()).map(Into::into),
             ip: self.status.pod_ip.as_str().into(),

@@ -50,6 +50,7 @@ use kontrol_plan::{
     status::{Replica, Why},
 };
 use kontrol_proto::v1;
+use litemap::LiteMap;
 
 use super::{
     definitions::Lacks,
@@ -64,6 +65,7 @@ use super::{
     render,
     request::{Outcome, Request},
     store::{Seen, Source, Store},
+    text::Text,
 };
 use crate::{
     control::{self, Session},
@@ -174,7 +176,7 @@ struct Tree {
     problems: BTreeMap<(Kind, Key), Problem>,
     /// The status that was read last, and the text that it was read from.
     status: Status,
-    status_text: Box<str>,
+    status_text: Text,
     /// What was decided last, until it is known to be written.
     decided: Option<Box<Decided>>,
     /// Whether it is to be looked at again at once.
@@ -205,7 +207,7 @@ struct Tree {
     unsaid: bool,
     /// What of a status was written, by object: the version that it became, and which write it was. What looks the same after it was
     /// written is not kept by the API server, and is not written again.
-    shown: BTreeMap<(Kind, Key), (u64, u64)>,
+    shown: LiteMap<(Kind, Key), (u64, u64)>,
     /// Incarnations that were launched, of replicas that start.
     launched: BTreeMap<InstanceId, u64>,
     /// Templates of other revisions than the declared ones, as far as they were read.
@@ -221,7 +223,7 @@ struct Tree {
 /// A decision that is being written.
 #[derive(Debug)]
 struct Decided {
-    text: Box<str>,
+    text: Text,
     status: Status,
     actions: Vec<Action>,
 }
@@ -241,7 +243,7 @@ pub struct State {
     trust: Option<(String, Box<str>)>,
     /// The hash of what the sidecars of a namespace are told to trust.
     trusted: HashMap<Box<str>, Box<str>>,
-    trees: HashMap<Root, Tree>,
+    trees: HashMap<Root, Box<Tree>>,
     queue: Queue,
     pending: HashMap<Ticket, Pending>,
     tickets: u64,
@@ -494,8 +496,8 @@ impl State {
         let key = Key::new(request.namespace.as_deref().unwrap_or_default(), &request.name);
         let shows = matches!(purpose, Purpose::Show(_));
         if shows {
-            let status = self.store.own(request.kind, &key).map_or("", |own| &*own.status);
-            if !self.lacks.trim(&mut request, status) {
+            let status = self.store.own(request.kind, &key).map_or_else(String::new, |own| own.status.read());
+            if !self.lacks.trim(&mut request, &status) {
                 return;
             }
         }

@@ -11,6 +11,7 @@ use kontrol_core::{
     id::{InstanceId, Name, ObjectId},
     time::Timestamp,
 };
+use litemap::LiteMap;
 
 use super::{
     kind::Kind,
@@ -126,11 +127,11 @@ pub(super) fn extended(amounts: &serde_json::Value) -> Box<[(Box<str>, u64)]> {
 #[derive(Debug, Default)]
 pub struct Store {
     standings: BTreeMap<Source, Standing>,
-    own: HashMap<Kind, BTreeMap<Key, Own>>,
-    pods: BTreeMap<Key, Pod>,
-    by_group: HashMap<(Name, Name), BTreeSet<Key>>,
-    hubs: BTreeMap<ObjectId, BTreeSet<Key>>,
-    owned: HashMap<Kind, BTreeMap<Key, Owned>>,
+    own: HashMap<Kind, BTreeMap<Key, Box<Own>>>,
+    pods: BTreeMap<Key, Box<Pod>>,
+    by_group: HashMap<(Name, Name), LiteMap<Key, ()>>,
+    hubs: BTreeMap<ObjectId, LiteMap<Key, ()>>,
+    owned: HashMap<Kind, BTreeMap<Key, Box<Owned>>>,
     nodes: BTreeMap<Box<str>, Node>,
     /// The versions of the last objects that were removed: an answer to a write may come after the word of their removal.
     removed: HashMap<(Kind, Key), u64>,
@@ -252,7 +253,7 @@ impl Store {
                     if owned.meta.version <= old.max(gone) && owned.meta.version > 0 {
                         return Change::Nothing;
                     }
-                    known.insert(key.clone(), owned);
+                    known.insert(key.clone(), Box::new(owned));
                     Change::Owned(kind, key)
                 }
                 Err(error) => unreadable(&error),
@@ -277,7 +278,7 @@ impl Store {
         } else if own.meta.version <= gone {
             return Change::Nothing;
         }
-        known.insert(key.clone(), own);
+        known.insert(key.clone(), Box::new(own));
         Change::Own(kind, key)
     }
 
@@ -300,8 +301,8 @@ impl Store {
             node.written = Some(now);
         }
         let of = pod.of.clone();
-        self.pods_with(&of).insert(key.clone());
-        self.pods.insert(key.clone(), pod);
+        self.pods_with(&of).insert(key.clone(), ());
+        self.pods.insert(key.clone(), Box::new(pod));
         Change::Pod(key, of)
     }
 
@@ -368,10 +369,13 @@ impl Store {
     }
 
     /// The names of the pods of one group, or of one hub.
-    fn pods_with(&mut self, of: &PodOf) -> &mut BTreeSet<Key> {
+    fn pods_with(&mut self, of: &PodOf) -> &mut LiteMap<Key, ()> {
         match of {
-            PodOf::Replica(instance) => self.by_group.entry(group_of(instance)).or_default(),
-            PodOf::Hub(bus) => self.hubs.entry(bus.clone()).or_default(),
+            // Most have one.
+            PodOf::Replica(instance) => {
+                self.by_group.entry(group_of(instance)).or_insert_with(|| LiteMap::with_capacity(1))
+            }
+            PodOf::Hub(bus) => self.hubs.entry(bus.clone()).or_insert_with(|| LiteMap::with_capacity(1)),
         }
     }
 
@@ -418,12 +422,12 @@ impl Store {
 
     /// An object of ours.
     pub fn own(&self, kind: Kind, key: &Key) -> Option<&Own> {
-        self.own.get(&kind)?.get(key)
+        self.own.get(&kind)?.get(key).map(AsRef::as_ref)
     }
 
     /// All objects of a kind of ours.
     pub fn all(&self, kind: Kind) -> impl Iterator<Item = (&Key, &Own)> {
-        self.own.get(&kind).into_iter().flatten()
+        entries(self.own.get(&kind))
     }
 
     /// The objects of a kind of ours in one namespace.
@@ -438,12 +442,16 @@ impl Store {
 
     /// A pod.
     pub fn pod(&self, key: &Key) -> Option<&Pod> {
-        self.pods.get(key)
+        self.pods.get(key).map(AsRef::as_ref)
     }
 
     /// All pods.
     pub fn pods(&self) -> impl Iterator<Item = (&Key, &Pod)> {
-        self.pods.iter()
+        entries(Some(&self.pods))
+    }
+
+    fn known_pod(&self, key: &Key) -> Option<(&Key, &Pod)> {
+        self.pods.get_key_value(key).map(|(key, pod)| (key, pod.as_ref()))
     }
 
     /// The buses whose hubs have pods.
@@ -454,23 +462,23 @@ impl Store {
     /// The pods of a hub.
     pub fn hub_pods(&self, bus: &ObjectId) -> impl Iterator<Item = (&Key, &Pod)> {
         let names = self.hubs.get(bus);
-        names.into_iter().flatten().filter_map(|key| self.pods.get_key_value(key))
+        names.into_iter().flat_map(LiteMap::keys).filter_map(|key| self.known_pod(key))
     }
 
     /// The pods of a group.
     pub fn pods_of(&self, namespace: &Name, group: &Name) -> impl Iterator<Item = (&Key, &Pod)> {
         let names = self.by_group.get(&(namespace.clone(), group.clone()));
-        names.into_iter().flatten().filter_map(|key| self.pods.get_key_value(key))
+        names.into_iter().flat_map(LiteMap::keys).filter_map(|key| self.known_pod(key))
     }
 
     /// Something that an object of ours owns.
     pub fn owned(&self, kind: Kind, key: &Key) -> Option<&Owned> {
-        self.owned.get(&kind)?.get(key)
+        self.owned.get(&kind)?.get(key).map(AsRef::as_ref)
     }
 
     /// All that objects of ours own, of one kind.
     pub fn owned_all(&self, kind: Kind) -> impl Iterator<Item = (&Key, &Owned)> {
-        self.owned.get(&kind).into_iter().flatten()
+        entries(self.owned.get(&kind))
     }
 
     /// All that objects of ours own, of one kind, in one namespace.
@@ -502,8 +510,8 @@ impl Store {
 }
 
 /// Takes an object out, where it is one of these; says whether it was.
-fn remove<T>(known: Option<&mut BTreeMap<Key, T>>, key: &Key, which: impl FnOnce(&T) -> bool) -> bool {
-    known.is_some_and(|known| known.get(key).is_some_and(which) && known.remove(key).is_some())
+fn remove<T>(known: Option<&mut BTreeMap<Key, Box<T>>>, key: &Key, which: impl FnOnce(&T) -> bool) -> bool {
+    known.is_some_and(|known| known.get(key).is_some_and(|one| which(one)) && known.remove(key).is_some())
 }
 
 /// The names of objects, as far as they are asked for.
@@ -511,17 +519,25 @@ fn names<T>(known: Option<&BTreeMap<Key, T>>, which: impl Fn(&Key) -> bool) -> V
     known.into_iter().flat_map(BTreeMap::keys).filter(|key| which(key)).cloned().collect()
 }
 
+/// The objects of a map, which holds them apart from their names: it keeps room for more entries.
+fn entries<T>(known: Option<&BTreeMap<Key, Box<T>>>) -> impl Iterator<Item = (&Key, &T)> {
+    known.into_iter().flatten().map(|(key, one)| (key, one.as_ref()))
+}
+
 /// The objects in one namespace whose names begin so.
 fn begin<'a, T>(
-    known: Option<&'a BTreeMap<Key, T>>,
+    known: Option<&'a BTreeMap<Key, Box<T>>>,
     namespace: &str,
     prefix: &str,
 ) -> impl Iterator<Item = (&'a Key, &'a T)> + use<'a, T> {
     let from = Key::new(namespace, prefix);
     known.into_iter().flat_map(move |known| {
         let Key { namespace, name } = from.clone();
-        let begins = move |(key, _): &(&Key, &T)| key.namespace == namespace && key.name.starts_with(&*name);
-        known.range(from.clone()..).take_while(begins)
+        let begins = move |key: &Key| key.namespace == namespace && key.name.starts_with(&*name);
+        known
+            .range(from.clone()..)
+            .take_while(move |(key, _)| begins(key))
+            .map(|(key, one)| (key, one.as_ref()))
     })
 }
 

@@ -6,6 +6,9 @@ use kontrol_core::time::Timestamp;
 
 use crate::kubernetes::forest::Root;
 
+/// For so many trees room is kept while nothing is ready.
+const ROOM: usize = 1024;
+
 /// The queue.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -61,6 +64,10 @@ impl Queue {
         }
         let root = self.ready.pop_front()?;
         self.waiting_now.remove(&root);
+        if self.ready.is_empty() && self.ready.capacity() > ROOM {
+            // All trees were marked at once, which is rare.
+            (self.ready, self.waiting_now) = (VecDeque::new(), HashSet::new());
+        }
         Some(root)
     }
 

@@ -1,6 +1,6 @@
 //! One look at one tree: the first step that has something to do.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use kontrol_core::{
     id::{InstanceId, Name, WidgetId},
@@ -19,6 +19,7 @@ use crate::kubernetes::{
     object::{Key, Own},
     observe,
     request::{Request, Verb},
+    text::Text,
     time,
 };
 use crate::view;
@@ -192,7 +193,7 @@ impl State {
             "status": {"supervision": supervision},
         });
         tree.decided =
-            Some(Box::new(Decided { text: text.into(), status: plan.status, actions: plan.actions }));
+            Some(Box::new(Decided { text: Text::new(&text), status: plan.status, actions: plan.actions }));
         let request = Request::new(Verb::Merge, root.kind, &root.key.namespace, &root.key.name);
         vec![(Purpose::Decide(plan.events), request.of("status").by("kontrol-plan").with(body))]
     }
@@ -326,7 +327,7 @@ pub(super) fn read_status(own: &Own, tree: &mut Tree) {
     tree.status = match decided {
         Some(decided) => decided.status.clone(),
         None if own.supervision.is_empty() => Status { floor: tree.status.floor, ..Status::default() },
-        None => serde_json::from_str(&own.supervision).unwrap_or_else(|error| {
+        None => serde_json::from_str(&own.supervision.read()).unwrap_or_else(|error| {
             tracing::error!(%error, "the written status cannot be read: what runs is taken over");
             Status::default()
         }),
@@ -362,6 +363,9 @@ fn forget(tree: &mut Tree) {
             })
     };
     tree.launched.retain(|id, incarnation| starts(id, *incarnation));
+    if tree.launched.is_empty() {
+        tree.launched = BTreeMap::new();
+    }
     tree.refused.retain(|(id, incarnation), _| starts(id, *incarnation));
     tree.denied.retain(|(id, incarnation), _| starts(id, *incarnation));
 }

@@ -256,8 +256,9 @@ impl State {
         let said = self.companions.of(&pod.meta.uid).and_then(|companion| companion.signals.as_ref());
         let Some((_, signals)) = said else {
             let (object, _) = self.object_of(tree, &of.widget);
-            let own = self.store.own(Kind::Widget, &object).filter(|own| own.status.contains("\"breakers\""));
-            let before = own.and_then(|own| serde_json::from_str::<api::WidgetStatus>(&own.status).ok());
+            let own = self.store.own(Kind::Widget, &object).map(|own| own.status.read());
+            let named = own.filter(|status| status.contains("\"breakers\""));
+            let before = named.and_then(|status| serde_json::from_str::<api::WidgetStatus>(&status).ok());
             let mut instances = before.and_then(|status| status.instances).into_iter().flatten();
             let ours =
                 instances.find(|known| known.ordinal == of.ordinal && known.incarnation == pod.incarnation);
@@ -323,7 +324,7 @@ pub(super) fn write(
     conditions: Vec<Shown>,
     now: Timestamp,
 ) -> Option<(Purpose, Request)> {
-    let old: Map<String, Value> = serde_json::from_str(&own.status).unwrap_or_default();
+    let old: Map<String, Value> = serde_json::from_str(&own.status.read()).unwrap_or_default();
     let Value::Object(mut new) = view else { return None };
     new.insert("observedGeneration".to_owned(), json!(own.meta.generation));
     // Where a tree is not planned, what was said of its replicas stays.

@@ -82,7 +82,7 @@ impl State {
         } else {
             Kind::Widget
         };
-        self.trees.get(&self.forest.root_of(&self.store, kind, &group)?)
+        self.trees.get(&self.forest.root_of(&self.store, kind, &group)?).map(AsRef::as_ref)
     }
 
     /// One replica as others see it.
