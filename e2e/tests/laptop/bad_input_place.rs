@@ -1,5 +1,4 @@
 //! Places where a world cannot be, and what an earlier one left.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
 
 use std::{
     fs,

@@ -1,5 +1,4 @@
 //! A world from its start to its end, as a user of `kontrol up` has it.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
 
 use std::fs;
 

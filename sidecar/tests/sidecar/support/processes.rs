@@ -15,27 +15,27 @@ use tonic::transport::{Channel, Endpoint};
 use super::{Operator, operator::TOKEN, soon};
 
 /// A process that is killed with its handle.
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
-    pub hello: v1::Hello,
+    pub(crate) hello: v1::Hello,
 }
 
 impl Process {
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    pub fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         self.signal(rustix::process::Signal::TERM);
     }
 
     /// Stops it where it is, until [`Process::resume`].
-    pub fn pause(&self) {
+    pub(crate) fn pause(&self) {
         self.signal(rustix::process::Signal::STOP);
     }
 
-    pub fn resume(&self) {
+    pub(crate) fn resume(&self) {
         self.signal(rustix::process::Signal::CONT);
     }
 
@@ -45,7 +45,7 @@ impl Process {
     }
 
     /// Waits for its end.
-    pub async fn ended(&mut self) -> std::process::ExitStatus {
+    pub(crate) async fn ended(&mut self) -> std::process::ExitStatus {
         super::eventually("the process ends", || {
             let status = self.child.try_wait().unwrap();
             async move { status }
@@ -54,12 +54,12 @@ impl Process {
     }
 
     /// A channel to its Unix socket.
-    pub async fn channel(&self) -> Channel {
+    pub(crate) async fn channel(&self) -> Channel {
         self.try_channel().await.unwrap()
     }
 
     /// The same, if it listens already.
-    pub async fn try_channel(&self) -> Option<Channel> {
+    pub(crate) async fn try_channel(&self) -> Option<Channel> {
         let path = self.hello.socket.clone();
         let connector = tower::service_fn(move |_: http::Uri| {
             let path = path.clone();
@@ -77,13 +77,13 @@ impl Drop for Process {
 }
 
 /// An operator and a folder for everything.
-pub struct World {
-    pub operator: Operator,
+pub(crate) struct World {
+    pub(crate) operator: Operator,
     folder: tempfile::TempDir,
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let operator = Operator::start().await;
         fs::write(folder.path().join("ca.pem"), &operator.authority.pem).unwrap();
@@ -91,7 +91,7 @@ impl World {
         Self { operator, folder }
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
@@ -116,17 +116,17 @@ impl World {
     }
 
     /// Starts a hub on the world's log, with these topics.
-    pub async fn hub(&self, topics: Vec<v1::TopicConfig>) -> Process {
+    pub(crate) async fn hub(&self, topics: Vec<v1::TopicConfig>) -> Process {
         self.hub_at(topics, "127.0.0.1:0").await
     }
 
     /// The same, at an address.
-    pub async fn hub_at(&self, topics: Vec<v1::TopicConfig>, peer: &str) -> Process {
+    pub(crate) async fn hub_at(&self, topics: Vec<v1::TopicConfig>, peer: &str) -> Process {
         self.hub_of("hub", topics, peer).await
     }
 
     /// The same, with a subject of its own, as the hub of one bus in a cluster has it.
-    pub async fn hub_of(&self, subject: &str, topics: Vec<v1::TopicConfig>, peer: &str) -> Process {
+    pub(crate) async fn hub_of(&self, subject: &str, topics: Vec<v1::TopicConfig>, peer: &str) -> Process {
         let config = v1::HubConfig {
             version: 1,
             topics,
@@ -143,7 +143,7 @@ impl World {
     }
 
     /// Starts a hub on the world's log that ends by itself; says how, and what it wrote to its log.
-    pub async fn hub_that_ends(&self) -> (std::process::ExitStatus, String) {
+    pub(crate) async fn hub_that_ends(&self) -> (std::process::ExitStatus, String) {
         let mut command = self.command("hub", &self.path().join("ca.pem"));
         command.arg("--dir").arg(self.path().join("hub")).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -158,12 +158,12 @@ impl World {
     }
 
     /// Starts a sidecar with a configuration.
-    pub async fn sidecar(&self, instance: &str, config: v1::SidecarConfig) -> Process {
+    pub(crate) async fn sidecar(&self, instance: &str, config: v1::SidecarConfig) -> Process {
         self.sidecar_with_grace(instance, config, "10s").await
     }
 
     /// The same, that drains for so long at most.
-    pub async fn sidecar_with_grace(
+    pub(crate) async fn sidecar_with_grace(
         &self,
         instance: &str,
         config: v1::SidecarConfig,
@@ -179,12 +179,12 @@ impl World {
     }
 
     /// Starts a sidecar and waits for nothing but its hello.
-    pub async fn sidecar_again(&self, instance: &str) -> Process {
+    pub(crate) async fn sidecar_again(&self, instance: &str) -> Process {
         self.spawn(self.sidecar_command(instance), instance).await
     }
 
     /// Starts a sidecar without waiting for anything; only its socket is known.
-    pub fn sidecar_alone(&self, instance: &str) -> Process {
+    pub(crate) fn sidecar_alone(&self, instance: &str) -> Process {
         let child = self.sidecar_command(instance).spawn().unwrap();
         let socket = self.path().join(instance.replace('/', ".")).join("door.sock");
         let hello = v1::Hello { socket: socket.display().to_string(), ..Default::default() };
@@ -192,7 +192,7 @@ impl World {
     }
 
     /// Starts a sidecar as a pod does it, with the token in `token` and these options besides.
-    pub async fn pod(&self, instance: &str, token: &Path, options: &[(&str, &str)]) -> Process {
+    pub(crate) async fn pod(&self, instance: &str, token: &Path, options: &[(&str, &str)]) -> Process {
         let folder: PathBuf = self.path().join(instance.replace('/', "."));
         let mut command = Command::new(env!("CARGO_BIN_EXE_kontrol-sidecar"));
         command

@@ -1,12 +1,10 @@
 //! The HTTP door of the real binary: what a widget does with nothing but HTTP.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
-
-mod support;
 
 use kontrol_proto::v1::{self, session_response::Message};
 use serde_json::json;
-use support::{
-    Process, World, consume, serve, topic,
+
+use crate::support::{
+    self, Process, World, consume, serve, topic,
     web::{Answer, Events, get, send},
     widget::Answering,
 };

@@ -1,5 +1,4 @@
 //! Widgets that cannot start, do not get ready or do not end as they should, in a whole world.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
 #![allow(clippy::disallowed_methods, reason = "a test measures time itself")]
 
 use std::{

@@ -1,7 +1,4 @@
 //! A sidecar as it runs in a pod: its identity, what it tells of its place, its admin pages, and the shim beside it.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends by it")]
-
-mod support;
 
 use std::{
     fs,
@@ -13,7 +10,8 @@ use std::{
 
 use kontrol_core::wrapped::{Ended, Order, State, Why};
 use kontrol_proto::v1::{self, session_response::Message, widget_client::WidgetClient};
-use support::{World, eventually, operator::POD_TOKEN, serve, soon, topic, web::get};
+
+use crate::support::{self, World, eventually, operator::POD_TOKEN, serve, soon, topic, web::get};
 
 const INSTANCE: &str = "default/rag/llm/0";
 

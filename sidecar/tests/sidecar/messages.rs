@@ -1,19 +1,17 @@
 //! Messages through the real binaries: door, link, hub and back.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
-
-mod support;
 
 use std::time::Duration;
 
 use kontrol_proto::v1::{self, subscribe_request as ask, topics_client::TopicsClient};
-use support::{
-    Process, World, consume, event, eventually, soon, topic,
-    web::Events,
-    widget::{Reader, text},
-};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, transport::Channel};
+
+use crate::support::{
+    self, Process, World, consume, event, eventually, soon, topic,
+    web::Events,
+    widget::{Reader, text},
+};
 
 fn config(hub: &Process, topics: Vec<v1::TopicConfig>) -> v1::SidecarConfig {
     v1::SidecarConfig {

@@ -1,5 +1,4 @@
 //! Dependencies point one way, transitively: what a crate may not reach, it does not reach through another either.
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 

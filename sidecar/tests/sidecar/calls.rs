@@ -1,7 +1,4 @@
 //! Calls through the real binaries: door, sidecar, link, sidecar, Serve stream, and back.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
-
-mod support;
 
 use std::time::Duration;
 
@@ -9,8 +6,9 @@ use kontrol_proto::v1::{
     self, calls_client::CallsClient, serve_request as answer, serve_response as tell,
     session_response::Message,
 };
-use support::{Process, World, serve, soon, widget::Answering};
 use tonic::Code;
+
+use crate::support::{self, Process, World, serve, soon, widget::Answering};
 
 const CALLER: &str = "default/shop/front/0";
 const CALLEE: &str = "default/shop/back/0";

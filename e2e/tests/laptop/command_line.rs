@@ -1,5 +1,4 @@
 //! What `kontrol` says to people, and to whom it listens, in a whole world.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
 
 use std::{
     fs,

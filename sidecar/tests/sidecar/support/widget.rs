@@ -13,15 +13,15 @@ use tonic::Streaming;
 use super::{Process, soon};
 
 /// A subscription of a test.
-pub struct Reader {
+pub(crate) struct Reader {
     requests: mpsc::UnboundedSender<v1::SubscribeRequest>,
-    pub responses: Streaming<v1::SubscribeResponse>,
+    pub(crate) responses: Streaming<v1::SubscribeResponse>,
     /// Deliveries that came while a settlement was awaited.
     early: VecDeque<v1::Delivery>,
 }
 
 impl Reader {
-    pub async fn open(sidecar: &Process, topic: &str, credits: u32) -> Self {
+    pub(crate) async fn open(sidecar: &Process, topic: &str, credits: u32) -> Self {
         let mut client = TopicsClient::new(sidecar.channel().await);
         let (requests, outgoing) = mpsc::unbounded_channel();
         let responses = client.subscribe(UnboundedReceiverStream::new(outgoing)).await.unwrap().into_inner();
@@ -35,16 +35,16 @@ impl Reader {
         reader
     }
 
-    pub fn say(&self, action: ask::Action) {
+    pub(crate) fn say(&self, action: ask::Action) {
         self.requests.send(v1::SubscribeRequest { action: Some(action) }).unwrap();
     }
 
-    pub async fn event(&mut self) -> tell::Event {
+    pub(crate) async fn event(&mut self) -> tell::Event {
         let message = soon("an event", self.responses.message()).await.unwrap().unwrap();
         message.event.unwrap()
     }
 
-    pub async fn delivery(&mut self) -> v1::Delivery {
+    pub(crate) async fn delivery(&mut self) -> v1::Delivery {
         if let Some(early) = self.early.pop_front() {
             return early;
         }
@@ -54,7 +54,7 @@ impl Reader {
         }
     }
 
-    pub async fn ack(&mut self, delivery: u64) {
+    pub(crate) async fn ack(&mut self, delivery: u64) {
         self.say(ask::Action::Ack(ask::Ack { delivery, confirm: true }));
         loop {
             match self.event().await {
@@ -69,18 +69,18 @@ impl Reader {
 }
 
 /// The text of a delivery.
-pub fn text(delivery: &v1::Delivery) -> String {
+pub(crate) fn text(delivery: &v1::Delivery) -> String {
     String::from_utf8(delivery.event.as_ref().unwrap().data.to_vec()).unwrap()
 }
 
 /// A widget that answers calls.
-pub struct Answering {
+pub(crate) struct Answering {
     requests: mpsc::UnboundedSender<v1::ServeRequest>,
-    pub responses: Streaming<v1::ServeResponse>,
+    pub(crate) responses: Streaming<v1::ServeResponse>,
 }
 
 impl Answering {
-    pub async fn open(sidecar: &Process, concurrency: u32) -> Self {
+    pub(crate) async fn open(sidecar: &Process, concurrency: u32) -> Self {
         let mut client = CallsClient::new(sidecar.channel().await);
         let (requests, outgoing) = mpsc::unbounded_channel();
         let responses = client.serve(UnboundedReceiverStream::new(outgoing)).await.unwrap().into_inner();
@@ -90,23 +90,23 @@ impl Answering {
         answering
     }
 
-    pub fn say(&self, action: answer::Action) {
+    pub(crate) fn say(&self, action: answer::Action) {
         self.requests.send(v1::ServeRequest { action: Some(action) }).unwrap();
     }
 
-    pub async fn event(&mut self) -> served::Event {
+    pub(crate) async fn event(&mut self) -> served::Event {
         let response = soon("an event", self.responses.message()).await.unwrap().unwrap();
         response.event.unwrap()
     }
 
-    pub async fn request(&mut self) -> served::Request {
+    pub(crate) async fn request(&mut self) -> served::Request {
         match self.event().await {
             served::Event::Request(request) => request,
             other => panic!("expected a request, got {other:?}"),
         }
     }
 
-    pub fn chunk(&self, call: u64, text: &str, last: bool) {
+    pub(crate) fn chunk(&self, call: u64, text: &str, last: bool) {
         let data = text.to_owned().into();
         let datacontenttype = "text/plain".into();
         self.say(answer::Action::Chunk(answer::Chunk { call, r#final: last, datacontenttype, data }));

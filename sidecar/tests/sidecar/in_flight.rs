@@ -1,7 +1,4 @@
 //! What a widget has in its hands: never more than `maxInFlight`, and what becomes of it when its lease ends.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
-
-mod support;
 
 use kontrol_core::trust::TrustDomain;
 use kontrol_proto::v1::{
@@ -13,13 +10,14 @@ use kontrol_sidecar::{
     link::{self, Frame, Inbound},
     service::Error,
 };
-use support::{
-    Process, World, consume, event, eventually, soon, topic,
+use tokio::sync::mpsc;
+use tonic::Code;
+
+use crate::support::{
+    self, Process, World, consume, event, eventually, soon, topic,
     web::{Answer, Events, send},
     widget::{Reader, text},
 };
-use tokio::sync::mpsc;
-use tonic::Code;
 
 const INSTANCE: &str = "default/shop/shop/0";
 

@@ -12,15 +12,15 @@ use super::{eventually, soon};
 
 /// A response, read to its end.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: http::HeaderMap,
-    pub body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: String,
 }
 
 impl Answer {
     /// The body as JSON.
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 }
@@ -30,7 +30,7 @@ fn client() -> Client<hyper_util::client::legacy::connect::HttpConnector, Full<B
 }
 
 /// Sends a request with these headers.
-pub async fn send(method: &str, url: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+pub(crate) async fn send(method: &str, url: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     let response = begin(method, url, headers, body).await;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let body = soon("a body", response.into_body().collect()).await.unwrap().to_bytes();
@@ -38,7 +38,7 @@ pub async fn send(method: &str, url: &str, headers: &[(&str, &str)], body: &str)
 }
 
 /// Reads a page.
-pub async fn get(url: &str) -> Answer {
+pub(crate) async fn get(url: &str) -> Answer {
     send("GET", url, &[], "").await
 }
 
@@ -58,21 +58,21 @@ async fn begin(
 
 /// A server-sent event.
 #[derive(Debug)]
-pub struct SentEvent {
-    pub name: String,
-    pub id: String,
-    pub data: String,
+pub(crate) struct SentEvent {
+    pub(crate) name: String,
+    pub(crate) id: String,
+    pub(crate) data: String,
 }
 
 /// A stream of server-sent events.
-pub struct Events {
+pub(crate) struct Events {
     body: hyper::body::Incoming,
     text: String,
 }
 
 impl Events {
     /// Opens the stream.
-    pub async fn open(method: &str, url: &str, body: &str) -> Self {
+    pub(crate) async fn open(method: &str, url: &str, body: &str) -> Self {
         let response = begin(method, url, &[("accept", "text/event-stream")], body).await;
         assert_eq!(
             (response.status().as_u16(), &response.headers()["content-type"]),
@@ -82,7 +82,7 @@ impl Events {
     }
 
     /// The next event; none: the stream has ended.
-    pub async fn next(&mut self) -> Option<SentEvent> {
+    pub(crate) async fn next(&mut self) -> Option<SentEvent> {
         loop {
             while let Some((event, rest)) = self.text.split_once("\n\n") {
                 let (event, rest) = (event.to_owned(), rest.to_owned());
@@ -104,15 +104,15 @@ impl Events {
 
 /// A request that the web service got.
 #[derive(Clone, Debug)]
-pub struct Got {
-    pub path: String,
-    pub headers: http::HeaderMap,
-    pub body: String,
+pub(crate) struct Got {
+    pub(crate) path: String,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: String,
 }
 
 impl Got {
     /// A header's text; empty: there is none.
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 }
@@ -128,22 +128,22 @@ struct Behaviour {
 }
 
 /// A plain web service that knows nothing of its sidecar.
-pub struct WebService {
-    pub address: String,
+pub(crate) struct WebService {
+    pub(crate) address: String,
     got: Arc<Mutex<Vec<Got>>>,
     _tasks: JoinSet<()>,
 }
 
 impl WebService {
     /// Starts it; `answer` gets each request with the number of those before it on its path, and says status, content type and body.
-    pub async fn start(
+    pub(crate) async fn start(
         answer: impl Fn(&Got, usize) -> (u16, &'static str, String) + Send + Sync + 'static,
     ) -> Self {
         Self::behave(Arc::new(answer), None).await
     }
 
     /// Starts one that answers everything with 204, and requests with this body not before it is told to.
-    pub async fn patient(body: &'static str) -> (Self, watch::Sender<bool>) {
+    pub(crate) async fn patient(body: &'static str) -> (Self, watch::Sender<bool>) {
         let (release, released) = watch::channel(false);
         let answer = Arc::new(|_: &Got, _| (204, "text/plain", String::new()));
         (Self::behave(answer, Some((body, released))).await, release)
@@ -161,7 +161,7 @@ impl WebService {
     }
 
     /// Waits until this many requests of a path came.
-    pub async fn got(&self, path: &str, count: usize) -> Vec<Got> {
+    pub(crate) async fn got(&self, path: &str, count: usize) -> Vec<Got> {
         eventually("requests at the widget's endpoint", || async {
             let got: Vec<_> =
                 self.got.lock().unwrap().iter().filter(|got| got.path == path).cloned().collect();

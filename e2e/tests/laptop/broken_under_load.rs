@@ -1,5 +1,4 @@
 //! Processes that are killed while messages are on their way: what was acknowledged is delivered, and nothing after its confirmed end.
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
 use kontrol_e2e::bench::{Survived, survive};
 

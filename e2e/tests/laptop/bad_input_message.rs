@@ -1,5 +1,4 @@
 //! Messages and calls that a manifest does not allow, at the doors of a whole world.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
 
 use kontrol_e2e::world::{Manifest, World};
 use kontrol_proto::{

@@ -9,16 +9,16 @@ use rcgen::{
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
 
 /// See the module.
-pub struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pub certificate: CertificateDer<'static>,
-    pub pem: String,
+    pub(crate) certificate: CertificateDer<'static>,
+    pub(crate) pem: String,
     /// How long the certificates live that it signs, in seconds.
     life: AtomicI64,
 }
 
 impl Authority {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -28,7 +28,7 @@ impl Authority {
     }
 
     /// A certificate for a subject of ours.
-    pub fn issue(&self, subject: &str) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    pub(crate) fn issue(&self, subject: &str) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.subject_alt_names.push(uri(subject));
@@ -37,12 +37,12 @@ impl Authority {
     }
 
     /// Lets the certificates that it signs from now on live so many seconds.
-    pub fn live(&self, seconds: i64) {
+    pub(crate) fn live(&self, seconds: i64) {
         self.life.store(seconds, Ordering::Relaxed);
     }
 
     /// Signs a request for the subject that it names.
-    pub fn sign(&self, request: &[u8], subject: &str) -> Vec<u8> {
+    pub(crate) fn sign(&self, request: &[u8], subject: &str) -> Vec<u8> {
         let request = CertificateSigningRequestDer::from(request.to_vec());
         let mut request = CertificateSigningRequestParams::from_der(&request).unwrap();
         request.params.subject_alt_names = vec![uri(subject)];

@@ -1,5 +1,4 @@
 //! The edge computing workflow, on the programs and manifests of `examples/edge-pipeline`.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
 
 use std::{
     fs,

@@ -1,16 +1,14 @@
 //! A plain web service behind the real binary: messages and calls are posted to it, its health is asked for, and it knows no library.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
-
-mod support;
 
 use kontrol_proto::v1::{
     self, calls_client::CallsClient, topics_client::TopicsClient, widget_client::WidgetClient,
 };
-use support::{
-    Process, World, event, eventually, topic,
+use tonic::Code;
+
+use crate::support::{
+    self, Process, World, event, eventually, topic,
     web::{Got, WebService},
 };
-use tonic::Code;
 
 const INSTANCE: &str = "default/shop/shop/0";
 

@@ -22,9 +22,9 @@ use tonic::{Request, Response, Status, Streaming, transport::server::Connected};
 
 use super::{authority::Authority, eventually};
 
-pub const TOKEN: &str = "the token of this test";
+pub(crate) const TOKEN: &str = "the token of this test";
 /// What the tokens of service accounts begin with that are accepted.
-pub const POD_TOKEN: &str = "token of a pod, ";
+pub(crate) const POD_TOKEN: &str = "token of a pod, ";
 
 /// What the operator knows of one subject.
 #[derive(Default)]
@@ -48,9 +48,9 @@ struct Handler {
 }
 
 /// An operator that is listening.
-pub struct Operator {
-    pub authority: Arc<Authority>,
-    pub address: String,
+pub(crate) struct Operator {
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) address: String,
     tokens: Arc<Mutex<Vec<String>>>,
     seen: Arc<Mutex<HashMap<String, Seen>>>,
     stop: CancellationToken,
@@ -65,7 +65,7 @@ impl Drop for Operator {
 }
 
 impl Operator {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let authority = Arc::new(Authority::new());
         let (bound, listening) = tokio::sync::oneshot::channel();
         let (work, begin) = tokio::sync::oneshot::channel::<BoxFuture<'static, ()>>();
@@ -110,22 +110,22 @@ impl Operator {
     }
 
     /// The tokens of service accounts that were shown.
-    pub fn tokens(&self) -> Vec<String> {
+    pub(crate) fn tokens(&self) -> Vec<String> {
         self.tokens.lock().unwrap().clone()
     }
 
     /// How many sessions a subject has opened.
-    pub fn sessions(&self, subject: &str) -> u32 {
+    pub(crate) fn sessions(&self, subject: &str) -> u32 {
         self.seen.lock().unwrap().get(subject).map_or(0, |seen| seen.sessions)
     }
 
     /// Whether a subject was ever without a session since its first.
-    pub fn was_without(&self, subject: &str) -> bool {
+    pub(crate) fn was_without(&self, subject: &str) -> bool {
         self.seen.lock().unwrap().get(subject).is_some_and(|seen| seen.without)
     }
 
     /// Goes away, with every connection.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.stop.cancel();
         if let Some(thread) = self.thread.take() {
             drop(thread.join());
@@ -133,7 +133,7 @@ impl Operator {
     }
 
     /// Gives a subject its configuration, now and in each later session.
-    pub fn configure(&self, subject: &str, config: session_response::Message) {
+    pub(crate) fn configure(&self, subject: &str, config: session_response::Message) {
         let mut seen = self.seen.lock().unwrap();
         let seen = seen.entry(subject.to_owned()).or_default();
         seen.config = Some(config.clone());
@@ -142,15 +142,8 @@ impl Operator {
         }
     }
 
-    /// Sends something once.
-    pub fn send(&self, subject: &str, message: session_response::Message) {
-        let seen = self.seen.lock().unwrap();
-        let session = seen[subject].session.as_ref().unwrap();
-        session.send(Ok(v1::SessionResponse { message: Some(message) })).unwrap();
-    }
-
     /// Waits until a subject has said hello with this process id.
-    pub async fn hello(&self, subject: &str, pid: u32) -> v1::Hello {
+    pub(crate) async fn hello(&self, subject: &str, pid: u32) -> v1::Hello {
         eventually("hello", || async {
             self.seen.lock().unwrap().get(subject)?.hello.clone().filter(|hello| hello.pid == pid)
         })
@@ -158,7 +151,7 @@ impl Operator {
     }
 
     /// Waits until a configuration is in force.
-    pub async fn applied(&self, subject: &str, version: u64) {
+    pub(crate) async fn applied(&self, subject: &str, version: u64) {
         eventually("applied", || async {
             let seen = self.seen.lock().unwrap();
             seen.get(subject)?.applied.iter().any(|applied| applied.version == version).then_some(())
@@ -167,7 +160,7 @@ impl Operator {
     }
 
     /// Waits for signals that satisfy a condition.
-    pub async fn signals(&self, subject: &str, matches: impl Fn(&v1::Signals) -> bool) -> v1::Signals {
+    pub(crate) async fn signals(&self, subject: &str, matches: impl Fn(&v1::Signals) -> bool) -> v1::Signals {
         eventually("signals", || async {
             self.seen.lock().unwrap().get(subject)?.signals.clone().filter(|signals| matches(signals))
         })
@@ -175,7 +168,7 @@ impl Operator {
     }
 
     /// Waits for the hub's signals that satisfy a condition.
-    pub async fn hub_signals(&self, matches: impl Fn(&v1::HubSignals) -> bool) -> v1::HubSignals {
+    pub(crate) async fn hub_signals(&self, matches: impl Fn(&v1::HubSignals) -> bool) -> v1::HubSignals {
         eventually("signals of the hub", || async {
             self.seen.lock().unwrap().get("hub")?.hub_signals.clone().filter(|signals| matches(signals))
         })

@@ -1,20 +1,22 @@
 //! A small world for tests: an authority, an operator that gives certificates and configurations, and the real binary as hub and sidecars.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
-pub mod authority;
-pub mod operator;
-pub mod processes;
-pub mod web;
-pub mod widget;
+pub(crate) mod authority;
+pub(crate) mod operator;
+pub(crate) mod processes;
+pub(crate) mod web;
+pub(crate) mod widget;
 
 use std::{future::Future, time::Duration};
 
 use kontrol_proto::v1;
-pub use operator::Operator;
-pub use processes::{Process, World};
+pub(crate) use operator::Operator;
+pub(crate) use processes::{Process, World};
 
 /// Waits for something to become true; fails the test after 20 s.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut look: impl FnMut() -> F,
+) -> T {
     let found = async {
         loop {
             if let Some(found) = look().await {
@@ -27,14 +29,14 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: 
 }
 
 /// Waits for a future; fails the test after 20 s.
-pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), future)
         .await
         .unwrap_or_else(|_| panic!("not in time: {what}"))
 }
 
 /// A topic with one subscription, of the namespace `default`.
-pub fn topic(name: &str, subscriptions: &[&str]) -> v1::TopicConfig {
+pub(crate) fn topic(name: &str, subscriptions: &[&str]) -> v1::TopicConfig {
     v1::TopicConfig {
         namespace: "default".into(),
         name: name.into(),
@@ -56,7 +58,7 @@ pub fn topic(name: &str, subscriptions: &[&str]) -> v1::TopicConfig {
 }
 
 /// A subscription at the door.
-pub fn consume(topic: &str, subscription: &str) -> v1::Consume {
+pub(crate) fn consume(topic: &str, subscription: &str) -> v1::Consume {
     v1::Consume {
         topic: topic.into(),
         subscription: subscription.into(),
@@ -66,12 +68,12 @@ pub fn consume(topic: &str, subscription: &str) -> v1::Consume {
 }
 
 /// A method at the door.
-pub fn serve(method: &str) -> v1::Serve {
+pub(crate) fn serve(method: &str) -> v1::Serve {
     v1::Serve { method: method.into(), http_path: String::new() }
 }
 
 /// Rules of calls that fail fast.
-pub fn resilience() -> v1::Resilience {
+pub(crate) fn resilience() -> v1::Resilience {
     v1::Resilience {
         timeout_ms: 5_000,
         breaker_failures: 5,
@@ -86,7 +88,7 @@ pub fn resilience() -> v1::Resilience {
 }
 
 /// An event with this text.
-pub fn event(id: &str, text: &str) -> v1::Event {
+pub(crate) fn event(id: &str, text: &str) -> v1::Event {
     v1::Event {
         id: id.into(),
         r#type: "dev.example.text".into(),

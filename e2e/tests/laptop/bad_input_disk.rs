@@ -1,5 +1,4 @@
 //! A disk that is full, under a whole world.
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
 use std::{fs, process::Command};
 

@@ -1,16 +1,8 @@
 //! A sidecar over time: what it says of itself, silence, an operator that goes away, and draining.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
-
-mod support;
 
 use kontrol_proto::v1::{
     self, calls_client::CallsClient, serve_response as served, subscribe_request as ask,
     topics_client::TopicsClient, widget_client::WidgetClient,
-};
-use support::{
-    Process, World, consume, event, eventually, serve, soon, topic,
-    web::get,
-    widget::{Answering, Reader, text},
 };
 use tonic::Code;
 use tonic_health::pb::{
@@ -19,6 +11,12 @@ use tonic_health::pb::{
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+};
+
+use crate::support::{
+    self, Process, World, consume, event, eventually, serve, soon, topic,
+    web::get,
+    widget::{Answering, Reader, text},
 };
 
 const INSTANCE: &str = "default/shop/shop/0";

@@ -1,7 +1,4 @@
 //! Who and what is refused, by name: strangers, the replaced, full topics, targets in trouble.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
-
-mod support;
 
 use std::collections::HashMap;
 
@@ -9,12 +6,13 @@ use kontrol_proto::v1::{
     self, calls_client::CallsClient, session_response::Message, subscribe_request as ask,
     topics_client::TopicsClient, widget_client::WidgetClient,
 };
-use support::{
-    Process, World, consume, event, eventually, serve, soon, topic,
+use tonic::Code;
+
+use crate::support::{
+    self, Process, World, consume, event, eventually, serve, soon, topic,
     web::{get, send},
     widget::{Answering, Reader, text},
 };
-use tonic::Code;
 
 const INSTANCE: &str = "default/shop/shop/0";
 
