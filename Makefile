@@ -86,12 +86,15 @@ cluster-down: cluster-program ## End the cluster and remove all that it has made
 images: cluster-program ## Make the images into target/images (IMAGES='kontrol-sidecar'; RELEASE=1 for the small ones)
 	@$(CLUSTER_PROGRAM) images $(if $(RELEASE),--release) $(IMAGES)
 
+example-images: cluster-program ## Make the examples' images into target/images (EXAMPLES='ai-pipeline'; DOCS=folder)
+	@KONTROL_CLUSTER_PROGRAM=$(abspath $(CLUSTER_PROGRAM)) hack/example-images $(TARGET)/images $(EXAMPLES)
+
 e2e: ## Run the tests on a cluster of its own (E2E='name' runs a part; KEEP=1 leaves the cluster up)
-	@hack/setup cluster
+	@hack/setup e2e
 	@KONTROL_CLUSTER_PROGRAM=$(abspath $(CLUSTER_PROGRAM)) PROFILE=$(PROFILE) hack/run-e2e $(E2E)
 
 clean: ## Remove what was built and what the examples left
 	cargo clean
 	rm -rf examples/*/.kontrol
 
-.PHONY: help demo demo-laptop demo-cluster build test lint crds crds-check bench cluster-program cluster cluster-down images e2e clean
+.PHONY: help demo demo-laptop demo-cluster build test lint crds crds-check bench cluster-program cluster cluster-down images example-images e2e clean

@@ -47,7 +47,7 @@ impl Prometheus {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("prometheus: hack/setup cluster installs it");
+            .expect("prometheus: hack/setup e2e installs it");
         Self { process, port, _folder: folder }
     }
 
@@ -122,7 +122,7 @@ fn check(target: &str, text: &str) {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("promtool: hack/setup cluster installs it with prometheus");
+        .expect("promtool: hack/setup e2e installs it with prometheus");
     child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     let said =
