@@ -121,7 +121,7 @@ codes! {
         "Correct the expression at the place that the message names.";
     1015 NoRuntimeForWorld FailedPrecondition 409
         "The widget gives no way to run in this world."
-        "Add `process` for the local world.";
+        "Add `process` for the local world, `container` for a cluster.";
     1016 UndeclaredBus InvalidArgument 400
         "A topic names a message bus that no manifest declares."
         "Declare the `MessageBus`, or leave `bus` out to use the default one.";
@@ -271,7 +271,7 @@ codes! {
         "Nothing has to be done; the replacement does the work.";
     4013 ForeignCertificate Unauthenticated 401
         "The other side's certificate is not one of this authority, or names somebody else."
-        "Check that both belong to the same `kontrol up`.";
+        "Check that both belong to the same `kontrol up`; on a cluster, restart the one that is of another trust domain or of an earlier authority.";
     4014 RequestTooLarge ResourceExhausted 413
         "The request or reply is larger than the door takes."
         "Send less, or stream it in chunks.";
@@ -299,13 +299,13 @@ codes! {
 
     5001 JoinTokenRefused Unauthenticated 401
         "The join token does not prove the subject it was presented for."
-        "Start the sidecar through `kontrol up`, which hands it its token.";
+        "Start the sidecar through `kontrol up`, which hands it its token; on a cluster, check that the operator made the pod and that its node reaches the API server.";
     5002 InvalidSigningRequest InvalidArgument 400
         "The certificate request cannot be read or asks for another name."
-        "Start the sidecar through `kontrol up`.";
+        "Start the sidecar through `kontrol up`; on a cluster, have the operator start it.";
     5003 SubjectMismatch PermissionDenied 403
         "The session's certificate names another subject than its first message."
-        "Start the sidecar with the instance that its certificate was issued for.";
+        "Start the sidecar with the instance that its certificate was issued for; on a cluster, delete the pod, and leave `policies.enabled` on.";
     5004 NotConfigured Unavailable 503
         "The sidecar has no configuration yet."
         "Try again; it comes with the first connection to the operator.";
@@ -317,7 +317,7 @@ codes! {
         "Nothing has to be done; the connection comes back by itself.";
     5007 AuthorityUnusable FailedPrecondition 409
         "The authority's key or certificate cannot be read, or others can read it too."
-        "Restore the files' permissions (0600), or remove the folder to have a new authority made.";
+        "Restore the files' permissions (0600), or remove the folder to have a new authority made; on a cluster, look at the Secret `kontrol-authority`.";
     5008 CertificateExpired Unauthenticated 401
         "A certificate has expired, and so its connections ended."
         "Check that the operator is there to renew it, and the clocks of both machines.";
