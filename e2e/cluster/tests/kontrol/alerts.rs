@@ -19,7 +19,8 @@ use crate::{
 /// Looks at the rules, one after the other, in which nothing may be wrong.
 const QUIET: usize = 5;
 /// What is there only once something was refused.
-const OF_ERRORS: [&str; 1] = ["kontrol_operator_api_request_failures_total"];
+const OF_ERRORS: [&str; 2] =
+    ["kontrol_operator_api_request_failures_total", "kontrol_operator_right_missing"];
 
 fn rules() -> String {
     fs::read_to_string(Path::new(&chart()).join("files/rules.yaml")).unwrap()
