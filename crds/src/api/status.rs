@@ -358,7 +358,7 @@ status! {
         claim: String,
         /// Where sidecars reach it, as host and port.
         address: String,
-        /// Restarts of its hub so far.
+        /// How many hubs its claim has had before this one, for whatever reason.
         restarts: u64,
         /// What it keeps to: `Durable` means that what it acknowledged is on disk.
         #[x_kube(merge_strategy = ListMerge::Atomic)]
