@@ -52,6 +52,9 @@ async fn breaks_the_api_server_for_a_minute_while_widgets_end_and_all_is_put_rig
     wrapped_ended.unwrap();
     assert_eq!(door.unwrap().status, 200);
 
+    for node in ["node0", "node1"] {
+        lab.cluster().wait_for_node(node, true, Duration::from_mins(3)).unwrap();
+    }
     lab.until_operators().await.unwrap();
     lab.until_object("WidgetGroup", "team", "the end of the meantime to restart both, once", |group| {
         let conditions = group["status"]["conditions"].as_array().cloned().unwrap_or_default();
