@@ -117,7 +117,7 @@ impl Signs {
             return None;
         }
         let began = Some(listener.since);
-        [word, self.lease, self.kubelet, self.knock, began].into_iter().flatten().max()
+        [word, self.heard, self.lease, self.kubelet, self.knock, began].into_iter().flatten().max()
     }
 }
 

@@ -78,6 +78,12 @@ fn a_machine_without_sidecars_is_not_suspect_by_silence() {
 }
 
 #[test]
+fn a_machine_where_only_a_hub_is_heard_is_healthy_however_old_its_lease() {
+    let hub = Signs { expected: 0, heard: Some(at(99_900)), lease: Some(at(0)), ..Signs::default() };
+    assert!(health(&[("a", hub)], at(100_000)).is_empty());
+}
+
+#[test]
 fn no_sign_of_any_kind_for_long_is_a_loss_even_to_the_deaf() {
     let signs = Signs { lease: Some(at(0)), ..Signs::default() };
     let lost = NodeHealth::Lost { since: at(0) };
@@ -103,6 +109,13 @@ fn moment() -> impl Strategy<Value = Option<Timestamp>> {
     proptest::option::of((0..60_000_u64).prop_map(at))
 }
 
+/// Moments before one: most of them just before it.
+fn before() -> impl Strategy<Value = Option<Duration>> {
+    let just = (0..5_000_u64).prop_map(Duration::from_millis);
+    let any = (0..60_000_u64).prop_map(Duration::from_millis);
+    proptest::option::of(prop_oneof![just, any])
+}
+
 fn any_signs() -> impl Strategy<Value = Signs> {
     (0..3_u32, moment(), moment(), moment(), moment())
         .prop_map(|(expected, heard, lease, kubelet, knock)| Signs { expected, heard, lease, kubelet, knock })
@@ -114,10 +127,14 @@ proptest! {
         all in proptest::collection::btree_map("[a-e]", any_signs(), 0..5),
         now in 60_000..120_000_u64,
         since in 0..60_000_u64,
-        cluster in moment(),
+        cluster in before(),
+        heard in proptest::collection::vec(before(), 5),
     ) {
         let now = at(now);
-        let signs: BTreeMap<Arc<str>, Signs> = all.into_iter().map(|(node, signs)| (node.into(), signs)).collect();
+        let ago = |ago: Option<Duration>| ago.map(|ago| now.minus(ago));
+        let all = all.into_iter().zip(heard).map(|((node, signs), heard)| (node, Signs { heard: ago(heard), ..signs }));
+        let cluster = ago(cluster);
+        let signs: BTreeMap<Arc<str>, Signs> = all.map(|(node, signs)| (node.into(), signs)).collect();
         let listener = Listener { since: at(since), cluster };
         for (node, health) in fold(&signs, listener, now) {
             let NodeHealth::Lost { since } = health else { continue };

@@ -91,14 +91,15 @@ impl State {
             sign.expected += u32::from(runs && matches!(pod.of, PodOf::Replica(_)));
             sign.heard = sign.heard.max(companion.map(|companion| companion.heard));
         }
+        // Machines where no sidecar is expected to be heard speak by their leases, as long as those can be seen.
+        let seen = self.store.fresh(Kind::Lease, None);
+        signs.retain(|_, sign| seen || sign.expected > 0);
         for (name, node) in self.store.nodes() {
             if let Some(sign) = signs.get_mut(&**name) {
-                sign.lease = node.renewed;
+                sign.lease = node.renewed.filter(|_| seen);
                 sign.kubelet = node.written;
             }
         }
-        // Machines whose instances have no sidecar that was ever heard speak by their leases alone, as long as those can be seen.
-        let seen = self.store.fresh(Kind::Lease, None);
         for (name, node) in self.store.nodes().iter().filter(|_| seen) {
             if !signs.contains_key(&**name) && node.renewed.is_some() {
                 let sign = Signs { lease: node.renewed, kubelet: node.written, ..Signs::default() };
