@@ -357,10 +357,11 @@ impl Processes {
             let again = follows.into_iter().map(|(at, change)| (after + at, Change { turn, ..change }));
             return Some(again.collect());
         }
-        let is_pod = spec.is_some_and(|spec| spec.container.is_some());
-        let was_ready = process.instance.state == InstanceState::Ready;
+        let is_ready = |state| spec.is_some_and(|spec| counts_as_ready(spec, state));
+        let was_ready = is_ready(process.instance.state);
         // The kubelet follows the word of a sidecar a moment later.
-        process.instance.serving = !is_pod || was_ready || change.state != InstanceState::Ready;
+        let is_pod = spec.is_some_and(|spec| spec.container.is_some());
+        process.instance.serving = !is_pod || was_ready || !is_ready(change.state);
         process.instance.state = change.state;
         process.instance.since = now;
         let runs = matches!(change.state, InstanceState::Running | InstanceState::NotReady);
@@ -471,7 +472,12 @@ fn life(
         then(random.between(0, 500_000), crash(random));
         return follows;
     }
+    // A pod has callers from the second such change on.
+    let is_pod = spec.container.is_some();
     let Some(Health { .. }) = spec.health else {
+        if is_pod {
+            then(random.between(1_000, 1_000_000), InstanceState::Running);
+        }
         if wrong(75, random) {
             then(lifetime(random), crash(random));
         }
@@ -480,15 +486,14 @@ fn life(
     if wrong(3, random) {
         return follows;
     }
-    let served = spec.container.is_some();
     then(random.between(1_000, 1_200_000), InstanceState::Ready);
-    if served {
+    if is_pod {
         then(random.between(1_000, 1_000_000), InstanceState::Ready);
     }
     if wrong(10, random) {
         then(random.between(1_000, 3_000_000), InstanceState::NotReady);
         then(random.between(1_000, 3_000_000), InstanceState::Ready);
-        if served {
+        if is_pod {
             then(random.between(1_000, 1_000_000), InstanceState::Ready);
         }
     }
@@ -501,6 +506,11 @@ fn life(
         then(lifetime(random), crash(random));
     }
     within(follows, chaos, now)
+}
+
+/// Whether a process in this state counts as ready.
+fn counts_as_ready(spec: &Widget, state: InstanceState) -> bool {
+    state == InstanceState::Ready || (state == InstanceState::Running && spec.health.is_none())
 }
 
 /// How long a process lives that is to crash: often short, so that faults meet restarts.

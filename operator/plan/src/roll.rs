@@ -213,7 +213,8 @@ impl Planner<'_> {
             widget.complete = None;
         }
         let Some(mut rollout) = widget.rollout else { return };
-        let ready = |replica: &&Replica| replica.revision == rollout.to && replica.ready;
+        let ready =
+            |replica: &&Replica| replica.revision == rollout.to && (replica.ready || replica.unserved);
         let updated =
             u32::try_from(widget.desired_replicas().iter().filter(ready).count()).unwrap_or(u32::MAX);
         if updated > rollout.updated {
@@ -235,7 +236,8 @@ impl Planner<'_> {
         }
         widget.rollout = Some(rollout);
         let stands = complete || rollout.stalled || rollout.paused;
-        let stands = stands || widget.desired == 0 || !runs;
+        // Where all are ready by their own word and callers are only not sent to them, it is not the revision that fails.
+        let stands = stands || updated == widget.desired || !runs;
         if stands {
             return;
         }

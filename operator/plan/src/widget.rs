@@ -193,7 +193,8 @@ impl Widget {
                         instance.state,
                         InstanceState::Hung | InstanceState::Restarting(_) | InstanceState::Ended(_)
                     )
-                    && (instance.serving && is_ready(spec, Some(instance.state))) == replica.ready
+                    && readiness(spec, Some(instance.state), instance.serving)
+                        == (replica.ready, replica.unserved)
             }),
             ReplicaPhase::Starting | ReplicaPhase::Failing { .. } | ReplicaPhase::Stopping => false,
         };
@@ -238,6 +239,7 @@ impl Replica {
         phase: ReplicaPhase::Down,
         since: Timestamp::ZERO,
         ready: false,
+        unserved: false,
         restarts: 0,
         restarted: Timestamp::ZERO,
         placement: None,
@@ -256,12 +258,12 @@ impl Replica {
     pub(crate) fn becomes(&mut self, phase: ReplicaPhase, now: Timestamp) {
         self.phase = phase;
         self.since = now;
-        self.ready = false;
+        (self.ready, self.unserved) = (false, false);
     }
 
     pub(crate) fn fail(&mut self, end: End) {
         self.phase = ReplicaPhase::Failing { end, started: self.phase == ReplicaPhase::Up };
-        self.ready = false;
+        (self.ready, self.unserved) = (false, false);
     }
 
     pub(crate) fn stop(&mut self, now: Timestamp) {
@@ -342,7 +344,7 @@ impl Planner<'_> {
                         let again = replica.incarnation > floor.saturating_add(1);
                         let after = self.now.since(replica.begins());
                         replica.becomes(ReplicaPhase::Up, self.now);
-                        replica.ready = ready && serving;
+                        (replica.ready, replica.unserved) = readiness(spec, state, serving);
                         let instance = InstanceId { widget: id(), ordinal: narrow(ordinal) };
                         self.tell(Event::Runs { instance, again, after });
                     } else if self.now < deadline {
@@ -356,7 +358,7 @@ impl Planner<'_> {
                     if seen.state == InstanceState::Hung {
                         replica.fail(End::Hung);
                     } else {
-                        replica.ready = serving && is_ready(spec, Some(seen.state));
+                        (replica.ready, replica.unserved) = readiness(spec, Some(seen.state), serving);
                         self.wait_for_node(widget, id, ordinal, instance);
                     }
                 }
@@ -504,6 +506,12 @@ fn is_ready(spec: &spec::Widget, state: Option<InstanceState>) -> bool {
         Some(InstanceState::Running) => spec.health.is_none(),
         _ => false,
     }
+}
+
+/// Whether a replica is ready and callers are sent to it, and whether it is and they are not.
+fn readiness(spec: &spec::Widget, state: Option<InstanceState>, serving: bool) -> (bool, bool) {
+    let ready = is_ready(spec, state);
+    (ready && serving, ready && !serving)
 }
 
 /// Whether an end shows that the process had run.

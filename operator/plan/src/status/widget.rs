@@ -173,8 +173,11 @@ pub struct Replica {
     pub phase: ReplicaPhase,
     /// Since when.
     pub since: Timestamp,
-    /// Whether its health is good at the moment.
+    /// Whether its health is good at the moment and callers are sent to it.
     pub ready: bool,
+    /// Whether its health is good at the moment and callers are not sent to it yet.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub unserved: bool,
     /// Restarts in place that were taken note of, of this incarnation.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub restarts: u32,
@@ -264,7 +267,7 @@ impl Widget {
         self.fault = None;
         for replica in &mut self.replicas {
             replica.phase = ReplicaPhase::Down;
-            replica.ready = false;
+            (replica.ready, replica.unserved) = (false, false);
             replica.placement = None;
             replica.restarts = 0;
         }

@@ -115,6 +115,21 @@ fn the_next_replica_is_replaced_when_callers_are_sent_to_the_new_one() {
 }
 
 #[test]
+fn a_revision_that_is_ready_and_gets_no_callers_is_not_returned_from() {
+    let mut world = settled(vec![many("a", 1)]);
+    unready(&mut world, 1);
+    edit(&mut world, template(2));
+    world.serve("g/a-0", false);
+    become_ready(&mut world, 0);
+    world.pass(Duration::from_hours(1));
+    world.settle();
+    assert_eq!(revisions(&world), [(0, 2, true)]);
+    world.serve("g/a-0", true);
+    world.settle();
+    assert!(world.take_lines().iter().any(|line| line.starts_with("g/a has rolled out")));
+}
+
+#[test]
 fn surge_starts_new_ordinals_first_and_takes_them_away_at_the_end() {
     let mut world = settled(vec![many("a", 2)]);
     unready(&mut world, 3);
