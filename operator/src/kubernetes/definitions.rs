@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kontrol_crds::generated;
 use serde_json::{Map, Value};
 
-use super::{kind::Kind, request::Request};
+use super::{kind::Kind, request::Request, text::Text};
 
 /// The elements of a list, as a step of a path.
 const EACH: &str = "[]";
@@ -72,9 +72,9 @@ impl Lacks {
     }
 
     /// Takes out of a write of a status what its definition lacks. `false`: nothing is left that differs from the status as it is.
-    pub(super) fn trim(&self, request: &mut Request, status: &str) -> bool {
+    pub(super) fn trim(&self, request: &mut Request, status: &Text) -> bool {
         let Some(missing) = self.0.get(&request.kind) else { return true };
-        let old: Value = serde_json::from_str(status).unwrap_or_default();
+        let old: Value = serde_json::from_str(&status.read()).unwrap_or_default();
         let Some(patch) = request.body.get_mut("status") else { return true };
         for path in missing {
             if let Some((first, rest)) = path.split_first()
@@ -217,14 +217,14 @@ mod tests {
         let mut request = write(json!({
             "instances": [{"ordinal": 0, "node": "a"}], "scaling": {"desiredReplicas": 1}, "replicas": 1,
         }));
-        assert!(lacks.trim(&mut request, "{}"));
+        assert!(lacks.trim(&mut request, &Text::new("{}")));
         assert_eq!(request.body["status"], json!({"instances": [{"ordinal": 0}], "replicas": 1}));
         let mut nothing = write(json!({"scaling": {"desiredReplicas": 1}}));
-        assert!(!lacks.trim(&mut nothing, "{}"));
+        assert!(!lacks.trim(&mut nothing, &Text::new("{}")));
         // The cluster has taken all of it that it can take.
         let mut again =
             write(json!({"instances": [{"ordinal": 0, "node": "a"}], "scaling": {"desiredReplicas": 1}}));
-        assert!(!lacks.trim(&mut again, r#"{"instances":[{"ordinal":0}],"replicas":1}"#));
+        assert!(!lacks.trim(&mut again, &Text::new(r#"{"instances":[{"ordinal":0}],"replicas":1}"#)));
     }
 
     #[test]

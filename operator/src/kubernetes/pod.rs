@@ -23,7 +23,7 @@ use super::{
 pub const CONTAINER: &str = "widget";
 
 /// No number of a process gets above this one: JSON keeps it exactly, and there is room to count on.
-const HIGHEST: u64 = 1 << 53;
+pub(super) const HIGHEST: u64 = 1 << 53;
 
 /// A pod of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -129,7 +129,7 @@ enum Purpose {
     /// The claim of a hub.
     Claim(ObjectId),
     /// The incarnation of a hub, on its claim.
-    Keep(ObjectId),
+    Keep(ObjectId, u64),
     /// The decision.
     Decide(Vec<Event>),
     /// A start.
@@ -258,8 +258,10 @@ pub struct State {
     survey: Survey,
     /// Facts that were decided, to be told.
     told: Vec<(Root, Event)>,
-    /// What the cluster's definitions of our kinds lack, and is not written.
+    /// What the cluster's definitions of our kinds lack, or the API server drops, and is not written.
     lacks: Lacks,
+    /// What the definitions themselves lacked when that changed last, and when.
+    read: (Lacks, Timestamp),
 }
 
 impl State {
@@ -293,6 +295,7 @@ impl State {
             survey: Survey::default(),
             told: Vec::new(),
             lacks: Lacks::default(),
+            read: (Lacks::default(), Timestamp::ZERO),
         }
     }
 
@@ -496,8 +499,8 @@ impl State {
         let key = Key::new(request.namespace.as_deref().unwrap_or_default(), &request.name);
         let shows = matches!(purpose, Purpose::Show(_));
         if shows {
-            let status = self.store.own(request.kind, &key).map_or_else(String::new, |own| own.status.read());
-            if !self.lacks.trim(&mut request, &status) {
+            let status = self.store.own(request.kind, &key).map(|own| own.status.clone());
+            if !self.lacks.trim(&mut request, &status.unwrap_or_default()) {
                 return;
             }
         }

@@ -47,6 +47,8 @@ pub(super) struct Hub {
     incarnation: u64,
     /// The one that its claim keeps, as far as is known.
     kept: u64,
+    /// Whether the claim was read since this process leads.
+    read: bool,
     /// The highest one whose end was counted.
     ended: u64,
     failures: usize,
@@ -224,13 +226,13 @@ impl State {
         });
         let mut requests = Requests::new();
         if surroundings {
-            if !hub.claimed {
+            // Before anything is written on it, what it keeps is read.
+            if !hub.claimed || !hub.read {
                 requests.push((Purpose::Claim(id.clone()), self.claim(id, !hub.common)));
-            }
-            requests.extend(self.service_of(id, owner.as_ref()));
-            if hub.claimed && hub.kept < hub.incarnation {
+            } else if hub.kept < hub.incarnation {
                 requests.push(Self::keep_number(id, hub.incarnation));
             }
+            requests.extend(self.service_of(id, owner.as_ref()));
         }
         let over = pods.iter().filter(|(_, pod)| is_over(pod) && pod.meta.deleting.is_none());
         requests
@@ -242,7 +244,9 @@ impl State {
         if requests.is_empty() && !lives && !waits && may_start {
             let incarnation = hub.incarnation.saturating_add(1);
             if surroundings && hub.claimed && hub.kept < incarnation {
+                // Decided, written, and then done; where it may not be written, done all the same.
                 requests.push(Self::keep_number(id, incarnation));
+                return requests;
             }
             let spec = self.spec_of_bus(id).unwrap_or_default().embedded;
             let input = render::HubInput {

@@ -1,6 +1,6 @@
 //! What inputs do to the state.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use kontrol_core::{id::InstanceId, time::Timestamp};
 use kontrol_plan::{Action, End, Event};
@@ -18,6 +18,9 @@ use crate::kubernetes::{
     request::Outcome,
     store::{Change, Seen, Source},
 };
+
+/// After so long what was written in vain is written again.
+const TRIES_AGAIN: Duration = Duration::from_hours(1);
 
 impl State {
     /// Takes note of an input.
@@ -61,7 +64,10 @@ impl State {
                 self.machines.open.insert(node, now);
             }
             Input::Definitions(lacks) => {
-                if self.lacks != lacks {
+                // What the API server drops though its definitions have it, an admission policy takes away: that is tried again now and then.
+                let learnt = self.lacks != lacks && now.since(self.read.1) >= TRIES_AGAIN;
+                if self.read.0 != lacks || learnt {
+                    self.read = (lacks.clone(), now);
                     self.lacks = lacks;
                     // What was written in vain may be kept now.
                     self.trees.values_mut().for_each(|tree| tree.shown.clear());
@@ -208,8 +214,8 @@ impl State {
             self.trusted.insert(namespace.clone(), hash.clone());
         }
         let other_form = matches!(&purpose, Purpose::Claim(id) if self.claim_answered(id, outcome));
-        if let Purpose::Keep(id) = &purpose {
-            self.number_answered(id, outcome);
+        if let Purpose::Keep(id, number) = &purpose {
+            self.number_answered(id, *number, outcome);
         }
         let Some(tree) = self.trees.get_mut(&root) else { return };
         tree.outstanding = tree.outstanding.saturating_sub(1);
@@ -367,7 +373,10 @@ impl Tree {
 impl Purpose {
     /// Whether it is about what follows pods, which holds up nothing else.
     fn follows(&self) -> bool {
-        matches!(self, Self::Follow | Self::Gate | Self::Claim(_) | Self::Keep(_) | Self::Whose | Self::Sweep)
+        matches!(
+            self,
+            Self::Follow | Self::Gate | Self::Claim(_) | Self::Keep(..) | Self::Whose | Self::Sweep
+        )
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{Hub, Purpose, State};
 use crate::kubernetes::{
     kind::Kind,
+    pod::HIGHEST,
     render::names,
     request::{Outcome, Request, Verb},
 };
@@ -17,6 +18,7 @@ const ANNOTATION: &str = "kontrol.dev/incarnation";
 impl Hub {
     /// Takes note of what a claim that was found says: whoever wrote it may have had a pod of that number.
     pub(super) fn remember(&mut self, claim: &Value) {
+        self.read = true;
         self.kept = number_in(claim);
         self.incarnation = self.incarnation.max(self.kept);
     }
@@ -24,7 +26,7 @@ impl Hub {
 
 fn number_in(claim: &Value) -> u64 {
     let text = claim["metadata"]["annotations"][ANNOTATION].as_str();
-    text.and_then(|text| text.parse().ok()).unwrap_or(0)
+    text.and_then(|text| text.parse().ok()).filter(|number| *number <= HIGHEST).unwrap_or(0)
 }
 
 impl State {
@@ -33,15 +35,20 @@ impl State {
         let (namespace, name) = (id.namespace.as_str(), names::hub(id.name.as_str()));
         let body = json!({"metadata": {"annotations": {ANNOTATION: incarnation.to_string()}}});
         let request = Request::new(Verb::Merge, Kind::PersistentVolumeClaim, namespace, &name);
-        (Purpose::Keep(id.clone()), request.by("kontrol-incarnation").with(body))
+        (Purpose::Keep(id.clone(), incarnation), request.by("kontrol-incarnation").with(body))
     }
 
     /// What became of that request.
-    pub(in crate::kubernetes::state) fn number_answered(&mut self, id: &ObjectId, outcome: &Outcome) {
+    pub(in crate::kubernetes::state) fn number_answered(
+        &mut self,
+        id: &ObjectId,
+        number: u64,
+        outcome: &Outcome,
+    ) {
         let Some(hub) = self.hubs.get_mut(id) else { return };
         match outcome {
             // Kept for a pod that is still to be made: as long as it is refused, the number is not used up.
-            Outcome::Done(_) => hub.kept = number_in(&outcome.value()),
+            Outcome::Done(_) => hub.kept = number,
             // Somebody removed the claim.
             Outcome::Gone(_) => (hub.claimed, hub.kept) = (false, 0),
             _ => {}

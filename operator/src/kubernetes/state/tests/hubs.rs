@@ -227,6 +227,43 @@ fn a_hub_that_nothing_names_any_more_goes_with_its_service_and_leaves_its_claim(
 }
 
 #[test]
+fn a_number_on_a_claim_that_no_pod_can_have_is_none() {
+    let mut cluster = Cluster::new();
+    let absurd = json!({"metadata": {"annotations": {"kontrol.dev/incarnation": "9999999999999999"}}});
+    cluster.put(Kind::PersistentVolumeClaim, HUB, absurd);
+    cluster.put(Kind::Topic, "t", json!({"spec": {}}));
+    cluster.run();
+    assert_eq!(cluster.names(Kind::Pod), ["kontrol-hub-default-1"]);
+}
+
+#[test]
+fn a_claim_that_keeps_no_number_is_not_written_again_and_again() {
+    let mut cluster = talking();
+    let without = json!({"metadata": {"name": HUB, "namespace": "default"}}).to_string();
+    cluster.answer_so(400, Verb::Merge, Kind::PersistentVolumeClaim, &Outcome::Done(without));
+    cluster.run();
+    assert_eq!(cluster.names(Kind::Pod), ["kontrol-hub-default-1"]);
+    assert_eq!(cluster.asked_for(Verb::Merge, Kind::PersistentVolumeClaim).len(), 1);
+}
+
+#[test]
+fn what_a_claim_keeps_is_read_before_it_is_written_by_a_new_leader() {
+    let mut cluster = talking();
+    cluster.run();
+    cluster.put(Kind::Pod, "kontrol-hub-default-1", json!({"spec": {"nodeName": "node0"}}));
+    let later = json!({"metadata": {"annotations": {"kontrol.dev/incarnation": "7"}}});
+    cluster.put(Kind::PersistentVolumeClaim, HUB, later);
+    cluster.state.take(Input::Leads(false), cluster.now);
+    cluster.state.take(Input::Leads(true), cluster.now);
+    cluster.run();
+    let claim = &cluster.objects[&(Kind::PersistentVolumeClaim, "default".into(), HUB.into())];
+    assert_eq!(claim["metadata"]["annotations"]["kontrol.dev/incarnation"], "7");
+    cluster.end("kontrol-hub-default-1", 1);
+    cluster.pass(Duration::from_secs(10));
+    assert_eq!(cluster.names(Kind::Pod), ["kontrol-hub-default-8"]);
+}
+
+#[test]
 fn the_next_leader_removes_a_hub_that_nothing_names() {
     let mut cluster = talking();
     cluster.run();
