@@ -24,6 +24,8 @@ const NO_RUNTIME: &str = "NoRuntimeForWorld";
 
 /// Levels of supervisors.
 const DEPTH: usize = 32;
+/// So many supervisors are walked over in search of a root: whoever chains thousands of them costs nobody else's trees their time.
+const CIRCLE: usize = 2 * DEPTH;
 
 /// The root of a tree.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -113,7 +115,8 @@ impl Forest {
             at = Root { kind: Kind::WidgetGroup, key: Key::new(&key.namespace, &owner.name) };
         }
         let mut above: Vec<&Key> = Vec::new();
-        loop {
+        // Whatever is more than DEPTH below its root says so there, and is in no tree.
+        while above.len() <= CIRCLE {
             let child = (at.kind == Kind::Supervisor, at.key.clone());
             let Some(parent) = self.parents.get(&child).and_then(|parents| parents.first()) else {
                 return Some(at);
@@ -129,6 +132,7 @@ impl Forest {
             above.push(parent);
             at = Root { kind: Kind::Supervisor, key: parent.clone() };
         }
+        None
     }
 
     /// The supervisors (true) and groups (false) that a supervisor and those below it name, whether they are there or not.
@@ -149,8 +153,8 @@ impl Forest {
         self.parents.get(&(kind == Kind::Supervisor, key.clone())).into_iter().flatten()
     }
 
-    /// Puts a tree together. `begun` says whether it has a status: a tree that has not begun waits for all of its children, but not for
-    /// those that no cluster can run. `runs` says whether something runs of the group of this name.
+    /// Puts a tree together. `begun` says whether it has a status: a tree that has not begun, and of which nothing runs, waits for all of its
+    /// children, but not for those that no cluster can run. `runs` says whether something runs of the group of this name.
     pub fn assemble(
         &self,
         store: &Store,
@@ -160,6 +164,8 @@ impl Forest {
     ) -> Assembled {
         let mut assembled = Assembled::default();
         let node = self.build(store, root.kind, &root.key, (0, runs), &mut assembled);
+        let begun =
+            begun || assembled.members.iter().any(|(kind, key)| *kind != Kind::Supervisor && runs(key));
         let waits = !begun && assembled.problems.values().any(|problem| problem.reason != NO_RUNTIME);
         let unknown = assembled.problems.values().any(|problem| !problem.goes_on);
         assembled.node = node.filter(|_| !waits && !unknown);
@@ -264,7 +270,7 @@ impl Forest {
                 }
                 if let Some(message) = circle {
                     let problem = Problem { reason: "SupervisorCycle", message, goes_on: true };
-                    into.problems.insert((kind, key.clone()), problem);
+                    into.problems.entry((kind, key.clone())).or_insert(problem);
                 }
                 Some(spec::Node::Supervisor(spec::Supervisor { children, ..declared.supervisor }))
             }

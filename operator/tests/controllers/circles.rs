@@ -71,6 +71,41 @@ fn a_tree_that_a_reference_makes_a_circle_goes_on_and_says_so_until_it_is_none()
 }
 
 #[test]
+fn what_runs_below_a_circle_is_supervised_however_it_came_there_and_however_it_is_mended() {
+    type Way = fn(&mut Cluster);
+    let mended: Way = |cluster| {
+        circle(cluster);
+        cluster.server.delete(SUPERVISORS, "default", "z").unwrap();
+        cluster.settle();
+    };
+    for (way, reach) in [("from the beginning", circle_from_the_beginning as Way), ("mended", mended)] {
+        let mut cluster = Cluster::new(Trouble::Nothing);
+        reach(&mut cluster);
+        let name = |cluster: &Cluster| Some(cluster.pod("h-b", 0)?["metadata"]["name"].clone());
+        let before = name(&cluster);
+        cluster.end("h-b", &Ended::code(1));
+        cluster.settle();
+        let after = name(&cluster);
+        assert!(before.is_some() && after.is_some() && before != after, "{way}: {}", cluster.history());
+    }
+}
+
+#[test]
+fn an_invalid_supervisor_in_a_circle_goes_on_with_what_it_was_before() {
+    let mut cluster = Cluster::new(Trouble::Nothing);
+    circle(&mut cluster);
+    let before = Shape::of(&cluster);
+    cluster.edit(SUPERVISORS, "b", |supervisor| supervisor["spec"]["intensity"] = json!({"period": "0s"}));
+    cluster.settle();
+    says(&cluster, "b", "Accepted=False:Invalid");
+    cluster.pass(Duration::from_mins(2));
+    assert_eq!(Shape::of(&cluster).pods, before.pods, "{}", cluster.history());
+    cluster.end("h-b", &Ended::code(1));
+    cluster.settle();
+    assert!(cluster.pod("h-b", 0).is_some(), "{}", cluster.history());
+}
+
+#[test]
 fn supervisors_that_name_each_other_and_their_groups_can_be_deleted_in_every_order() {
     let objects = [(GROUPS, "g"), (GROUPS, "h"), (SUPERVISORS, "z"), (SUPERVISORS, "b")];
     for (begin, reach) in [("a tree", circle as fn(&mut Cluster)), ("groups", circle_from_the_beginning)] {

@@ -137,7 +137,8 @@ impl State {
     fn declare(&mut self, root: &Root, own: &Own, tree: &mut Tree) {
         let begun = tree.status.root.is_some();
         let runs = |key: &Key| {
-            let mut runs = false;
+            let mut runs =
+                id_of(key).is_some_and(|id| self.store.pods_of(&id.namespace, &id.name).next().is_some());
             observe::each_widget(&tree.status, &mut |id, _| {
                 runs |= id.group.as_str() == &*key.name && id.namespace.as_str() == &*key.namespace;
             });
