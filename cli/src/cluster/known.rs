@@ -103,7 +103,7 @@ impl Known {
         for root in roots {
             let Some(own) = self.store.own(root.kind, &root.key) else { continue };
             let tree = root.to_string();
-            if let Ok(status) = serde_json::from_str(&own.supervision) {
+            if let Ok(status) = serde_json::from_str(&own.supervision.read()) {
                 self.statuses.insert(tree.clone(), status);
             }
             let assembled = forest.assemble(&self.store, &root, true, &|_| false);
@@ -280,10 +280,11 @@ impl View for Known {
 
 /// The breakers of a pod's calls that are not closed, as the operator has written them.
 fn breakers_of(widget: &Own, pod: &str) -> Vec<v1::EndpointState> {
-    if !widget.status.contains("\"breakers\"") {
+    let status = widget.status.read();
+    if !status.contains("\"breakers\"") {
         return Vec::new();
     }
-    let status: api::WidgetStatus = serde_json::from_str(&widget.status).unwrap_or_default();
+    let status: api::WidgetStatus = serde_json::from_str(&status).unwrap_or_default();
     let ours = status.instances.into_iter().flatten().find(|instance| instance.name == pod);
     let breakers = ours.into_iter().flat_map(|instance| instance.breakers);
     breakers
