@@ -29,7 +29,7 @@ use crate::{
     desired::{Desired, DesiredChild},
     event::{Cause, Event},
     plan::Planner,
-    status::{Bad, Failure, Node, Replica, ReplicaPhase, Rollout, Slot, SlotPhase, Widget},
+    status::{Bad, Failure, Node, Outcome, Replica, ReplicaPhase, Rollout, Slot, SlotPhase, Widget},
     widget::Begin,
 };
 
@@ -112,7 +112,10 @@ impl Widget {
     /// Whether all that is desired runs the widget's template and is ready.
     fn is_complete(&self) -> bool {
         let replicas = self.desired_replicas();
+        // What is not restarted after an end is done, also where it never started.
+        let failed_to_start = self.fault.as_ref().is_some_and(|fault| !fault.started);
         self.desired > 0
+            && !failed_to_start
             && replicas.len() == self.desired as usize
             && replicas.iter().all(|replica| {
                 replica.revision == self.revision && (replica.ready || replica.phase == ReplicaPhase::Done)
@@ -186,10 +189,16 @@ impl Planner<'_> {
             match child {
                 DesiredChild::Widget(spec) => {
                     let runs = matches!(slot.phase, SlotPhase::Starting | SlotPhase::Up);
+                    let done = match slot.phase {
+                        SlotPhase::Ended => slot.outcome != Some(Outcome::Failed),
+                        // It is forgotten after a good end, or because it never started.
+                        SlotPhase::Forgotten => slot.widget().is_some_and(|it| it.complete.is_some()),
+                        _ => false,
+                    };
                     if slot.widget().is_some_and(|widget| widget.has_news(spec))
                         && let Some(widget) = slot.widget_mut()
                     {
-                        self.track_widget(widget, spec, runs);
+                        self.track_widget(widget, spec, runs, done);
                     }
                 }
                 DesiredChild::Node(child) => {
@@ -201,11 +210,11 @@ impl Planner<'_> {
         }
     }
 
-    fn track_widget(&mut self, widget: &mut Widget, spec: &spec::Widget, runs: bool) {
+    fn track_widget(&mut self, widget: &mut Widget, spec: &spec::Widget, runs: bool, done: bool) {
         if widget.bad.as_ref().is_some_and(|bad| bad.revision != spec.revision) {
             widget.bad = None;
         }
-        let complete = widget.is_complete();
+        let complete = (runs || done) && widget.is_complete();
         if complete {
             widget.complete.get_or_insert(self.now);
         } else {

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use kontrol_core::spec::{Group, Node, ReplicaEnd, Revision, Rollout, Share, Strategy, Widget};
+use kontrol_core::spec::{Group, Node, ReplicaEnd, Restart, Revision, Rollout, Share, Strategy, Widget};
 
-use super::world::{CRASH, World, group, health, widget};
+use super::world::{CRASH, REFUSED, World, group, health, widget};
 use crate::{
     InstanceState,
     status::{Failure, Inner, Reason, Widget as Status},
@@ -127,6 +127,20 @@ fn a_revision_that_is_ready_and_gets_no_callers_is_not_returned_from() {
     world.serve("g/a-0", true);
     world.settle();
     assert!(world.take_lines().iter().any(|line| line.starts_with("g/a has rolled out")));
+}
+
+#[test]
+fn a_revision_that_never_starts_is_not_rolled_out_though_its_ends_are_not_restarted() {
+    let mut world = settled(vec![Widget { restart: Restart::Never, ..many("a", 1) }]);
+    unready(&mut world, 1);
+    edit(&mut world, template(2));
+    world.set("g/a-0", REFUSED);
+    world.settle();
+    world.pass(Duration::from_mins(2));
+    world.settle();
+    let lines = world.take_lines();
+    assert!(!lines.iter().any(|line| line.starts_with("g/a has rolled out")), "{lines:?}");
+    assert_eq!(status(&world, 0).good, Some(Revision(1)));
 }
 
 #[test]
