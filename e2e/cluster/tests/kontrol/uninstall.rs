@@ -37,7 +37,7 @@ async fn breaks_in_with_another_version_that_restarts_nobody_and_comes_with_a_po
 
     // Operators of both versions stand side by side while the one takes over from the other.
     let values = [format!("image.operator.tag={operator}"), format!("image.sidecar.tag={sidecar}")];
-    let upgraded = install(lab.cluster(), &["--set", &values[0], "--set", &values[1]]);
+    let upgraded = install(lab.cluster(), &["--set-string", &values[0], "--set-string", &values[1]]);
     let seen = async {
         upgraded?;
         lab.until_operators().await?;
