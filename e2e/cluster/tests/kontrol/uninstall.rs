@@ -11,12 +11,16 @@ use serde_json::json;
 
 /// Another name of an image of this work tree, under which it stands for another version.
 async fn other_tag(lab: &Lab, image: &str) -> String {
-    let node = Api::<Node>::all(lab.client().clone()).get("node0").await.unwrap();
-    let images = node.status.and_then(|status| status.images).unwrap_or_default();
-    let names = images.into_iter().flat_map(|image| image.names.unwrap_or_default());
+    let nodes = Api::<Node>::all(lab.client().clone());
     let begin = format!("kontrol.local/{image}:");
-    let tags: Vec<String> = names.filter_map(|name| Some(name.strip_prefix(&begin)?.to_owned())).collect();
-    tags.into_iter().find(|tag| tag != "dev").expect("an image is named after its content too")
+    let found = lab.wait("a node to list its images, named after their content too", async || {
+        let images = nodes.get("node0").await?.status.and_then(|status| status.images).unwrap_or_default();
+        let names = images.into_iter().flat_map(|image| image.names.unwrap_or_default());
+        let tags: Vec<String> =
+            names.filter_map(|name| Some(name.strip_prefix(&begin)?.to_owned())).collect();
+        Ok(tags.iter().find(|tag| *tag != "dev").cloned().ok_or(tags))
+    });
+    found.await.unwrap()
 }
 
 fn images_of(pod: &Pod) -> Vec<String> {
