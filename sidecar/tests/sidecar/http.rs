@@ -4,31 +4,18 @@ use kontrol_proto::v1::{self, session_response::Message};
 use serde_json::json;
 
 use crate::support::{
-    self, Process, World, consume, serve, topic,
+    self, Process, World, serve, shop, topic,
     web::{Answer, Events, get, send},
     widget::Answering,
 };
 
 const INSTANCE: &str = "default/shop/shop/0";
 
-fn config(hub: &Process, topics: Vec<v1::TopicConfig>) -> v1::SidecarConfig {
-    v1::SidecarConfig {
-        version: 1,
-        incarnation: 1,
-        consumes: vec![consume("orders", "workers")],
-        produces: vec!["orders".into()],
-        hub: hub.hello.peer.clone(),
-        topics,
-        resilience: Some(support::resilience()),
-        ..Default::default()
-    }
-}
-
 async fn start() -> (World, Process, Process) {
     let world = World::new().await;
     let topics = vec![topic("orders", &["workers"])];
     let hub = world.hub(topics.clone()).await;
-    let sidecar = world.sidecar(INSTANCE, config(&hub, topics)).await;
+    let sidecar = world.sidecar(INSTANCE, shop(&hub, topics)).await;
     (world, hub, sidecar)
 }
 
@@ -215,7 +202,7 @@ async fn the_report_reaches_the_operator_and_the_state_shows_it() {
         (&json!(INSTANCE), &json!("notReady"), &json!(1))
     );
     let next =
-        v1::SidecarConfig { version: 2, incarnation: 2, ..config(&hub, vec![topic("orders", &["workers"])]) };
+        v1::SidecarConfig { version: 2, incarnation: 2, ..shop(&hub, vec![topic("orders", &["workers"])]) };
     world.operator.configure(INSTANCE, Message::Sidecar(next));
     world.operator.signals(INSTANCE, |signals| signals.incarnation == 2 && signals.load.is_empty()).await;
 }
@@ -233,7 +220,7 @@ async fn a_message_that_is_too_large_together_with_its_copies_is_refused_at_once
         rules: vec![rule],
         ..Default::default()
     };
-    let config = v1::SidecarConfig { routes: vec![route], ..config(&hub, topics) };
+    let config = v1::SidecarConfig { routes: vec![route], ..shop(&hub, topics) };
     let sidecar = world.sidecar(INSTANCE, config).await;
     let answer = post(&sidecar, "/v1/topics/orders/events", &[], &"x".repeat(3 << 20)).await;
     assert_eq!(problem(&answer), (413, "KTL3003".into()));

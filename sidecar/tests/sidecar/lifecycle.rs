@@ -14,7 +14,7 @@ use tonic_reflection::pb::v1::{
 };
 
 use crate::support::{
-    self, Process, World, consume, event, eventually, serve, soon, topic,
+    self, Process, World, event, eventually, serve, shop, soon, topic,
     web::get,
     widget::{Answering, Reader, text},
 };
@@ -22,17 +22,7 @@ use crate::support::{
 const INSTANCE: &str = "default/shop/shop/0";
 
 fn config(hub: &Process, topics: Vec<v1::TopicConfig>) -> v1::SidecarConfig {
-    v1::SidecarConfig {
-        version: 1,
-        incarnation: 1,
-        consumes: vec![consume("orders", "workers")],
-        produces: vec!["orders".into()],
-        serves: vec![serve("echo")],
-        hub: hub.hello.peer.clone(),
-        topics,
-        resilience: Some(support::resilience()),
-        ..Default::default()
-    }
+    v1::SidecarConfig { serves: vec![serve("echo")], ..shop(hub, topics) }
 }
 
 fn topics() -> Vec<v1::TopicConfig> {

@@ -72,6 +72,20 @@ pub(crate) fn serve(method: &str) -> v1::Serve {
     v1::Serve { method: method.into(), http_path: String::new() }
 }
 
+/// A widget that reads and writes one topic.
+pub(crate) fn shop(hub: &Process, topics: Vec<v1::TopicConfig>) -> v1::SidecarConfig {
+    v1::SidecarConfig {
+        version: 1,
+        incarnation: 1,
+        consumes: vec![consume("orders", "workers")],
+        produces: vec!["orders".into()],
+        hub: hub.hello.peer.clone(),
+        topics,
+        resilience: Some(resilience()),
+        ..Default::default()
+    }
+}
+
 /// Rules of calls that fail fast.
 pub(crate) fn resilience() -> v1::Resilience {
     v1::Resilience {
