@@ -145,10 +145,10 @@ impl Widget {
     }
 
     /// Whether there is something to take note of in its roll-out.
-    fn has_news(&self, spec: &spec::Widget) -> bool {
+    fn has_news(&self, spec: &spec::Widget, complete: bool) -> bool {
         self.rollout.is_some()
             || self.bad.as_ref().is_some_and(|bad| bad.revision != spec.revision)
-            || self.complete.is_some() != self.is_complete()
+            || self.complete.is_some() != complete
     }
 }
 
@@ -195,10 +195,12 @@ impl Planner<'_> {
                         SlotPhase::Forgotten => slot.widget().is_some_and(|it| it.complete.is_some()),
                         _ => false,
                     };
-                    if slot.widget().is_some_and(|widget| widget.has_news(spec))
+                    let Some(widget) = slot.widget() else { continue };
+                    let complete = (runs || done) && widget.is_complete();
+                    if widget.has_news(spec, complete)
                         && let Some(widget) = slot.widget_mut()
                     {
-                        self.track_widget(widget, spec, runs, done);
+                        self.track_widget(widget, spec, runs, complete);
                     }
                 }
                 DesiredChild::Node(child) => {
@@ -210,11 +212,10 @@ impl Planner<'_> {
         }
     }
 
-    fn track_widget(&mut self, widget: &mut Widget, spec: &spec::Widget, runs: bool, done: bool) {
+    fn track_widget(&mut self, widget: &mut Widget, spec: &spec::Widget, runs: bool, complete: bool) {
         if widget.bad.as_ref().is_some_and(|bad| bad.revision != spec.revision) {
             widget.bad = None;
         }
-        let complete = (runs || done) && widget.is_complete();
         if complete {
             widget.complete.get_or_insert(self.now);
         } else {

@@ -255,15 +255,20 @@ impl Replica {
         matches!(self.phase, ReplicaPhase::Starting | ReplicaPhase::Up)
     }
 
+    /// Nothing is known of its health any more.
+    pub(crate) fn forget_health(&mut self) {
+        (self.ready, self.unserved) = (false, false);
+    }
+
     pub(crate) fn becomes(&mut self, phase: ReplicaPhase, now: Timestamp) {
         self.phase = phase;
         self.since = now;
-        (self.ready, self.unserved) = (false, false);
+        self.forget_health();
     }
 
     pub(crate) fn fail(&mut self, end: End) {
         self.phase = ReplicaPhase::Failing { end, started: self.phase == ReplicaPhase::Up };
-        (self.ready, self.unserved) = (false, false);
+        self.forget_health();
     }
 
     pub(crate) fn stop(&mut self, now: Timestamp) {

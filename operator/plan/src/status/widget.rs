@@ -267,7 +267,7 @@ impl Widget {
         self.fault = None;
         for replica in &mut self.replicas {
             replica.phase = ReplicaPhase::Down;
-            (replica.ready, replica.unserved) = (false, false);
+            replica.forget_health();
             replica.placement = None;
             replica.restarts = 0;
         }

@@ -365,6 +365,7 @@ fn forget(tree: &mut Tree) {
     };
     tree.launched.retain(|id, incarnation| starts(id, *incarnation));
     if tree.launched.is_empty() {
+        // An emptied map keeps room for eleven, in each tree that rests.
         tree.launched = BTreeMap::new();
     }
     tree.refused.retain(|(id, incarnation), _| starts(id, *incarnation));
