@@ -28,7 +28,7 @@ pub struct Widget {
     /// intensity or of other rules leave it as it is.
     pub revision: Revision,
     /// How the local world runs it; none where the manifest gives only other ways.
-    pub process: Option<Process>,
+    pub process: Option<Box<Process>>,
     /// How a cluster runs it, as far as that decides anything; none where the manifest gives only other ways.
     pub container: Option<Container>,
     /// How a new revision is rolled out; what the manifest leaves out is that of its group.
@@ -48,7 +48,7 @@ pub struct Widget {
     /// Counts the ends of replicas under [`ReplicaEnd::ReplacesReplica`]; exhausted, that is one end of the widget.
     pub intensity: Intensity,
     /// What makes a running replica unhealthy; none: only the end of its process, and its own word.
-    pub health: Option<Health>,
+    pub health: Option<Box<Health>>,
     /// The widget's own server, for delivery by its sidecar.
     pub endpoint: Option<Endpoint>,
     /// Subscriptions.
@@ -62,7 +62,7 @@ pub struct Widget {
     /// Rules of its calls to others.
     pub resilience: Resilience,
     /// How many replicas, decided by load; none: `replicas`.
-    pub scaling: Option<Scaling>,
+    pub scaling: Option<Box<Scaling>>,
 }
 
 /// A local process.

@@ -112,7 +112,7 @@ pub(super) fn convert(
     Some(spec::Widget {
         id: id?,
         revision: revision::of(widget, around.runtime),
-        process,
+        process: process.map(Box::new),
         container,
         rollout,
         replicas: widget.replicas,
@@ -122,14 +122,14 @@ pub(super) fn convert(
         start,
         replica_end,
         intensity,
-        health,
+        health: health.map(Box::new),
         endpoint,
         consumes,
         produces,
         serves,
         calls,
         resilience,
-        scaling,
+        scaling: scaling.map(Box::new),
     })
 }
 

@@ -474,7 +474,7 @@ fn life(
     }
     // A pod has callers from the second such change on.
     let is_pod = spec.container.is_some();
-    let Some(Health { .. }) = spec.health else {
+    let Some(Health { .. }) = spec.health.as_deref() else {
         if is_pod {
             then(random.between(1_000, 1_000_000), InstanceState::Running);
         }

@@ -256,14 +256,14 @@ impl Generator<'_> {
             },
             replica_end: if many { ReplicaEnd::ReplacesReplica } else { ReplicaEnd::EndsWidget },
             intensity: self.intensity(),
-            health,
+            health: health.map(Box::new),
             endpoint: None,
             consumes: Vec::new(),
             produces: Vec::new(),
             serves: Vec::new(),
             calls: Vec::new(),
             resilience: Resilience::default(),
-            scaling,
+            scaling: scaling.map(Box::new),
         })
     }
 

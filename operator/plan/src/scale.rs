@@ -19,7 +19,7 @@ use crate::{
 
 /// The policy of a widget whose replicas the plan decides.
 pub(crate) fn policy(spec: &spec::Widget) -> Option<&Scaling> {
-    spec.scaling.as_ref().filter(|scaling| scaling.class == ScalingClass::Kontrol)
+    spec.scaling.as_deref().filter(|scaling| scaling.class == ScalingClass::Kontrol)
 }
 
 impl Planner<'_> {

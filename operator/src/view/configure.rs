@@ -42,7 +42,7 @@ pub fn sidecar(view: &impl View, replica: &Replica<'_>) -> Option<v1::SidecarCon
         routes: routes(declared, widget, &reached),
         hub: hub.map(|addresses| addresses.peer.clone()).unwrap_or_default(),
         // Where no process is, none is missed.
-        health: widget.health.as_ref().filter(|_| replica.run.is_some()).map(wire::health),
+        health: widget.health.as_deref().filter(|_| replica.run.is_some()).map(wire::health),
         endpoint: replica.port.map(|port| format!("127.0.0.1:{port}")).unwrap_or_default(),
         resilience: Some(wire::resilience(&widget.resilience)),
         grant: None,

@@ -40,7 +40,7 @@ pub fn replicas_rule(widget: &Widget) -> bool {
 
 /// Replicas before anybody has decided: the fewest that scaling allows, or those of the manifest.
 pub fn first_replicas(widget: &Widget) -> u32 {
-    match &widget.scaling {
+    match widget.scaling.as_deref() {
         Some(Scaling { class: ScalingClass::Kontrol, min, .. }) => *min,
         _ => widget.replicas,
     }

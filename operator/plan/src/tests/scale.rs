@@ -13,14 +13,14 @@ use crate::{
 fn scaled(min: u32) -> World {
     let mut llm = widget("g", "llm");
     llm.replica_end = ReplicaEnd::ReplacesReplica;
-    llm.scaling = Some(Scaling {
+    llm.scaling = Some(Box::new(Scaling {
         class: ScalingClass::Kontrol,
         min,
         max: 4,
         targets: vec![ScalingTarget::InFlight(2_000)],
         up_window: Duration::ZERO,
         down_window: Duration::from_mins(5),
-    });
+    }));
     World::settled(Node::Group(group("g", Strategy::OneForOne, vec![llm, widget("g", "page")])))
 }
 
