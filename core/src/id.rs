@@ -1,5 +1,7 @@
 //! Names and addresses: `<namespace>/<group>/<widget>`, and the instance that runs under one.
 
+mod shared;
+
 use std::{
     borrow::Borrow,
     cmp::Ordering,
@@ -10,6 +12,8 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+
+pub use shared::shared;
 
 /// Why a text is no name or address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +33,7 @@ pub enum Error {
 #[serde(try_from = "String", into = "String")]
 pub struct Name(Arc<str>);
 
-/// Names are copied far more often than made: mostly both are the same text in memory, and nothing has to be read.
+/// Equal names are mostly the same text in memory, and nothing has to be read.
 impl PartialEq for Name {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
@@ -64,7 +68,7 @@ impl Name {
             && text.chars().all(inner)
             && !text.starts_with('-')
             && !text.ends_with('-');
-        if valid { Ok(Self(text.into())) } else { Err(Error::Name(text.to_owned())) }
+        if valid { Ok(Self(shared(text))) } else { Err(Error::Name(text.to_owned())) }
     }
 
     /// The name as text.

@@ -6,8 +6,8 @@
 //!   the command line ──┘           └─► tree, why, names, told   what people read
 //! ```
 //!
-//! A [`View`] is [what is declared](Declared), the written status of each tree, and the [replicas](Replica) that there are. Whether those
-//! are processes or pods is its world's to know.
+//! A [`View`] is [what is declared](Declared) and the [replicas](Replica) that there are. Whether those are processes or pods is its world's
+//! to know. [`Statuses`] are what was decided of each tree, which people ask for.
 //!
 //! Invariants: nothing here does I/O, reads a clock or remembers anything. What concerns one widget costs what that widget has to do
 //! with, however many there are beside it; only [`names`], [`tree`] and [`why`], which people ask for, walk everything.
@@ -49,12 +49,6 @@ pub trait View {
     /// The replicas of a widget that have a place here, by ordinal: those that run, and those that ran and may run again.
     fn replicas(&self, widget: &WidgetId) -> impl Iterator<Item = Replica<'_>>;
 
-    /// The status of a tree as it was written last, by the [key](tree_key) of its root.
-    fn status(&self, tree: &str) -> Option<&Status>;
-
-    /// The status of every tree, also of those that are no longer declared and have not yet stopped.
-    fn statuses(&self) -> impl Iterator<Item = &Status>;
-
     /// Where the hub of a bus listens; none: it is not up, or no hub is to be used.
     fn hub(&self, bus: &ObjectId) -> Option<&Addresses>;
 
@@ -64,6 +58,15 @@ pub trait View {
         topic: &ObjectId,
         subscription: &Name,
     ) -> Option<(Timestamp, &v1::hub_signals::Subscription)>;
+}
+
+/// What people are answered from beside: what was decided.
+pub trait Statuses: View {
+    /// The status of a tree as it was written last, by the [key](tree_key) of its root.
+    fn status(&self, tree: &str) -> Option<&Status>;
+
+    /// The status of every tree, also of those that are no longer declared and have not yet stopped.
+    fn statuses(&self) -> impl Iterator<Item = &Status>;
 
     /// Who set the replicas of a widget to another number than its manifest says; none: its manifest rules.
     fn scaled(&self, widget: &WidgetId) -> Option<Scaled>;

@@ -22,7 +22,7 @@ use kontrol_operator::{
         pod::Pod,
         store::Store,
     },
-    view::{Addresses, Declared, Replica, Run, Scaled, View, widgets},
+    view::{Addresses, Declared, Replica, Run, Scaled, Statuses, View, widgets},
 };
 use kontrol_plan::{
     InstanceState, Status,
@@ -115,7 +115,7 @@ impl Known {
         for id in declared {
             let Some((key, own)) = self.object(&id) else { continue };
             let template = own.meta.annotation("template-replicas").and_then(|text| text.parse().ok());
-            let replicas = kontrol_operator::kubernetes::forest::replicas_of(&own.spec);
+            let replicas = kontrol_operator::kubernetes::forest::replicas_of(&own.spec.read());
             if let Some(template) = template.filter(|template| replicas.is_some_and(|now| now != *template))
                 && key.name.as_ref() != id.group.as_str()
             {
@@ -256,20 +256,22 @@ impl View for Known {
         })
     }
 
-    fn status(&self, tree: &str) -> Option<&Status> {
-        self.statuses.get(tree)
-    }
-
-    fn statuses(&self) -> impl Iterator<Item = &Status> {
-        self.statuses.values()
-    }
-
     fn hub(&self, _bus: &ObjectId) -> Option<&Addresses> {
         None
     }
 
     fn queue(&self, _topic: &ObjectId, _name: &Name) -> Option<(Timestamp, &v1::hub_signals::Subscription)> {
         None
+    }
+}
+
+impl Statuses for Known {
+    fn status(&self, tree: &str) -> Option<&Status> {
+        self.statuses.get(tree)
+    }
+
+    fn statuses(&self) -> impl Iterator<Item = &Status> {
+        self.statuses.values()
     }
 
     fn scaled(&self, widget: &WidgetId) -> Option<Scaled> {

@@ -2,7 +2,7 @@
 
 use kontrol_core::spec::Node;
 use kontrol_e2e_apiserver::{ApiServer, Clock};
-use kontrol_operator::view::View as _;
+use kontrol_operator::view::Statuses as _;
 use kontrol_plan::{Action, Instance, InstanceState, Observed, plan};
 use serde_json::{Value, json};
 

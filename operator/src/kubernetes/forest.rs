@@ -87,7 +87,9 @@ impl Forest {
             }
         }
         let Some(own) = own.filter(|own| own.meta.deleting.is_none()) else { return concerned };
-        let Ok(spec) = serde_json::from_str::<api::SupervisorSpec>(&own.spec) else { return concerned };
+        let Ok(spec) = serde_json::from_str::<api::SupervisorSpec>(&own.spec.read()) else {
+            return concerned;
+        };
         let named = |child: &api::SupervisorChild| match (&child.group, &child.supervisor) {
             (Some(group), None) => Some((false, Key::new(&key.namespace, group))),
             (None, Some(supervisor)) => Some((true, Key::new(&key.namespace, supervisor))),
@@ -193,11 +195,11 @@ impl Forest {
             );
             wrong("TwoParents", message, true);
         }
-        let read = read(kind, key, &own.spec).and_then(|read| read.on_a_cluster(kind));
-        let (read, problem) = match (read, own.good.as_deref()) {
+        let read = read(kind, key, &own.spec.read()).and_then(|read| read.on_a_cluster(kind));
+        let (read, problem) = match (read, own.good.as_ref()) {
             (Ok(read), _) => (Some(read), None),
             (Err(wrong), Some(good)) => {
-                let before = self::read(kind, key, good).ok();
+                let before = self::read(kind, key, &good.read()).ok();
                 let goes_on = before.is_some();
                 (before, Some((wrong, goes_on)))
             }
@@ -305,7 +307,7 @@ fn stamped(store: &Store, key: &Key, own: &Own, group: &mut spec::Group, into: &
         }
         let template = object.meta.annotation("template-replicas").and_then(|text| text.parse().ok());
         if template == Some(widget.replicas)
-            && let Some(replicas) = replicas_of(&object.spec)
+            && let Some(replicas) = replicas_of(&object.spec.read())
         {
             widget.replicas = replicas;
         }

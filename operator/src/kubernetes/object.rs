@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use kontrol_core::time::Timestamp;
+use kontrol_core::{id::shared, time::Timestamp};
 use litemap::LiteMap;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
 
 use super::{kind::Kind, text::Text, time};
@@ -21,7 +21,7 @@ pub struct Key {
 impl Key {
     /// The key of these.
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self { namespace: shared(namespace), name: shared(name) }
     }
 }
 
@@ -32,35 +32,46 @@ impl std::fmt::Display for Key {
 }
 
 /// What every object says of itself, as far as it is needed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Meta {
     /// Tells this object from another of its name.
-    pub uid: Box<str>,
+    pub uid: Arc<str>,
     /// Its version; versions of one kind are comparable.
     pub version: u64,
     /// The generation of its spec.
+    #[serde(skip_serializing_if = "is_default")]
     pub generation: i64,
     /// When its removal was asked for.
+    #[serde(skip_serializing_if = "is_default")]
     pub deleting: Option<Timestamp>,
     /// Whether our finalizer is on it.
+    #[serde(skip_serializing_if = "is_default")]
     pub finalizer: bool,
     /// All its finalizers.
+    #[serde(skip_serializing_if = "is_default")]
     pub finalizers: Box<[Box<str>]>,
     /// The object that controls it: kind, name and uid.
+    #[serde(skip_serializing_if = "is_default")]
     pub controller: Option<Box<Owner>>,
     /// Its annotations of `kontrol.dev/`.
+    #[serde(skip_serializing_if = "is_default")]
     pub annotations: LiteMap<Box<str>, Box<str>>,
 }
 
-/// A controlling owner.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A controlling owner. It has many objects, so its texts are shared among them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// Its kind.
-    pub kind: Box<str>,
+    pub kind: Arc<str>,
     /// Its name.
-    pub name: Box<str>,
+    pub name: Arc<str>,
     /// Its uid.
-    pub uid: Box<str>,
+    pub uid: Arc<str>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Meta {
@@ -133,9 +144,9 @@ impl RawMeta {
             finalizer: self.finalizers.iter().any(|finalizer| finalizer == FINALIZER),
             controller: owner.map(|owner| {
                 Box::new(Owner {
-                    kind: owner.kind.as_str().into(),
-                    name: owner.name.as_str().into(),
-                    uid: owner.uid.as_str().into(),
+                    kind: shared(&owner.kind),
+                    name: shared(&owner.name),
+                    uid: shared(&owner.uid),
                 })
             }),
             annotations: ours.collect(),
@@ -149,9 +160,9 @@ pub struct Own {
     /// What it says of itself.
     pub meta: Meta,
     /// Its spec, as JSON.
-    pub spec: Box<str>,
+    pub spec: Text,
     /// The last spec that could be read, where this one cannot.
-    pub good: Option<Box<str>>,
+    pub good: Option<Text>,
     /// Its status without the plan's, as JSON; empty: none.
     pub status: Text,
     /// The plan's status; empty: none.
@@ -181,19 +192,25 @@ impl Own {
         };
         let status =
             if status.is_empty() { Text::default() } else { Text::new(&Value::Object(status).to_string()) };
-        let spec = raw.spec.map_or("{}", RawValue::get).into();
-        Ok((raw.metadata.key(), Self { meta: raw.metadata.meta(), spec, good: None, status, supervision }))
+        let spec = Text::new(raw.spec.map_or("{}", RawValue::get));
+        let mut meta = raw.metadata.meta();
+        // What it owns names it by this.
+        meta.uid = shared(&meta.uid);
+        Ok((raw.metadata.key(), Self { meta, spec, good: None, status, supervision }))
     }
 }
 
 /// Any object of which only the metadata is kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Owned {
     /// What it says of itself.
     pub meta: Meta,
     /// Its label `kontrol.dev/widget-object`, or nothing.
+    #[serde(skip_serializing_if = "is_default")]
     pub of: Box<str>,
     /// Its label `kontrol.dev/bus`, or nothing.
+    #[serde(skip_serializing_if = "is_default")]
     pub bus: Box<str>,
 }
 
@@ -236,7 +253,7 @@ mod tests {
         let (key, own) = Own::read(text).unwrap();
         assert_eq!(key.to_string(), "default/rag");
         assert_eq!(
-            (&*own.spec, &*own.status.read(), &*own.supervision.read()),
+            (&*own.spec.read(), &*own.status.read(), &*own.supervision.read()),
             (r#"{"b":1,"a":"2"}"#, r#"{"restarts":2}"#, "{}")
         );
         assert_eq!((own.meta.version, own.meta.generation), (42, 3));

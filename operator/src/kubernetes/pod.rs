@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use kontrol_core::{
-    id::{InstanceId, Name, ObjectId, WidgetId},
+    id::{InstanceId, Name, ObjectId, WidgetId, shared},
     limits::REPLICAS,
     spec::Revision,
     time::Timestamp,
@@ -314,7 +314,7 @@ impl RawPod {
             ),
             alternative,
             created,
-            node: self.spec.node_name.as_deref().filter(|node| !node.is_empty()).map(Into::into),
+            node: self.spec.node_name.as_deref().filter(|node| !node.is_empty()).map(shared),
             ip: self.status.pod_ip.as_str().into(),
             phase: match self.status.phase.as_str() {
                 "Running" => Phase::Running,

@@ -32,6 +32,7 @@ mod survey;
 mod take;
 #[cfg(test)]
 mod tests;
+mod trees;
 mod view;
 
 use std::{
@@ -45,10 +46,7 @@ use kontrol_core::{
     time::Timestamp,
 };
 use kontrol_crds as api;
-use kontrol_plan::{
-    Action, Event, Instance, InstanceState, NodeHealth, Status,
-    status::{Replica, Why},
-};
+use kontrol_plan::{Action, Event, Instance, InstanceState, NodeHealth, Status, status::Replica};
 use kontrol_proto::v1;
 use litemap::LiteMap;
 
@@ -79,6 +77,7 @@ use queue::Queue;
 use refusal::{Denied, Refusal};
 use sessions::Companions;
 use survey::Survey;
+use trees::{Standing, Trees};
 
 /// What happens to the world.
 #[derive(Clone, Debug)]
@@ -243,7 +242,7 @@ pub struct State {
     trust: Option<(String, Box<str>)>,
     /// The hash of what the sidecars of a namespace are told to trust.
     trusted: HashMap<Box<str>, Box<str>>,
-    trees: HashMap<Root, Box<Tree>>,
+    trees: Trees,
     queue: Queue,
     pending: HashMap<Ticket, Pending>,
     tickets: u64,
@@ -284,7 +283,7 @@ impl State {
             machines: Machines::default(),
             trust: None,
             trusted: HashMap::new(),
-            trees: HashMap::new(),
+            trees: Trees::default(),
             queue: Queue::default(),
             pending: HashMap::new(),
             tickets: 0,
@@ -331,28 +330,18 @@ impl State {
 
     /// Trees by how they stand, for the metrics.
     pub fn trees(&self) -> BTreeMap<&'static str, usize> {
-        let mut counts = BTreeMap::from([("Ready", 0), ("NotReady", 0), ("Failed", 0), ("NotAccepted", 0)]);
+        let mut counts = BTreeMap::from(Standing::ALL.map(|standing| (standing.as_str(), 0)));
         let is_tree = |root: &Root| !matches!(root.kind, Kind::MessageBus | Kind::Topic | Kind::Route);
-        for tree in self.trees.iter().filter(|(root, _)| is_tree(root)).map(|(_, tree)| tree) {
-            let ready = tree.status.root.as_ref().is_some_and(|root| root.conditions.ready.status);
-            let failed = tree
-                .status
-                .exhausted
-                .is_some_and(|exhausted| exhausted.why != Why::ShutDown && exhausted.until.is_none());
-            let name = match tree.node {
-                None => "NotAccepted",
-                Some(_) if failed => "Failed",
-                Some(_) if ready => "Ready",
-                Some(_) => "NotReady",
-            };
-            *counts.entry(name).or_default() += 1;
+        for (_, standing) in self.trees.standings().filter(|(root, _)| is_tree(root)) {
+            *counts.entry(standing.as_str()).or_default() += 1;
         }
         counts
     }
 
     /// Objects of a kind that are not accepted.
     pub fn not_accepted(&self, kind: Kind) -> usize {
-        self.trees.values().map(|tree| tree.problems.keys().filter(|(known, _)| *known == kind).count()).sum()
+        let problems = self.trees.all_awake().flat_map(|(_, tree)| tree.problems.keys());
+        problems.filter(|(known, _)| *known == kind).count()
     }
 
     /// Machines that are not well: how many are suspect, how many lost.
@@ -371,8 +360,9 @@ impl State {
             })
         };
         let widget = events::widget_of(event).and_then(|id| {
-            let tree = self.trees.get(root)?;
-            of(Kind::Widget, &self.object_of(tree, id).0)
+            let group = Key::new(id.namespace.as_str(), id.group.as_str());
+            let lone = self.store.own(Kind::WidgetGroup, &group).is_none();
+            of(Kind::Widget, &Key::new(id.namespace.as_str(), &object_name(id, lone)))
         });
         widget.or_else(|| of(root.kind, &root.key))
     }
@@ -396,7 +386,7 @@ impl State {
         self.look_at_machines(now, &mut effects);
         while self.pending.len() < self.options.concurrency {
             let Some(root) = self.queue.next(now) else { break };
-            if self.trees.get(&root).is_some_and(|tree| tree.outstanding > 0) {
+            if self.trees.awake(&root).is_some_and(|tree| tree.outstanding > 0) {
                 // It is looked at when its answers are there.
                 continue;
             }
@@ -438,7 +428,7 @@ impl State {
         if !self.leads {
             return;
         }
-        let mut known: BTreeSet<Root> = self.trees.keys().cloned().chain(self.roots()).collect();
+        let mut known: BTreeSet<Root> = self.trees.roots().cloned().chain(self.roots()).collect();
         known.extend(self.known_hubs());
         for root in known.into_iter().filter(|root| namespace.is_none_or(|name| *root.key.namespace == *name))
         {
@@ -486,7 +476,7 @@ impl State {
     /// Where all trees were looked at, what they say of each other is shown.
     fn surveyed_all(&mut self, namespace: Option<&str>) {
         let here = |root: &Root| namespace.is_none_or(|name| *root.key.namespace == *name);
-        let unsaid = self.trees.iter().filter(|(root, tree)| tree.unsaid && here(root));
+        let unsaid = self.trees.all_awake().filter(|(root, tree)| tree.unsaid && here(root));
         let unsaid: Vec<Root> = unsaid.map(|(root, _)| root.clone()).collect();
         for root in unsaid {
             self.mark(root);
@@ -513,7 +503,7 @@ impl State {
         let status = shows.then(|| Box::new(request.body["status"].clone()));
         let pending = Pending { root: root.clone(), purpose, kind: request.kind, key, version, status };
         self.pending.insert(ticket, pending);
-        self.trees.entry(root.clone()).or_default().outstanding += 1;
+        self.trees.wake(root, &self.declared).outstanding += 1;
         effects.push(Effect::Ask(ticket, request));
     }
 }

@@ -17,6 +17,7 @@ use super::{
     kind::Kind,
     object::{Key, Own, Owned},
     pod::{Pod, PodOf},
+    text::Text,
 };
 
 /// One watch: a kind, a label that must be there, and a namespace.
@@ -131,7 +132,7 @@ pub struct Store {
     pods: BTreeMap<Key, Box<Pod>>,
     by_group: HashMap<(Name, Name), LiteMap<Key, ()>>,
     hubs: BTreeMap<ObjectId, LiteMap<Key, ()>>,
-    owned: HashMap<Kind, BTreeMap<Key, Box<Owned>>>,
+    owned: HashMap<Kind, BTreeMap<Key, Packed>>,
     nodes: BTreeMap<Box<str>, Node>,
     /// The versions of the last objects that were removed: an answer to a write may come after the word of their removal.
     removed: HashMap<(Kind, Key), u64>,
@@ -248,12 +249,12 @@ impl Store {
             kind => match Owned::read(text) {
                 Ok((key, owned)) => {
                     let known = self.owned.entry(kind).or_default();
-                    let old = known.get(&key).map_or(0, |old| old.meta.version);
+                    let old = known.get(&key).map_or(0, |old| old.version);
                     let gone = self.removed.get(&(kind, key.clone())).copied().unwrap_or(0);
                     if owned.meta.version <= old.max(gone) && owned.meta.version > 0 {
                         return Change::Nothing;
                     }
-                    known.insert(key.clone(), Box::new(owned));
+                    known.insert(key.clone(), Packed::new(&owned));
                     Change::Owned(kind, key)
                 }
                 Err(error) => unreadable(&error),
@@ -358,11 +359,12 @@ impl Store {
             }
             Kind::Lease => Change::Nothing,
             kind if Kind::OWN.contains(&kind) => {
-                let removed = remove(self.own.get_mut(&kind), key, |own| own.meta.version <= version);
+                let removed =
+                    remove(self.own.get_mut(&kind), key, |own: &Box<Own>| own.meta.version <= version);
                 if removed { Change::Own(kind, key.clone()) } else { Change::Nothing }
             }
             kind => {
-                let removed = remove(self.owned.get_mut(&kind), key, |owned| owned.meta.version <= version);
+                let removed = remove(self.owned.get_mut(&kind), key, |owned| owned.version <= version);
                 if removed { Change::Owned(kind, key.clone()) } else { Change::Nothing }
             }
         }
@@ -413,7 +415,7 @@ impl Store {
                 // Of one kind there may be those of widgets and those of hubs, each with a watch of its own.
                 let hubs = source.label == BUS;
                 let owned = self.owned.get(&kind).into_iter().flatten();
-                let missing = owned.filter(|(key, owned)| here(key) && owned.bus.is_empty() != hubs);
+                let missing = owned.filter(|(key, owned)| here(key) && owned.of_hub == hubs);
                 missing.map(|(key, _)| key.clone()).collect()
             }
         };
@@ -432,12 +434,12 @@ impl Store {
 
     /// The objects of a kind of ours in one namespace.
     pub fn all_in(&self, kind: Kind, namespace: &str) -> impl Iterator<Item = (&Key, &Own)> {
-        begin(self.own.get(&kind), namespace, "")
+        begin(self.own.get(&kind), namespace, "").map(|(key, own)| (key, own.as_ref()))
     }
 
     /// The objects of a kind of ours in one namespace whose names begin so.
     pub fn named(&self, kind: Kind, namespace: &str, prefix: &str) -> impl Iterator<Item = (&Key, &Own)> {
-        begin(self.own.get(&kind), namespace, prefix)
+        begin(self.own.get(&kind), namespace, prefix).map(|(key, own)| (key, own.as_ref()))
     }
 
     /// A pod.
@@ -472,18 +474,18 @@ impl Store {
     }
 
     /// Something that an object of ours owns.
-    pub fn owned(&self, kind: Kind, key: &Key) -> Option<&Owned> {
-        self.owned.get(&kind)?.get(key).map(AsRef::as_ref)
+    pub fn owned(&self, kind: Kind, key: &Key) -> Option<Owned> {
+        self.owned.get(&kind)?.get(key).map(Packed::read)
     }
 
     /// All that objects of ours own, of one kind.
-    pub fn owned_all(&self, kind: Kind) -> impl Iterator<Item = (&Key, &Owned)> {
-        entries(self.owned.get(&kind))
+    pub fn owned_all(&self, kind: Kind) -> impl Iterator<Item = (&Key, Owned)> {
+        self.owned.get(&kind).into_iter().flatten().map(|(key, owned)| (key, owned.read()))
     }
 
     /// All that objects of ours own, of one kind, in one namespace.
-    pub fn owned_in(&self, kind: Kind, namespace: &str) -> impl Iterator<Item = (&Key, &Owned)> {
-        begin(self.owned.get(&kind), namespace, "")
+    pub fn owned_in(&self, kind: Kind, namespace: &str) -> impl Iterator<Item = (&Key, Owned)> {
+        self.owned_named(kind, namespace, "")
     }
 
     /// What objects of ours own, of one kind, in one namespace, whose names begin so.
@@ -492,8 +494,8 @@ impl Store {
         kind: Kind,
         namespace: &str,
         prefix: &str,
-    ) -> impl Iterator<Item = (&Key, &Owned)> {
-        begin(self.owned.get(&kind), namespace, prefix)
+    ) -> impl Iterator<Item = (&Key, Owned)> {
+        begin(self.owned.get(&kind), namespace, prefix).map(|(key, owned)| (key, owned.read()))
     }
 
     /// The machines.
@@ -509,8 +511,30 @@ impl Store {
     }
 }
 
+/// What an object of ours owns, as it is kept: there are several for each widget, and nobody looks at them while it rests.
+#[derive(Debug)]
+struct Packed {
+    version: u64,
+    /// Whether it belongs to a hub.
+    of_hub: bool,
+    text: Text,
+}
+
+impl Packed {
+    fn new(owned: &Owned) -> Self {
+        // Nothing in it has a key that is no text.
+        let text = serde_json::to_string(owned).unwrap_or_default();
+        Self { version: owned.meta.version, of_hub: !owned.bus.is_empty(), text: Text::new(&text) }
+    }
+
+    fn read(&self) -> Owned {
+        // It was written by `new`.
+        serde_json::from_str(&self.text.read()).unwrap_or_default()
+    }
+}
+
 /// Takes an object out, where it is one of these; says whether it was.
-fn remove<T>(known: Option<&mut BTreeMap<Key, Box<T>>>, key: &Key, which: impl FnOnce(&T) -> bool) -> bool {
+fn remove<T>(known: Option<&mut BTreeMap<Key, T>>, key: &Key, which: impl FnOnce(&T) -> bool) -> bool {
     known.is_some_and(|known| known.get(key).is_some_and(|one| which(one)) && known.remove(key).is_some())
 }
 
@@ -526,7 +550,7 @@ fn entries<T>(known: Option<&BTreeMap<Key, Box<T>>>) -> impl Iterator<Item = (&K
 
 /// The objects in one namespace whose names begin so.
 fn begin<'a, T>(
-    known: Option<&'a BTreeMap<Key, Box<T>>>,
+    known: Option<&'a BTreeMap<Key, T>>,
     namespace: &str,
     prefix: &str,
 ) -> impl Iterator<Item = (&'a Key, &'a T)> + use<'a, T> {
@@ -534,10 +558,7 @@ fn begin<'a, T>(
     known.into_iter().flat_map(move |known| {
         let Key { namespace, name } = from.clone();
         let begins = move |key: &Key| key.namespace == namespace && key.name.starts_with(&*name);
-        known
-            .range(from.clone()..)
-            .take_while(move |(key, _)| begins(key))
-            .map(|(key, one)| (key, one.as_ref()))
+        known.range(from.clone()..).take_while(move |(key, _)| begins(key))
     })
 }
 

@@ -17,10 +17,8 @@ use kontrol_plan::status::Kind;
 /// Everything that is declared. No two of its trees hold the same group or supervisor for long: of two, the one that came last is found.
 #[derive(Clone, Debug, Default)]
 pub struct Declared {
-    trees: BTreeMap<String, Arc<Node>>,
+    trees: BTreeMap<Arc<str>, Arc<Node>>,
     nodes: BTreeMap<(Kind, ObjectId), Place>,
-    /// The position of each widget in its group.
-    widgets: BTreeMap<WidgetId, usize>,
     callers: BTreeMap<WidgetId, BTreeSet<WidgetId>>,
     /// The subscriptions of each topic, by who has them.
     consumers: BTreeMap<ObjectId, BTreeMap<WidgetId, Name>>,
@@ -56,8 +54,9 @@ impl Declared {
             self.forget(&old, &old);
         }
         let Some(root) = root else { return };
-        self.trees.insert(key.to_owned(), Arc::clone(&root));
-        self.place(&Arc::from(key), &root, &root, &mut Vec::new());
+        let key: Arc<str> = key.into();
+        self.trees.insert(Arc::clone(&key), Arc::clone(&root));
+        self.place(&key, &root, &root, &mut Vec::new());
     }
 
     /// Declares a topic; none: it is no longer declared.
@@ -90,6 +89,11 @@ impl Declared {
         self.trees.values().map(AsRef::as_ref)
     }
 
+    /// The root of a tree, by its [key](super::tree_key).
+    pub fn tree(&self, key: &str) -> Option<&Arc<Node>> {
+        self.trees.get(key)
+    }
+
     /// A group or supervisor.
     pub fn node(&self, kind: Kind, id: &ObjectId) -> Option<&Node> {
         self.nodes.get(&(kind, id.clone()))?.node()
@@ -105,12 +109,12 @@ impl Declared {
 
     /// A widget.
     pub fn widget(&self, id: &WidgetId) -> Option<&Widget> {
-        self.group(&group_of(id))?.widgets.get(*self.widgets.get(id)?)
+        self.group(&group_of(id))?.widgets.iter().find(|widget| widget.id == *id)
     }
 
     /// The key of the tree that a widget is in.
     pub fn tree_of(&self, id: &WidgetId) -> Option<&str> {
-        self.widgets.get(id)?;
+        self.widget(id)?;
         self.nodes.get(&(Kind::Group, group_of(id))).map(|place| &*place.tree)
     }
 
@@ -166,8 +170,7 @@ impl Declared {
         self.nodes.insert(key, Place { tree: tree.clone(), root: root.clone(), way: way.as_slice().into() });
         match node {
             Node::Group(group) => {
-                for (at, widget) in group.widgets.iter().enumerate() {
-                    self.widgets.insert(widget.id.clone(), at);
+                for widget in &group.widgets {
                     for target in &widget.calls {
                         self.callers.entry(target.clone()).or_default().insert(widget.id.clone());
                     }
@@ -209,7 +212,6 @@ impl Declared {
         self.nodes.remove(&key);
         let Node::Group(group) = node else { return };
         for widget in &group.widgets {
-            self.widgets.remove(&widget.id);
             for target in &widget.calls {
                 take(&mut self.callers, target, |callers| {
                     callers.remove(&widget.id);

@@ -7,21 +7,21 @@ use kontrol_plan::{
 };
 use kontrol_proto::v1;
 
-use super::{Replica, View, signals, told, tree_key};
+use super::{Replica, Statuses, View, signals, told, tree_key};
 
 /// Everything that is declared, and how it is.
-pub fn tree(view: &impl View, now: Timestamp) -> Vec<v1::TreeNode> {
+pub fn tree(view: &impl Statuses, now: Timestamp) -> Vec<v1::TreeNode> {
     view.roots().map(|root| tree_node(view, root, status_of(view, root), now)).collect()
 }
 
 /// Whether everything that is wanted is ready.
-pub fn is_ready(view: &impl View) -> bool {
+pub fn is_ready(view: &impl Statuses) -> bool {
     let mut roots = view.roots().peekable();
     roots.peek().is_some()
         && roots.all(|root| status_of(view, root).is_some_and(|status| status.conditions.ready.status))
 }
 
-fn status_of<'a>(view: &'a impl View, root: &spec::Node) -> Option<&'a Node> {
+fn status_of<'a>(view: &'a impl Statuses, root: &spec::Node) -> Option<&'a Node> {
     view.status(&tree_key(root))?.root.as_deref()
 }
 

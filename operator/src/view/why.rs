@@ -15,7 +15,7 @@ use kontrol_plan::{
 };
 use kontrol_proto::v1;
 
-use super::{Named, Replica, Run, Scaled, View, replicas_rule, told};
+use super::{Named, Replica, Run, Scaled, Statuses, View, replicas_rule, told};
 
 /// How many decisions before the last one are told of a group or supervisor.
 const EARLIER: usize = 3;
@@ -31,7 +31,7 @@ struct Place<'a> {
 }
 
 /// Why it is as it is.
-pub fn why(view: &impl View, named: &Named, now: Timestamp) -> v1::WhyResponse {
+pub fn why(view: &impl Statuses, named: &Named, now: Timestamp) -> v1::WhyResponse {
     match named {
         Named::Widget(id) => why_widget(view, id, now),
         Named::Group(id) => why_node(view, Kind::Group, id, now),
@@ -39,7 +39,7 @@ pub fn why(view: &impl View, named: &Named, now: Timestamp) -> v1::WhyResponse {
     }
 }
 
-fn why_node(view: &impl View, kind: Kind, id: &ObjectId, now: Timestamp) -> v1::WhyResponse {
+fn why_node(view: &impl Statuses, kind: Kind, id: &ObjectId, now: Timestamp) -> v1::WhyResponse {
     let Some(place) = place_of(view, kind, id) else {
         return answer(vec![format!("{} has not been started yet", id.name)], None);
     };
@@ -97,7 +97,7 @@ fn why_node(view: &impl View, kind: Kind, id: &ObjectId, now: Timestamp) -> v1::
     answer(lines, last)
 }
 
-fn why_widget(view: &impl View, id: &WidgetId, now: Timestamp) -> v1::WhyResponse {
+fn why_widget(view: &impl Statuses, id: &WidgetId, now: Timestamp) -> v1::WhyResponse {
     let object = ObjectId { namespace: id.namespace.clone(), name: id.group.clone() };
     let found = place_of(view, Kind::Group, &object).and_then(|place| {
         let (slot, widget) = child(place.node, id)?;
@@ -155,7 +155,7 @@ fn holds_back(view: &impl View, node: &Node, now: Timestamp) -> Option<String> {
     })
 }
 
-fn replicas_line(view: &impl View, id: &WidgetId, status: &Widget) -> String {
+fn replicas_line(view: &impl Statuses, id: &WidgetId, status: &Widget) -> String {
     let count = match status.desired {
         1 => "1 replica".to_owned(),
         count => format!("{count} replicas"),
@@ -174,7 +174,7 @@ fn replicas_line(view: &impl View, id: &WidgetId, status: &Widget) -> String {
     }
 }
 
-fn place_of<'a>(view: &'a impl View, kind: Kind, id: &ObjectId) -> Option<Place<'a>> {
+fn place_of<'a>(view: &'a impl Statuses, kind: Kind, id: &ObjectId) -> Option<Place<'a>> {
     view.statuses().find_map(|tree| {
         let mut above = Vec::new();
         let node = find_node(tree.root.as_deref()?, kind, id, &mut above)?;

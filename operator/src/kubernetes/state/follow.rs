@@ -109,7 +109,7 @@ impl State {
         metadata.entry("annotations").or_insert_with(|| json!({}))["kontrol.dev/applied"] = json!(hash);
         let there = self.store.owned(kind, key);
         let of = (kind, key.clone());
-        match holder(there, key, uid) {
+        match holder(there.as_ref(), key, uid) {
             Holder::Nobody => match tree.taken.get(&of) {
                 Some(taken) if taken.pause.until(now).is_some() => None,
                 Some(_) => Some((Purpose::Whose, Request::new(Verb::Get, kind, &key.namespace, &key.name))),

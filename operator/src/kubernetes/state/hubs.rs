@@ -94,14 +94,14 @@ impl State {
 
     /// The hubs that there are, or are to be, or of which something is left.
     pub(super) fn known_hubs(&self) -> BTreeSet<Root> {
-        let services = self.store.owned_all(Kind::Service).filter_map(|(key, service)| bus_of(key, service));
+        let services = self.store.owned_all(Kind::Service).filter_map(|(key, service)| bus_of(key, &service));
         let pods = self.store.hubs().cloned();
         self.hubs.keys().cloned().chain(pods).chain(services).map(|id| root_of(&id)).collect()
     }
 
     /// A Service has changed, or has gone, that may be a hub's.
     pub(super) fn service_of_hub(&mut self, key: &Key) {
-        let known = self.store.owned(Kind::Service, key).and_then(|service| bus_of(key, service));
+        let known = self.store.owned(Kind::Service, key).and_then(|service| bus_of(key, &service));
         let here = self.hubs.keys().filter(|id| {
             id.namespace.as_str() == &*key.namespace && render::names::hub(id.name.as_str()) == *key.name
         });
@@ -133,7 +133,7 @@ impl State {
             }
             return;
         };
-        let tree = self.trees.entry(root.clone()).or_default();
+        let tree = self.trees.wake(root, &self.declared);
         let (held, paused) = (tree.hold.until(now), tree.follows.until(now));
         let pods: Vec<(Key, Pod)> =
             self.store.hub_pods(&id).map(|(key, pod)| (key.clone(), pod.clone())).collect();
@@ -147,14 +147,14 @@ impl State {
             let served = self.service_is_there(&id);
             let lives = pods.iter().any(|(_, pod)| !is_over(pod));
             if let Some(tree) =
-                self.trees.get_mut(root).filter(|_| lives && hub.claimed && served && paused.is_none())
+                self.trees.awake_mut(root).filter(|_| lives && hub.claimed && served && paused.is_none())
             {
                 (tree.refusal, tree.failed, tree.behind, tree.logged) = (None, None, None, None);
             }
             let newest = pods.iter().max_by_key(|(_, pod)| pod.incarnation).map(|(_, pod)| pod);
             requests = self.show_bus(&id, &hub, newest, now);
         }
-        let shows = self.trees.get(root).and_then(|tree| tree.shows.until(now));
+        let shows = self.trees.awake(root).and_then(|tree| tree.shows.until(now));
         let later = hub.not_before.filter(|at| *at > now);
         let next = [held, paused, shows, later].into_iter().flatten().min();
         self.queue.at(root, next);
@@ -267,7 +267,7 @@ impl State {
 
     /// A hub that nothing names any more: its pods and its Service go. Its claim stays: what it holds is the user's.
     fn leave(&mut self, id: &ObjectId, root: &Root, now: Timestamp) -> Requests {
-        let held = self.trees.get(root).and_then(|tree| tree.hold.until(now));
+        let held = self.trees.awake(root).and_then(|tree| tree.hold.until(now));
         self.queue.at(root, held);
         if held.is_some() || self.may_be_named(id) {
             return Requests::new();
@@ -276,7 +276,8 @@ impl State {
         let service = self.store.owned(Kind::Service, &key);
         let service = service.filter(|service| bus_of(&key, service).as_ref() == Some(id));
         let pods = self.store.hub_pods(id).map(|(key, pod)| (Kind::Pod, key, &pod.meta));
-        let left: Vec<_> = pods.chain(service.map(|service| (Kind::Service, &key, &service.meta))).collect();
+        let left: Vec<_> =
+            pods.chain(service.iter().map(|service| (Kind::Service, &key, &service.meta))).collect();
         if left.is_empty() {
             self.trees.remove(root);
             return Requests::new();
@@ -297,8 +298,7 @@ impl State {
 
     fn spec_of_bus(&self, id: &ObjectId) -> Option<api::MessageBusSpec> {
         let object = self.store.own(Kind::MessageBus, &key_of(id))?;
-        let text = object.good.as_deref().unwrap_or(&object.spec);
-        serde_json::from_str(text).ok()
+        serde_json::from_str(&object.good.as_ref().unwrap_or(&object.spec).read()).ok()
     }
 
     /// What became of the request for a hub's claim. `true`: it is asked for in another form at once.
@@ -320,7 +320,7 @@ impl State {
         let name = render::names::hub(bus);
         let there = self.store.owned(Kind::Service, &Key::new(namespace, &name));
         let hash = prepare::hash(&body);
-        if there.and_then(|there| there.meta.annotation("applied")) == Some(hash.as_str()) {
+        if there.as_ref().and_then(|there| there.meta.annotation("applied")) == Some(hash.as_str()) {
             return None;
         }
         body["metadata"]["annotations"] = json!({"kontrol.dev/applied": hash});
@@ -332,7 +332,7 @@ impl State {
     fn service_is_there(&self, id: &ObjectId) -> bool {
         let key = Key::new(id.namespace.as_str(), &render::names::hub(id.name.as_str()));
         let there = self.store.owned(Kind::Service, &key);
-        there.is_some_and(|there| bus_of(&key, there).as_ref() == Some(id))
+        there.is_some_and(|there| bus_of(&key, &there).as_ref() == Some(id))
     }
 
     fn show_bus(
@@ -344,7 +344,7 @@ impl State {
     ) -> Vec<(Purpose, Request)> {
         let key = key_of(id);
         let Some(object) = self.store.own(Kind::MessageBus, &key) else { return Vec::new() };
-        let Some(tree) = self.trees.get(&Root { kind: Kind::MessageBus, key: key.clone() }) else {
+        let Some(tree) = self.trees.awake(&Root { kind: Kind::MessageBus, key: key.clone() }) else {
             return Vec::new();
         };
         if tree.shows.until(now).is_some() {

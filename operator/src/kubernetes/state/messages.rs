@@ -49,7 +49,7 @@ macro_rules! read {
     ($name:ident, $object:ident, $spec:ty) => {
         /// The object as it is declared.
         pub(super) fn $name(own: &Own, key: &Key) -> Result<$spec, Problem> {
-            let spec = serde_json::from_str(&own.spec)
+            let spec = serde_json::from_str(&own.spec.read())
                 .map_err(|error| invalid(format!("spec cannot be read: {error}")))?;
             let object = api::$object { metadata: metadata(key), spec, status: None };
             <$spec>::try_from(&object).map_err(|faults| invalid(forest::said(&faults)))
@@ -138,6 +138,7 @@ impl State {
     pub(super) fn users_changed(&mut self, old: Option<&spec::Node>, new: Option<&spec::Node>) {
         let mut topics = BTreeSet::new();
         let mut concerned = BTreeSet::new();
+        self.concerns_widgets(old, new);
         for widget in old.into_iter().chain(new).flat_map(super::widgets) {
             let names = widget.produces.iter().chain(widget.consumes.iter().map(|consume| &consume.topic));
             topics.extend(names.map(|name| within(&widget.id.namespace, name)));
@@ -165,7 +166,7 @@ impl State {
             self.queue.at(root, None);
             return;
         };
-        let tree = self.trees.entry(root.clone()).or_default();
+        let tree = self.trees.wake(root, &self.declared);
         let later = tree.shows.until(now);
         self.queue.at(root, later);
         if later.is_some() {
@@ -196,7 +197,7 @@ impl State {
             accepted(problem.as_ref()),
             shown("Progressing", working, if working { "Starting" } else { "Complete" }, String::new()),
         ];
-        let Some(tree) = self.trees.get_mut(root) else { return };
+        let Some(tree) = self.trees.awake_mut(root) else { return };
         tree.problems = problem.map(|problem| ((root.kind, root.key.clone()), problem)).into_iter().collect();
         let request = write(root.kind, &root.key, own, tree, view, conditions, now);
         if let Some((purpose, request)) = request {

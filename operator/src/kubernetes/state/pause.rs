@@ -9,7 +9,7 @@ const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// One row of them.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pause {
     until: Option<Timestamp>,
     failures: u32,
@@ -35,6 +35,11 @@ impl Pause {
         if self.until(now).is_none() {
             *self = Self::default();
         }
+    }
+
+    /// Whether it is over, and nothing failed since all went well last.
+    pub(super) fn is_over(&self) -> bool {
+        *self == Self::default()
     }
 
     /// Until when it lasts; none: it is over.

@@ -55,15 +55,19 @@ impl State {
         };
         // One at a time: nothing else looks at this object while it is out.
         let own = own.clone();
-        let mut tree = self.trees.remove(root).unwrap_or_default();
+        let mut tree = self.trees.take(root, &self.declared);
         let requests = self.look(root, &own, &mut tree, now);
         self.queue.soon(root, deadline);
         let more = tree.more;
         tree.more = false;
-        self.trees.insert(root.clone(), tree);
+        self.trees.put(root, tree);
         self.surveyed(root);
-        if more && requests.is_empty() {
-            self.mark(root.clone());
+        if requests.is_empty() {
+            if more {
+                self.mark(root.clone());
+            } else {
+                self.trees.rest(root);
+            }
         }
         for (purpose, request) in requests {
             self.ask(root, purpose, request, effects);
@@ -163,7 +167,6 @@ impl State {
         if tree.node.as_deref() != node.as_ref() {
             let old = std::mem::replace(&mut tree.node, node.map(Arc::new));
             self.declared.set_tree(&root.to_string(), tree.node.clone());
-            self.concerns_all_of(&root.key.namespace);
             self.users_changed(old.as_deref(), tree.node.as_deref());
         }
         tree.members = assembled.members;
@@ -328,12 +331,20 @@ pub(super) fn read_status(own: &Own, tree: &mut Tree) {
     tree.status = match decided {
         Some(decided) => decided.status.clone(),
         None if own.supervision.is_empty() => Status { floor: tree.status.floor, ..Status::default() },
-        None => serde_json::from_str(&own.supervision.read()).unwrap_or_else(|error| {
-            tracing::error!(%error, "the written status cannot be read: what runs is taken over");
-            Status::default()
-        }),
+        None => written(own).unwrap_or_default(),
     };
     tree.status_text = own.supervision.clone();
+}
+
+/// The plan's status as it is written; none: there is none, or it cannot be read.
+pub(super) fn written(own: &Own) -> Option<Status> {
+    if own.supervision.is_empty() {
+        return None;
+    }
+    let unreadable = |error: &serde_json::Error| {
+        tracing::error!(%error, "the written status cannot be read: what runs is taken over");
+    };
+    serde_json::from_str(&own.supervision.read()).inspect_err(unreadable).ok()
 }
 
 /// The actions of a decision that stands as it was made.

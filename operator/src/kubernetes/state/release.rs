@@ -25,14 +25,14 @@ impl State {
         let Some(own) = self.store.own(root.kind, &root.key).filter(|_| !leaving.is_empty()) else {
             return (Requests::new(), None);
         };
-        let tree = self.trees.entry(root.clone()).or_default();
+        let tree = self.trees.wake(root, &self.declared);
         read_status(own, tree);
         let later = tree.releases.until(now);
         let (mut requests, mut next) = (Requests::new(), later);
         for (kind, key) in leaving {
             let Some(own) = self.store.own(kind, &key) else { continue };
             let Some(since) = own.meta.deleting else { continue };
-            let Some(tree) = self.trees.get(root) else { continue };
+            let Some(tree) = self.trees.awake(root) else { continue };
             let itself = (kind, &key) == (root.kind, &root.key);
             let (grace, left) = self.what_is_left(root, tree, (!itself).then_some(&key));
             let deadline = since.plus(grace + observe::OVERDUE);

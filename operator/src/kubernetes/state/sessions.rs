@@ -7,7 +7,7 @@ use std::{
 
 use kontrol_core::{
     id::{InstanceId, Name, ObjectId, WidgetId},
-    spec::{ScalingTarget, StartedWhen, Widget},
+    spec::{self, ScalingTarget, StartedWhen, Widget},
     time::Timestamp,
 };
 use kontrol_plan::{End, InstanceState, LastEnd};
@@ -42,12 +42,12 @@ pub(super) struct Companion {
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Companions {
-    by_uid: HashMap<Box<str>, Companion>,
+    by_uid: HashMap<Arc<str>, Companion>,
     /// Of one pod's name there may be several for a while.
-    by_pod: BTreeMap<Key, BTreeSet<Box<str>>>,
-    by_session: HashMap<SessionId, Box<str>>,
+    by_pod: BTreeMap<Key, BTreeSet<Arc<str>>>,
+    by_session: HashMap<SessionId, Arc<str>>,
     /// Replicas whose configuration may have changed.
-    pub(super) due: BTreeSet<Box<str>>,
+    pub(super) due: BTreeSet<Arc<str>>,
     /// What hubs said last of the subscriptions that widgets have, by topic.
     queues: HashMap<ObjectId, BTreeMap<Name, Queue>>,
 }
@@ -65,7 +65,7 @@ impl Companions {
     }
 
     /// Those of the pods of one namespace.
-    fn within<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = (&'a Box<str>, &'a Companion)> {
+    fn within<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = (&'a Arc<str>, &'a Companion)> {
         let pods = self.by_pod.range(Key::new(namespace, "")..);
         let here = pods.take_while(move |(key, _)| &*key.namespace == namespace);
         here.flat_map(|(_, uids)| uids).filter_map(|uid| self.by_uid.get_key_value(uid))
@@ -101,7 +101,7 @@ impl State {
     pub(super) fn control(&mut self, event: Event, now: Timestamp) {
         match event {
             Event::Opened { id, hello, session } => {
-                let uid: Box<str> = hello.pod_uid.as_str().into();
+                let uid: Arc<str> = hello.pod_uid.as_str().into();
                 let Some((key, of)) = self.pod_by_uid(&hello.subject, &uid) else {
                     // What is known of pods may be behind. Nothing could be told to it later: it comes again.
                     tracing::info!(
@@ -366,7 +366,7 @@ impl State {
                         .is_some_and(|widget| !widget.produces.is_empty() || !widget.consumes.is_empty()),
                     PodOf::Hub(other) => other == bus,
                 });
-                let uids: Vec<Box<str>> = uids.map(|(uid, _)| uid.clone()).collect();
+                let uids: Vec<Arc<str>> = uids.map(|(uid, _)| uid.clone()).collect();
                 self.companions.due.extend(uids);
             }
         }
@@ -374,8 +374,23 @@ impl State {
 
     /// Everybody in a namespace may have to be told something new.
     pub(super) fn concerns_all_of(&mut self, namespace: &str) {
-        let uids: Vec<Box<str>> = self.companions.within(namespace).map(|(uid, _)| uid.clone()).collect();
+        let uids: Vec<Arc<str>> = self.companions.within(namespace).map(|(uid, _)| uid.clone()).collect();
         self.companions.due.extend(uids);
+    }
+
+    /// Whoever has to do with widgets as they were declared, or as they are now, may have to be told something new.
+    pub(super) fn concerns_widgets(&mut self, old: Option<&spec::Node>, new: Option<&spec::Node>) {
+        for widget in old.into_iter().chain(new).flat_map(super::widgets) {
+            if !(widget.produces.is_empty() && widget.consumes.is_empty()) {
+                // Of a topic everybody is told who has subscribed to it.
+                self.concerns_all_of(widget.id.namespace.as_str());
+                return;
+            }
+            let callers: Vec<WidgetId> = self.declared.callers(&widget.id).cloned().collect();
+            for id in callers.iter().chain(&widget.calls).chain([&widget.id]) {
+                self.due_widget(id);
+            }
+        }
     }
 
     fn due_widget(&mut self, id: &WidgetId) {
@@ -383,20 +398,20 @@ impl State {
         let uids = pods
             .filter(|(_, pod)| pod.instance().is_some_and(|instance| instance.widget == *id))
             .map(|(_, pod)| pod.meta.uid.clone());
-        let uids: Vec<Box<str>> = uids.filter(|uid| self.companions.by_uid.contains_key(uid)).collect();
+        let uids: Vec<Arc<str>> = uids.filter(|uid| self.companions.by_uid.contains_key(uid)).collect();
         self.companions.due.extend(uids);
     }
 
     fn due_hub(&mut self, bus: &ObjectId) {
         let uids = self.store.hub_pods(bus).map(|(_, pod)| pod.meta.uid.clone());
-        let uids: Vec<Box<str>> = uids.filter(|uid| self.companions.by_uid.contains_key(uid)).collect();
+        let uids: Vec<Arc<str>> = uids.filter(|uid| self.companions.by_uid.contains_key(uid)).collect();
         self.companions.due.extend(uids);
     }
 
     /// Tells each sidecar and hub what is new for it.
     pub(super) fn configure(&mut self, effects: &mut Vec<Effect>) {
         for root in std::mem::take(&mut self.decided) {
-            let node = self.trees.get(&root).and_then(|tree| tree.node.clone());
+            let node = self.declared.tree(&root.to_string()).cloned();
             for widget in node.as_deref().into_iter().flat_map(super::widgets) {
                 self.due_widget(&widget.id);
             }
@@ -469,9 +484,9 @@ impl State {
     }
 
     fn grant(&self, instance: &InstanceId) -> v1::RestartGrant {
-        let tree = self.tree_with(&instance.widget);
-        let granted =
-            tree.and_then(|tree| kontrol_plan::grant(tree.node.as_deref()?, &tree.status, instance));
+        let granted = self.status_with(&instance.widget).and_then(|(root, status)| {
+            kontrol_plan::grant(self.declared.tree(&root.to_string())?, &status, instance)
+        });
         let epoch = self.newest(instance).map_or(0, |(_, pod)| pod.epoch);
         match granted {
             Some(grant) => v1::RestartGrant {
@@ -493,7 +508,7 @@ impl State {
             let silent = self.companions.of(uid).is_none_or(|companion| companion.session.is_none());
             silent && there != Some(*uid)
         });
-        let gone: Vec<Box<str>> = gone.cloned().collect();
+        let gone: Vec<Arc<str>> = gone.cloned().collect();
         for uid in &gone {
             self.companions.remove(uid);
         }

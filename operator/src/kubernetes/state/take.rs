@@ -55,7 +55,7 @@ impl State {
                     self.hubs.clear();
                     self.trusted.clear();
                     self.pending.clear();
-                    self.trees.values_mut().for_each(|tree| tree.outstanding = 0);
+                    self.trees.all_awake_mut().for_each(|tree| tree.outstanding = 0);
                     self.queue = Queue::default();
                 }
             }
@@ -70,7 +70,7 @@ impl State {
                     self.read = (lacks.clone(), now);
                     self.lacks = lacks;
                     // What was written in vain may be kept now.
-                    self.trees.values_mut().for_each(|tree| tree.shown.clear());
+                    self.trees.all_awake_mut().for_each(|tree| tree.shown.clear());
                     self.mark_all();
                 }
             }
@@ -162,23 +162,18 @@ impl State {
         }
         // One that was the root of a tree is looked at as such, so that its tree is forgotten where it no longer is.
         let root = Root { kind, key: key.clone() };
-        if self.trees.contains_key(&root) {
+        if self.trees.contains(&root) {
             self.mark(root);
         }
         self.mark_object(kind, key);
         if kind == Kind::Widget {
             // The group whose widget it was may have to make it again.
-            let groups = self.trees.iter().filter(|(_, tree)| {
-                tree.members.iter().any(|(kind, group)| {
-                    *kind == Kind::WidgetGroup
-                        && group.namespace == key.namespace
-                        && key.name.strip_prefix(&*group.name).is_some_and(|rest| rest.starts_with('-'))
-                })
-            });
             if self.store.own(kind, key).is_none() {
-                let groups: Vec<Root> = groups.map(|(root, _)| root.clone()).collect();
-                for root in groups {
-                    self.mark(root);
+                for (end, _) in key.name.match_indices('-') {
+                    let group = Key::new(&key.namespace, &key.name[..end]);
+                    if self.store.own(Kind::WidgetGroup, &group).is_some() {
+                        self.mark_object(Kind::WidgetGroup, &group);
+                    }
                 }
             }
         }
@@ -205,10 +200,9 @@ impl State {
             self.changed(change);
         }
         if let (Purpose::Template(id, revision), Outcome::Done(text)) = (&purpose, outcome)
-            && let Some(mut tree) = self.trees.remove(&root)
+            && let Some(tree) = self.trees.awake_mut(&root)
         {
-            Self::keep_template(&mut tree, id, *revision, text, now);
-            self.trees.insert(root.clone(), tree);
+            Self::keep_template(tree, id, *revision, text, now);
         }
         if let (Purpose::Trust(namespace, hash), true) = (&purpose, outcome.is_done()) {
             self.trusted.insert(namespace.clone(), hash.clone());
@@ -217,7 +211,7 @@ impl State {
         if let Purpose::Keep(id, number) = &purpose {
             self.number_answered(id, *number, outcome);
         }
-        let Some(tree) = self.trees.get_mut(&root) else { return };
+        let Some(tree) = self.trees.awake_mut(&root) else { return };
         tree.outstanding = tree.outstanding.saturating_sub(1);
         let failure = match (&purpose, outcome) {
             (Purpose::Whose, Outcome::Done(_) | Outcome::Gone(_)) => {
@@ -266,7 +260,7 @@ impl State {
         if outcome.is_done() {
             self.done(&root, &purpose, (kind, &key));
         }
-        let Some(tree) = self.trees.get_mut(&root) else { return };
+        let Some(tree) = self.trees.awake_mut(&root) else { return };
         if let Some(message) = failure {
             tree.fails(&root, &purpose, (kind, &key), outcome, message, now);
         }
@@ -280,7 +274,7 @@ impl State {
 
     /// Takes note of a request that was done.
     fn done(&mut self, root: &Root, purpose: &Purpose, (kind, key): (Kind, &Key)) {
-        let Some(tree) = self.trees.get_mut(root) else { return };
+        let Some(tree) = self.trees.awake_mut(root) else { return };
         match purpose {
             Purpose::Start(action) => {
                 if let Some(of) = started(action) {
@@ -308,7 +302,7 @@ impl State {
 
     /// A start is not allowed at the moment. That is told once, and again where the API server says something else.
     fn denied(&mut self, root: &Root, action: &Action, message: &str, now: Timestamp) {
-        let Some(tree) = self.trees.get_mut(root) else { return };
+        let Some(tree) = self.trees.awake_mut(root) else { return };
         let Some(of) = started(action) else { return };
         let refusal = Refusal::of(message);
         let before = tree.denied.remove(&of);

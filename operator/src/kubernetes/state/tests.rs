@@ -11,6 +11,7 @@ mod kept;
 mod references;
 mod removal;
 mod reports;
+mod resting;
 mod rollouts;
 mod strangers;
 mod streams;

@@ -1,6 +1,6 @@
 //! The world as others see it.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use kontrol_core::{
     id::{InstanceId, Name, ObjectId, WidgetId},
@@ -9,10 +9,10 @@ use kontrol_core::{
 use kontrol_plan::{Status, status::ReplicaPhase};
 use kontrol_proto::v1;
 
-use super::{State, Tree, sessions};
+use super::{State, reconcile, sessions};
 use crate::{
     kubernetes::{forest::Root, kind::Kind, object::Key, observe, pod::Pod},
-    view::{Addresses, Declared, Replica, Run, Scaled, View},
+    view::{Addresses, Declared, Replica, Run, View},
 };
 
 impl View for State {
@@ -35,20 +35,6 @@ impl View for State {
         replicas.into_iter()
     }
 
-    fn status(&self, tree: &str) -> Option<&Status> {
-        let (kind, rest) = tree.split_once('/')?;
-        let (namespace, name) = rest.split_once('/')?;
-        let key = Key::new(namespace, name);
-        let kinds: &[Kind] =
-            if kind == "supervisor" { &[Kind::Supervisor] } else { &[Kind::WidgetGroup, Kind::Widget] };
-        let mut roots = kinds.iter().map(|kind| Root { kind: *kind, key: key.clone() });
-        roots.find_map(|root| self.trees.get(&root)).map(|tree| &tree.status)
-    }
-
-    fn statuses(&self) -> impl Iterator<Item = &Status> {
-        self.trees.values().map(|tree| &tree.status)
-    }
-
     fn hub(&self, bus: &ObjectId) -> Option<&Addresses> {
         self.hubs.get(bus)?.addresses.as_ref()
     }
@@ -60,10 +46,6 @@ impl View for State {
     ) -> Option<(Timestamp, &v1::hub_signals::Subscription)> {
         self.companions.queue(topic, subscription).map(|(at, queue)| (*at, queue))
     }
-
-    fn scaled(&self, _widget: &WidgetId) -> Option<Scaled> {
-        None
-    }
 }
 
 impl State {
@@ -74,22 +56,32 @@ impl State {
         pods.filter(|(_, pod)| pod.instance() == Some(instance)).max_by_key(|(_, pod)| pod.incarnation)
     }
 
-    /// The tree that a widget is in.
-    pub(super) fn tree_with(&self, id: &WidgetId) -> Option<&Tree> {
+    /// The status of the tree that a widget is in, with its root.
+    pub(super) fn status_with(&self, id: &WidgetId) -> Option<(Root, Cow<'_, Status>)> {
         let group = Key::new(id.namespace.as_str(), id.group.as_str());
         let kind = if self.store.own(Kind::WidgetGroup, &group).is_some() {
             Kind::WidgetGroup
         } else {
             Kind::Widget
         };
-        self.trees.get(&self.forest.root_of(&self.store, kind, &group)?).map(AsRef::as_ref)
+        let root = self.forest.root_of(&self.store, kind, &group)?;
+        let status = match self.trees.awake(&root) {
+            Some(tree) => Cow::Borrowed(&tree.status),
+            // What rests is as it was written.
+            None if self.trees.rests(&root) => {
+                Cow::Owned(reconcile::written(self.store.own(root.kind, &root.key)?)?)
+            }
+            None => return None,
+        };
+        Some((root, status))
     }
 
     /// One replica as others see it.
     pub(super) fn replica<'a>(&'a self, id: &'a InstanceId, pod: &'a Pod) -> Replica<'a> {
-        let noted = self
-            .tree_with(&id.widget)
-            .and_then(|tree| observe::noted(&tree.status, &id.widget))
+        let status = self.status_with(&id.widget);
+        let noted = status
+            .as_ref()
+            .and_then(|(_, status)| observe::noted(status, &id.widget))
             .and_then(|widget| widget.replicas.get(id.ordinal as usize));
         let companion = self.companions.of(&pod.meta.uid);
         let seen = self.seen(id, pod, noted);

@@ -11,7 +11,7 @@ use kontrol_proto::v1;
 use super::{Slot, State};
 use crate::{
     local::folder::Written,
-    view::{self, Addresses, Declared, Replica, Scaled, View},
+    view::{self, Addresses, Declared, Replica, Scaled, Statuses, View},
 };
 
 impl State {
@@ -42,14 +42,6 @@ impl View for State {
         self.slots.range(place(0)..=place(u32::MAX)).map(|(id, slot)| slot.replica(id))
     }
 
-    fn status(&self, tree: &str) -> Option<&Status> {
-        self.written.trees.get(tree)
-    }
-
-    fn statuses(&self) -> impl Iterator<Item = &Status> {
-        self.written.trees.values()
-    }
-
     /// One hub serves every bus of this world.
     fn hub(&self, _bus: &ObjectId) -> Option<&Addresses> {
         self.hub.addresses().filter(|_| self.needs_hub())
@@ -62,6 +54,16 @@ impl View for State {
     ) -> Option<(Timestamp, &v1::hub_signals::Subscription)> {
         let key = (topic.namespace.to_string(), topic.name.to_string(), subscription.to_string());
         self.queues.get(&key).map(|(at, queue)| (*at, queue))
+    }
+}
+
+impl Statuses for State {
+    fn status(&self, tree: &str) -> Option<&Status> {
+        self.written.trees.get(tree)
+    }
+
+    fn statuses(&self) -> impl Iterator<Item = &Status> {
+        self.written.trees.values()
     }
 
     fn scaled(&self, widget: &WidgetId) -> Option<Scaled> {

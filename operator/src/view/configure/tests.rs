@@ -4,10 +4,10 @@ use kontrol_core::{
     id::{InstanceId, ObjectId},
     time::Timestamp,
 };
-use kontrol_plan::{InstanceState, Status};
+use kontrol_plan::InstanceState;
 
 use super::*;
-use crate::view::{Addresses, Run, Scaled, declared::tests::declared};
+use crate::view::{Addresses, Run, declared::tests::declared};
 
 /// A cluster in which every replica is up.
 struct Cluster {
@@ -68,14 +68,6 @@ impl View for Cluster {
         })
     }
 
-    fn status(&self, _tree: &str) -> Option<&Status> {
-        None
-    }
-
-    fn statuses(&self) -> impl Iterator<Item = &Status> {
-        std::iter::empty()
-    }
-
     fn hub(&self, bus: &ObjectId) -> Option<&Addresses> {
         (bus.name.as_str() == "fast").then_some(&self.hub)
     }
@@ -85,10 +77,6 @@ impl View for Cluster {
         _topic: &ObjectId,
         _subscription: &Name,
     ) -> Option<(Timestamp, &v1::hub_signals::Subscription)> {
-        None
-    }
-
-    fn scaled(&self, _widget: &WidgetId) -> Option<Scaled> {
         None
     }
 }

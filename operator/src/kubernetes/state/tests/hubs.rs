@@ -220,7 +220,7 @@ fn a_hub_that_nothing_names_any_more_goes_with_its_service_and_leaves_its_claim(
     assert_eq!(cluster.names(Kind::Pod), [""; 0]);
     assert_eq!(cluster.names(Kind::Service), [""; 0]);
     assert_eq!(cluster.names(Kind::PersistentVolumeClaim), [HUB]);
-    assert!(cluster.state.trees.keys().all(|root| root.kind != Kind::MessageBus), "it is forgotten");
+    assert!(cluster.state.trees.roots().all(|root| root.kind != Kind::MessageBus), "it is forgotten");
     cluster.put(Kind::Topic, "t", json!({"spec": {}}));
     cluster.run();
     assert_eq!(cluster.names(Kind::Pod), ["kontrol-hub-default-2"]);
