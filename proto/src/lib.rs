@@ -7,12 +7,14 @@
 //! Invariants: field numbers are never reused; a change is additive. The generated structs stay at the edges: what travels inside the
 //! other crates are the types of `kontrol-core`.
 
+pub mod buffers;
 pub mod status;
 
 /// The generated messages, clients and servers of `kontrol.v1`. Each item is documented in its `.proto` file.
 #[allow(missing_docs, unreachable_pub, clippy::pedantic, clippy::doc_markdown, clippy::large_enum_variant)]
 pub mod v1 {
     tonic::include_proto!("kontrol.v1");
+    include!(concat!(env!("OUT_DIR"), "/sessions/kontrol.v1.rs"));
 
     /// The compiled descriptors of all files, for gRPC reflection.
     pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kontrol.v1.bin"));
