@@ -54,7 +54,7 @@ impl Planner<'_> {
         // A restart that does not come is no fresh news: whoever takes its place has to wait until it is gone for certain.
         let late = match seen.state {
             InstanceState::Restarting(_) if replica.phase == ReplicaPhase::Up => {
-                let deadline = seen.at.plus(spec.start.timeout);
+                let deadline = seen.at.max(self.observed.sees_since).plus(spec.start.timeout);
                 if self.now < deadline {
                     self.wake_at(deadline);
                 }

@@ -29,6 +29,10 @@ pub struct Observed {
     /// healthy, so a world may leave the healthy ones out.
     #[serde(default)]
     pub nodes: BTreeMap<Arc<str>, NodeHealth>,
+    /// Since when the world sees all that happens, after it could not: what was to start meanwhile may have, or could not, so the time of a
+    /// start is counted from then at the earliest. Zero: it always could.
+    #[serde(default)]
+    pub sees_since: Timestamp,
 }
 
 /// One process (or pod) of one replica.

@@ -117,7 +117,8 @@ impl Planner<'_> {
         let rounds = placement.tries / choices;
         let alternative = (placement.alternative + 1) % choices;
         let wait = container.unschedulable_after.saturating_mul(1 << rounds.min(16)).min(LONGEST_WAIT);
-        let deadline = seen.at.plus(wait.max(container.unschedulable_after));
+        let since = seen.at.max(self.observed.sees_since);
+        let deadline = since.plus(wait.max(container.unschedulable_after));
         if self.now < deadline {
             self.wake_at(deadline);
             return;

@@ -251,7 +251,8 @@ impl Planner<'_> {
         if stands {
             return;
         }
-        let deadline = rollout.progressed.plus(spec.rollout.progress_deadline);
+        let progressed = rollout.progressed.max(self.observed.sees_since);
+        let deadline = progressed.plus(spec.rollout.progress_deadline);
         if self.now < deadline {
             self.wake_at(deadline);
             return;

@@ -342,7 +342,8 @@ impl Planner<'_> {
                     let state = seen.map(|seen| seen.state);
                     replica.found_place(state, self.now);
                     let ready = is_ready(spec, state);
-                    let deadline = replica.begins().plus(spec.start.timeout);
+                    let begins = replica.begins().max(self.observed.sees_since);
+                    let deadline = begins.plus(spec.start.timeout);
                     if state == Some(InstanceState::Hung) {
                         replica.fail(End::Hung);
                     } else if ready || (runs_suffices(spec) && runs(state)) {

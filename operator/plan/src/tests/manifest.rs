@@ -115,7 +115,7 @@ fn a_template_that_changes_during_a_start_is_taken_at_once() {
     let mut world = abc();
     world.started.insert("g/a-0".into(), InstanceState::Running);
     edit(&mut world, |group| {
-        group.widgets[0].health = Some(super::world::health());
+        group.widgets[0].health = Some(super::world::health().into());
         group.widgets[0].revision.0 = 2;
     });
     assert_eq!(world.running()[0], "g/a-0 #2");

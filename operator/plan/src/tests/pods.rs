@@ -262,7 +262,7 @@ fn many_ends_from_outside_slow_the_next_start_down() {
 #[test]
 fn an_end_from_outside_during_a_start_starts_anew_and_fails_nothing() {
     let mut group = group("g", Strategy::OneForAll, vec![pod("a", Container::default())]);
-    group.widgets[0].health = Some(health());
+    group.widgets[0].health = Some(health().into());
     let mut world = World::new(Node::Group(group));
     world.started.insert("g/a-0".into(), InstanceState::Starting);
     world.settle();

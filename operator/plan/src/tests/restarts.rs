@@ -156,7 +156,7 @@ fn ends_of_children_that_a_restart_stops_join_it() {
 fn the_end_of_a_child_that_a_restart_has_started_is_a_new_fault_after_it() {
     let mut world = abc(Strategy::RestForOne);
     if let Some(Node::Group(group)) = &mut world.desired {
-        group.widgets[1].health = Some(super::world::health());
+        group.widgets[1].health = Some(super::world::health().into());
     }
     world.started.insert("g/b-0".into(), InstanceState::Running);
     world.set("g/a-0", CRASH);
@@ -322,7 +322,7 @@ fn a_hung_instance_is_stopped_and_counts_as_a_fault() {
 fn a_child_under_one_for_one_does_not_wait_for_the_slow_start_of_another() {
     let mut world = abc(Strategy::OneForOne);
     if let Some(Node::Group(group)) = &mut world.desired {
-        group.widgets[1].health = Some(super::world::health());
+        group.widgets[1].health = Some(super::world::health().into());
     }
     world.started.insert("g/b-0".into(), InstanceState::Running);
     world.set("g/b-0", CRASH);

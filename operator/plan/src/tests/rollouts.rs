@@ -9,7 +9,12 @@ use crate::{
 };
 
 fn many(name: &str, replicas: u32) -> Widget {
-    Widget { replicas, replica_end: ReplicaEnd::ReplacesReplica, health: Some(health()), ..widget("g", name) }
+    Widget {
+        replicas,
+        replica_end: ReplicaEnd::ReplacesReplica,
+        health: Some(health().into()),
+        ..widget("g", name)
+    }
 }
 
 fn settled(widgets: Vec<Widget>) -> World {
@@ -162,7 +167,7 @@ fn surge_starts_new_ordinals_first_and_takes_them_away_at_the_end() {
 
 #[test]
 fn a_single_replica_with_surge_is_never_missing() {
-    let mut world = settled(vec![Widget { health: Some(health()), ..widget("g", "a") }]);
+    let mut world = settled(vec![Widget { health: Some(health().into()), ..widget("g", "a") }]);
     unready(&mut world, 2);
     edit(&mut world, |group| {
         group.widgets[0].revision = Revision(2);
@@ -361,6 +366,24 @@ fn no_progress_within_the_deadline_returns() {
     world.pass(Duration::from_secs(20));
     world.settle();
     assert_eq!(revisions(&world), [(0, 1, true), (1, 1, true)]);
+    assert_eq!(status(&world, 0).bad.as_ref().unwrap().why, Failure::Deadline);
+}
+
+#[test]
+fn progress_that_could_not_be_seen_is_not_missed() {
+    let mut world = settled(vec![many("a", 2)]);
+    unready(&mut world, 2);
+    edit(&mut world, |group| {
+        group.widgets[0].revision = Revision(2);
+        group.widgets[0].rollout.progress_deadline = Duration::from_secs(20);
+    });
+    world.started.clear();
+    world.pass(Duration::from_secs(20));
+    world.observed.sees_since = world.now;
+    world.settle();
+    assert_eq!(status(&world, 0).bad, None);
+    world.pass(Duration::from_secs(20));
+    world.settle();
     assert_eq!(status(&world, 0).bad.as_ref().unwrap().why, Failure::Deadline);
 }
 

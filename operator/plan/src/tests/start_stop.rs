@@ -14,7 +14,7 @@ fn children_start_in_order_each_when_the_one_before_has_started() {
     let mut world = World::new(abc(Strategy::OneForOne));
     world.started.insert("g/a-0".into(), InstanceState::Running);
     if let Some(Node::Group(group)) = &mut world.desired {
-        group.widgets[0].health = Some(super::world::health());
+        group.widgets[0].health = Some(super::world::health().into());
     }
     world.settle();
     assert_eq!(world.take_acts(), ["start g/a-0 #1"]);
@@ -35,7 +35,7 @@ fn children_start_in_order_each_when_the_one_before_has_started() {
 #[test]
 fn the_next_child_starts_before_callers_are_sent_to_the_one_before_and_the_group_is_ready_after_it() {
     let mut first = widget("g", "a");
-    first.health = Some(super::world::health());
+    first.health = Some(super::world::health().into());
     let mut world = World::new(Node::Group(group("g", Strategy::OneForOne, vec![first, widget("g", "b")])));
     world.started.insert("g/a-0".into(), InstanceState::Starting);
     world.settle();
@@ -52,7 +52,7 @@ fn the_next_child_starts_before_callers_are_sent_to_the_one_before_and_the_group
 #[test]
 fn a_widget_that_counts_as_started_when_it_runs_is_not_waited_for() {
     let mut first = widget("g", "a");
-    first.health = Some(super::world::health());
+    first.health = Some(super::world::health().into());
     first.start = Start { when: StartedWhen::Running, ..Start::default() };
     let mut world = World::new(Node::Group(group("g", Strategy::OneForOne, vec![first, widget("g", "b")])));
     world.started.insert("g/a-0".into(), InstanceState::Running);
@@ -74,7 +74,7 @@ fn a_widget_without_replicas_counts_as_started() {
 fn all_replicas_of_a_widget_start_together_and_all_are_waited_for() {
     let mut many = widget("g", "a");
     many.replicas = 3;
-    many.health = Some(super::world::health());
+    many.health = Some(super::world::health().into());
     let mut world = World::new(Node::Group(group("g", Strategy::OneForOne, vec![many, widget("g", "b")])));
     world.started.insert("g/a-1".into(), InstanceState::Running);
     world.settle();
@@ -128,7 +128,7 @@ fn a_brutal_shutdown_is_told_to_the_world() {
 #[test]
 fn a_start_that_takes_too_long_has_failed() {
     let mut slow = widget("g", "b");
-    slow.health = Some(super::world::health());
+    slow.health = Some(super::world::health().into());
     slow.start.timeout = Duration::from_secs(5);
     let mut world = World::new(Node::Group(group("g", Strategy::OneForOne, vec![widget("g", "a"), slow])));
     world.started.insert("g/b-0".into(), InstanceState::Running);
@@ -148,6 +148,24 @@ fn a_start_that_takes_too_long_has_failed() {
             "g is started again in 10 s"
         ]
     );
+}
+
+#[test]
+fn the_time_of_a_start_is_counted_from_when_the_world_sees_again() {
+    let mut slow = widget("g", "a");
+    slow.health = Some(super::world::health().into());
+    slow.start.timeout = Duration::from_secs(5);
+    let mut world = World::new(Node::Group(group("g", Strategy::OneForOne, vec![slow])));
+    world.started.insert("g/a-0".into(), InstanceState::Running);
+    world.settle();
+    world.take_acts();
+    world.observed.sees_since = world.now.plus(Duration::from_mins(1));
+    world.pass(Duration::from_secs(64));
+    world.settle();
+    assert!(world.take_acts().is_empty());
+    world.pass(Duration::from_secs(1));
+    world.settle();
+    assert_eq!(world.take_acts(), ["stop g/a-0 #1"]);
 }
 
 #[test]
@@ -185,7 +203,7 @@ fn a_short_job_that_ends_before_it_was_seen_to_run_has_run() {
 #[test]
 fn an_end_before_the_first_good_health_is_a_failed_start_whatever_its_code() {
     let mut one = widget("g", "a");
-    one.health = Some(super::world::health());
+    one.health = Some(super::world::health().into());
     let mut world = World::new(Node::Group(group("g", Strategy::OneForOne, vec![one])));
     world.started.insert("g/a-0".into(), NORMAL);
     world.settle();

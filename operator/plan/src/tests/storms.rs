@@ -78,7 +78,7 @@ fn pod(name: &'static str) -> impl Strategy<Value = Widget> {
                 ..Rollout::default()
             },
             replica_end: if replaces { ReplicaEnd::ReplacesReplica } else { ReplicaEnd::EndsWidget },
-            health: Some(health()),
+            health: Some(health().into()),
             ..widget("g", name)
         },
     )

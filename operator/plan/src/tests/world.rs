@@ -268,10 +268,10 @@ pub(super) fn child(node: spec::Node) -> spec::Child {
     spec::Child { restart: Restart::Always, significant: false, node }
 }
 
-pub(super) fn health() -> Box<spec::Health> {
-    Box::new(spec::Health {
+pub(super) fn health() -> spec::Health {
+    spec::Health {
         probe: spec::HealthProbe::Report,
         timeout: Duration::from_secs(15),
         interval: Duration::from_secs(2),
-    })
+    }
 }

@@ -68,7 +68,7 @@ fn a_first_start_that_fails_is_tried_again_after_a_pause() {
 fn a_start_that_takes_too_long_has_failed_where_otp_waits_for_ever() {
     let mut slow = widget("g", "a");
     slow.start = spec::Start { when: StartedWhen::Ready, timeout: Duration::from_secs(5) };
-    slow.health = Some(health());
+    slow.health = Some(health().into());
     let mut world = world(Strategy::OneForOne, vec![slow]);
     world.started.insert("g/a-0".into(), InstanceState::Running);
     world.settle();
@@ -80,7 +80,7 @@ fn a_start_that_takes_too_long_has_failed_where_otp_waits_for_ever() {
 #[test]
 fn under_one_for_one_children_start_again_side_by_side_where_otp_waits_for_each() {
     let mut slow = widget("g", "a");
-    slow.health = Some(health());
+    slow.health = Some(health().into());
     let mut world = world(Strategy::OneForOne, vec![slow, widget("g", "b")]);
     world.settle();
     world.started.insert("g/a-0".into(), InstanceState::Running);
@@ -109,7 +109,7 @@ fn replicas_are_replaced_by_their_widget_before_its_group_counts_anything() {
 #[test]
 fn a_process_that_hangs_is_ended_and_counts_where_otp_knows_no_health() {
     let mut one = widget("g", "a");
-    one.health = Some(health());
+    one.health = Some(health().into());
     let mut world = world(Strategy::OneForOne, vec![one]);
     world.settle();
     world.set("g/a-0", InstanceState::Hung);
