@@ -22,6 +22,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     for file in &mut others.file {
         file.service.retain(|_| file.name.as_deref() != Some(SESSIONS));
     }
+    if sessions.file.iter().all(|file| file.service.is_empty()) {
+        return Err(format!("{SESSIONS} has no service").into());
+    }
     tonic_prost_build::configure().bytes(".").compile_fds(others)?;
     let out = out.join("sessions");
     fs::create_dir_all(&out)?;

@@ -25,6 +25,13 @@ impl Key {
     }
 }
 
+impl Key {
+    /// What is only looked up, or looked from: it need not be the name of anything.
+    pub fn bound(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
 impl std::fmt::Display for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
@@ -243,6 +250,8 @@ impl Owned {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, option, prelude::*};
+
     use super::*;
 
     #[test]
@@ -259,6 +268,33 @@ mod tests {
         assert_eq!((own.meta.version, own.meta.generation), (42, 3));
         assert_eq!(own.meta.annotation("restart-requested-at"), Some("x"));
         assert_eq!(own.meta.controller.as_ref().map(|owner| &*owner.name), Some("g"));
+    }
+
+    fn text() -> impl Strategy<Value = Box<str>> {
+        ".{0,12}".prop_map(Into::into)
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_of_an_object_is_read_back(
+            (uid, version, generation, deleting) in (text(), any::<u64>(), any::<i64>(), any::<Option<u32>>()),
+            (finalizer, finalizers) in (any::<bool>(), vec(text(), 0..3)),
+            owner in option::of((text(), text(), text())),
+            annotations in vec((text(), text()), 0..3),
+            (of, bus) in (text(), text()),
+        ) {
+            let owner = owner.map(|(kind, name, uid)| {
+                Box::new(Owner { kind: shared(&kind), name: shared(&name), uid: shared(&uid) })
+            });
+            let meta = Meta {
+                uid: uid.into(), version, generation, finalizer, finalizers: finalizers.into(), controller: owner,
+                deleting: deleting.map(|at| Timestamp::from_micros(at.into())),
+                annotations: annotations.into_iter().collect(),
+            };
+            let owned = Owned { meta, of, bus };
+            let text = serde_json::to_string(&owned).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Owned>(&text).unwrap(), owned);
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod refusal;
 mod release;
 mod sessions;
 mod show;
+mod sight;
 mod survey;
 mod take;
 #[cfg(test)]
@@ -76,6 +77,7 @@ use pause::Pause;
 use queue::Queue;
 use refusal::{Denied, Refusal};
 use sessions::Companions;
+use sight::Sight;
 use survey::Survey;
 use trees::{Standing, Trees};
 
@@ -238,6 +240,8 @@ pub struct State {
     companions: Companions,
     hubs: BTreeMap<ObjectId, Hub>,
     machines: Machines,
+    /// Since when pods are seen, by where watches look.
+    sights: BTreeMap<Option<String>, Sight>,
     /// What sidecars have to trust, with its hash; none: nobody said.
     trust: Option<(String, Box<str>)>,
     /// The hash of what the sidecars of a namespace are told to trust.
@@ -281,6 +285,7 @@ impl State {
             companions: Companions::default(),
             hubs: BTreeMap::new(),
             machines: Machines::default(),
+            sights: BTreeMap::new(),
             trust: None,
             trusted: HashMap::new(),
             trees: Trees::default(),
@@ -361,7 +366,7 @@ impl State {
         };
         let widget = events::widget_of(event).and_then(|id| {
             let group = Key::new(id.namespace.as_str(), id.group.as_str());
-            let lone = self.store.own(Kind::WidgetGroup, &group).is_none();
+            let lone = id.group == id.widget && self.store.own(Kind::WidgetGroup, &group).is_none();
             of(Kind::Widget, &Key::new(id.namespace.as_str(), &object_name(id, lone)))
         });
         widget.or_else(|| of(root.kind, &root.key))
@@ -498,7 +503,7 @@ impl State {
         let ticket = Ticket(self.tickets);
         let version = match request.kind {
             Kind::Pod => self.store.pod(&key).map_or(0, |pod| pod.meta.version),
-            kind => self.store.owned(kind, &key).map_or(0, |owned| owned.meta.version),
+            kind => self.store.owned_version(kind, &key),
         };
         let status = shows.then(|| Box::new(request.body["status"].clone()));
         let pending = Pending { root: root.clone(), purpose, kind: request.kind, key, version, status };
@@ -534,6 +539,13 @@ impl State {
             instance.state = InstanceState::Stopping;
         }
         instance
+    }
+
+    /// Since when all is seen that happens in a namespace.
+    fn sees_since(&self, namespace: &str) -> Timestamp {
+        let here = |scope: &Option<String>| scope.as_deref().is_none_or(|scope| scope == namespace);
+        let sights = self.sights.iter().filter(|(scope, _)| here(scope));
+        sights.map(|(_, sight)| sight.since()).max().unwrap_or_default()
     }
 
     /// How the machines are that are not well.

@@ -359,8 +359,7 @@ impl Store {
             }
             Kind::Lease => Change::Nothing,
             kind if Kind::OWN.contains(&kind) => {
-                let removed =
-                    remove(self.own.get_mut(&kind), key, |own: &Box<Own>| own.meta.version <= version);
+                let removed = remove(self.own.get_mut(&kind), key, |own| own.meta.version <= version);
                 if removed { Change::Own(kind, key.clone()) } else { Change::Nothing }
             }
             kind => {
@@ -478,9 +477,20 @@ impl Store {
         self.owned.get(&kind)?.get(key).map(Packed::read)
     }
 
-    /// All that objects of ours own, of one kind.
-    pub fn owned_all(&self, kind: Kind) -> impl Iterator<Item = (&Key, Owned)> {
-        self.owned.get(&kind).into_iter().flatten().map(|(key, owned)| (key, owned.read()))
+    /// Whether there is something that an object of ours owns.
+    pub fn has_owned(&self, kind: Kind, key: &Key) -> bool {
+        self.owned.get(&kind).is_some_and(|owned| owned.contains_key(key))
+    }
+
+    /// The version of something that an object of ours owns; 0: there is none.
+    pub fn owned_version(&self, kind: Kind, key: &Key) -> u64 {
+        self.owned.get(&kind).and_then(|owned| owned.get(key)).map_or(0, |owned| owned.version)
+    }
+
+    /// All that hubs own, of one kind.
+    pub fn owned_by_hubs(&self, kind: Kind) -> impl Iterator<Item = (&Key, Owned)> {
+        let owned = self.owned.get(&kind).into_iter().flatten().filter(|(_, owned)| owned.of_hub);
+        owned.map(|(key, owned)| (key, owned.read()))
     }
 
     /// All that objects of ours own, of one kind, in one namespace.
@@ -520,22 +530,24 @@ struct Packed {
     text: Text,
 }
 
+#[expect(
+    clippy::expect_used,
+    reason = "`new` alone writes the text, and a test reads back what any object becomes"
+)]
 impl Packed {
     fn new(owned: &Owned) -> Self {
-        // Nothing in it has a key that is no text.
-        let text = serde_json::to_string(owned).unwrap_or_default();
+        let text = serde_json::to_string(owned).expect("no key in it is anything but a text");
         Self { version: owned.meta.version, of_hub: !owned.bus.is_empty(), text: Text::new(&text) }
     }
 
     fn read(&self) -> Owned {
-        // It was written by `new`.
-        serde_json::from_str(&self.text.read()).unwrap_or_default()
+        serde_json::from_str(&self.text.read()).expect("written here")
     }
 }
 
 /// Takes an object out, where it is one of these; says whether it was.
 fn remove<T>(known: Option<&mut BTreeMap<Key, T>>, key: &Key, which: impl FnOnce(&T) -> bool) -> bool {
-    known.is_some_and(|known| known.get(key).is_some_and(|one| which(one)) && known.remove(key).is_some())
+    known.is_some_and(|known| known.get(key).is_some_and(which) && known.remove(key).is_some())
 }
 
 /// The names of objects, as far as they are asked for.
@@ -554,7 +566,7 @@ fn begin<'a, T>(
     namespace: &str,
     prefix: &str,
 ) -> impl Iterator<Item = (&'a Key, &'a T)> + use<'a, T> {
-    let from = Key::new(namespace, prefix);
+    let from = Key::bound(namespace, prefix);
     known.into_iter().flat_map(move |known| {
         let Key { namespace, name } = from.clone();
         let begins = move |key: &Key| key.namespace == namespace && key.name.starts_with(&*name);

@@ -1,10 +1,11 @@
-//! Statuses as they are kept: packed. Those of thousands of widgets rest at any time, and are read when something happens to theirs.
+//! Specs, statuses and what widgets own as they are kept: packed. Those of thousands of widgets rest at any time, and are read when
+//! something happens to theirs.
 
 use std::sync::Arc;
 
 use lz4_flex::block::{compress_prepend_size_with_dict, decompress_size_prepended_with_dict};
 
-/// What statuses have in common. Each is packed as what is different in it.
+/// What they have in common. Each is packed as what is different in it.
 const TYPICAL: &[u8] = include_bytes!("text/typical.json");
 
 /// A text, packed. Copies share what they hold, and equal texts are packed alike.

@@ -36,7 +36,12 @@ struct Place {
     tree: Arc<str>,
     root: Arc<Node>,
     way: Box<[usize]>,
+    /// The positions of the widgets of a group of more than [`FEW`], by their names.
+    by_name: Box<[usize]>,
 }
+
+/// So many widgets of a group are looked through one after the other.
+const FEW: usize = 8;
 
 impl Place {
     fn node(&self) -> Option<&Node> {
@@ -45,18 +50,51 @@ impl Place {
             Node::Group(_) => None,
         })
     }
+
+    fn widget(&self, id: &WidgetId) -> Option<&Widget> {
+        let Node::Group(Group { widgets, .. }) = self.node()? else { return None };
+        if self.by_name.is_empty() {
+            return widgets.iter().find(|widget| widget.id == *id);
+        }
+        let name = |at: &usize| widgets.get(*at).map(|widget| &widget.id.widget);
+        let found = self.by_name.binary_search_by(|at| name(at).cmp(&Some(&id.widget))).ok()?;
+        widgets.get(*self.by_name.get(found)?).filter(|widget| widget.id == *id)
+    }
+}
+
+/// The positions of widgets by their names, where there are many of them.
+fn by_name(node: &Node) -> Box<[usize]> {
+    match node {
+        Node::Group(Group { widgets, .. }) if widgets.len() > FEW => {
+            let mut sorted: Vec<(&Name, usize)> =
+                widgets.iter().enumerate().map(|(at, widget)| (&widget.id.widget, at)).collect();
+            sorted.sort_unstable();
+            sorted.into_iter().map(|(_, at)| at).collect()
+        }
+        _ => Box::default(),
+    }
 }
 
 impl Declared {
     /// Declares a tree under its [key](super::tree_key), in the place of the one that had it; none: it is no longer declared.
-    pub fn set_tree(&mut self, key: &str, root: Option<Arc<Node>>) {
-        if let Some(old) = self.trees.remove(key) {
-            self.forget(&old, &old);
+    /// Gives the one that it was.
+    pub fn set_tree(&mut self, key: &str, root: Option<Arc<Node>>) -> Option<Arc<Node>> {
+        let old = self.trees.remove(key);
+        if let Some(old) = &old {
+            self.forget(old, old);
         }
-        let Some(root) = root else { return };
-        let key: Arc<str> = key.into();
-        self.trees.insert(Arc::clone(&key), Arc::clone(&root));
-        self.place(&key, &root, &root, &mut Vec::new());
+        if let Some(root) = root {
+            let key: Arc<str> = key.into();
+            self.trees.insert(Arc::clone(&key), Arc::clone(&root));
+            self.place(&key, &root, &root, &mut Vec::new());
+        }
+        old
+    }
+
+    /// No tree is declared any more.
+    pub fn forget_trees(&mut self) {
+        let Self { topics, routes, routes_from, buses, .. } = std::mem::take(self);
+        *self = Self { topics, routes, routes_from, buses, ..Self::default() };
     }
 
     /// Declares a topic; none: it is no longer declared.
@@ -109,7 +147,7 @@ impl Declared {
 
     /// A widget.
     pub fn widget(&self, id: &WidgetId) -> Option<&Widget> {
-        self.group(&group_of(id))?.widgets.iter().find(|widget| widget.id == *id)
+        self.nodes.get(&(Kind::Group, group_of(id)))?.widget(id)
     }
 
     /// The key of the tree that a widget is in.
@@ -167,7 +205,8 @@ impl Declared {
         {
             self.forget_node(&elsewhere.root, there);
         }
-        self.nodes.insert(key, Place { tree: tree.clone(), root: root.clone(), way: way.as_slice().into() });
+        let (way_down, by_name) = (way.as_slice().into(), by_name(node));
+        self.nodes.insert(key, Place { tree: tree.clone(), root: root.clone(), way: way_down, by_name });
         match node {
             Node::Group(group) => {
                 for widget in &group.widgets {

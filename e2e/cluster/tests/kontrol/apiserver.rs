@@ -12,13 +12,11 @@ use serde_json::json;
 async fn breaks_the_api_server_for_a_minute_while_widgets_end_and_all_is_put_right() {
     let lab = Lab::with_kontrol("silence").await.unwrap();
     lab.until_operators().await.unwrap();
-    // A kubelet that the server refuses while it begins asks again after a minute: that is no failed start.
-    let start = json!({"timeout": "5m"});
     let group = json!({
         "strategy": "OneForAll", "intensity": {"maxRestarts": 10, "period": "10m"},
         "widgets": [
-            {"name": "a", "container": test_widget(&[]), "placement": on("node0"), "start": start},
-            {"name": "b", "container": test_widget(&[]), "placement": on("node1"), "start": start},
+            {"name": "a", "container": test_widget(&[]), "placement": on("node0")},
+            {"name": "b", "container": test_widget(&[]), "placement": on("node1")},
         ],
     });
     lab.apply(&object("WidgetGroup", "team", &group)).unwrap();

@@ -133,17 +133,13 @@ impl State {
         }
         let (object, _) = self.object_of(tree, id);
         let name = Key::new(&object.namespace, &revision_name(&object, revision));
-        match self.store.owned(Kind::ControllerRevision, &name) {
-            Some(_) => Template::Elsewhere(Request::new(
-                Verb::Get,
-                Kind::ControllerRevision,
-                &name.namespace,
-                &name.name,
-            )),
-            None => {
-                Template::Lost(format!("the template of revision {revision} is not kept any more").into())
-            }
+        if !self.store.has_owned(Kind::ControllerRevision, &name) {
+            return Template::Lost(
+                format!("the template of revision {revision} is not kept any more").into(),
+            );
         }
+        let (namespace, name) = (&name.namespace, &name.name);
+        Template::Elsewhere(Request::new(Verb::Get, Kind::ControllerRevision, namespace, name))
     }
 
     /// The spec of a widget as its object, or its group, declares it now.

@@ -94,7 +94,8 @@ impl State {
 
     /// The hubs that there are, or are to be, or of which something is left.
     pub(super) fn known_hubs(&self) -> BTreeSet<Root> {
-        let services = self.store.owned_all(Kind::Service).filter_map(|(key, service)| bus_of(key, &service));
+        let services =
+            self.store.owned_by_hubs(Kind::Service).filter_map(|(key, service)| bus_of(key, &service));
         let pods = self.store.hubs().cloned();
         self.hubs.keys().cloned().chain(pods).chain(services).map(|id| root_of(&id)).collect()
     }

@@ -116,7 +116,7 @@ impl State {
         let own = self.store.own(Kind::Widget, &object)?;
         let name = act::revision_name(&object, widget.revision);
         let key = Key::new(&object.namespace, &name);
-        if self.store.owned(Kind::ControllerRevision, &key).is_some() || own.meta.deleting.is_some() {
+        if self.store.has_owned(Kind::ControllerRevision, &key) || own.meta.deleting.is_some() {
             return None;
         }
         let spec = self.declared_spec(tree, &widget.id)?;

@@ -45,11 +45,14 @@ impl State {
             return;
         }
         let Some(own) = self.store.own(root.kind, &root.key).filter(|_| is_root) else {
+            // A widget and a group of one name have one key: what was never declared leaves what is.
+            let declared = self.trees.is_declared(root);
             self.trees.remove(root);
             self.queue.at(root, None);
             self.surveyed(root);
-            if is_root || self.store.own(root.kind, &root.key).is_none() {
-                self.declared.set_tree(&root.to_string(), None);
+            if declared && (is_root || self.store.own(root.kind, &root.key).is_none()) {
+                let old = self.declared.set_tree(&root.to_string(), None);
+                self.users_changed(old.as_deref(), None);
             }
             return;
         };
@@ -60,17 +63,17 @@ impl State {
         self.queue.soon(root, deadline);
         let more = tree.more;
         tree.more = false;
+        let is_named = tree.node.as_deref().is_some_and(|node| self.concerns_others(node));
         self.trees.put(root, tree);
         self.surveyed(root);
-        if requests.is_empty() {
-            if more {
-                self.mark(root.clone());
-            } else {
-                self.trees.rest(root);
-            }
+        if more && requests.is_empty() {
+            self.mark(root.clone());
         }
         for (purpose, request) in requests {
             self.ask(root, purpose, request, effects);
+        }
+        if !more {
+            self.trees.rest(root, is_named);
         }
     }
 
@@ -134,7 +137,11 @@ impl State {
         if removed {
             return Vec::new();
         }
-        self.show(root, tree, now)
+        let requests = self.show(root, tree, now);
+        if requests.is_empty() {
+            tree.calm(now);
+        }
+        requests
     }
 
     /// Puts the tree together.
@@ -179,7 +186,7 @@ impl State {
 
     /// Plans, and writes what was decided, or asks for what is still missing.
     fn plan(&mut self, root: &Root, own: &Own, tree: &mut Tree, now: Timestamp) -> Requests {
-        let observed = self.observe(own, tree, now);
+        let observed = self.observe(&root.key.namespace, own, tree, now);
         let plan = kontrol_plan::plan(tree.node.as_deref(), &observed, now);
         self.plans += 1;
         self.queue.at(root, plan.wake.filter(|at| *at > now));
@@ -203,7 +210,7 @@ impl State {
     }
 
     /// What the plan is shown.
-    fn observe(&self, own: &Own, tree: &mut Tree, now: Timestamp) -> Observed {
+    fn observe(&self, namespace: &str, own: &Own, tree: &mut Tree, now: Timestamp) -> Observed {
         forget(tree);
         let mut status = tree.status.clone();
         let mut instances = Vec::new();
@@ -260,6 +267,7 @@ impl State {
             restarts: self.requests(tree),
             generation: u64::try_from(own.meta.generation).ok(),
             nodes: self.health(),
+            sees_since: self.sees_since(namespace),
         }
     }
 

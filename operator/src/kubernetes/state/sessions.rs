@@ -17,7 +17,7 @@ use super::{Effect, State};
 use crate::{
     control::{Event, Reason, Session, SessionId, Upward},
     kubernetes::{object::Key, observe::Word, pod::PodOf},
-    view::{self, Addresses},
+    view::{self, Addresses, View as _},
 };
 
 /// A sidecar or a hub, by the uid of its pod.
@@ -66,7 +66,7 @@ impl Companions {
 
     /// Those of the pods of one namespace.
     fn within<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = (&'a Arc<str>, &'a Companion)> {
-        let pods = self.by_pod.range(Key::new(namespace, "")..);
+        let pods = self.by_pod.range(Key::bound(namespace, "")..);
         let here = pods.take_while(move |(key, _)| &*key.namespace == namespace);
         here.flat_map(|(_, uids)| uids).filter_map(|uid| self.by_uid.get_key_value(uid))
     }
@@ -393,6 +393,14 @@ impl State {
         }
     }
 
+    /// Whether what happens to a tree concerns others, or is theirs to be told.
+    pub(super) fn concerns_others(&self, node: &spec::Node) -> bool {
+        super::widgets(node).any(|widget| {
+            !(widget.produces.is_empty() && widget.consumes.is_empty() && widget.calls.is_empty())
+                || self.declared.callers(&widget.id).next().is_some()
+        })
+    }
+
     fn due_widget(&mut self, id: &WidgetId) {
         let pods = self.store.pods_of(&id.namespace, &id.group);
         let uids = pods
@@ -421,9 +429,9 @@ impl State {
             if companion.session.is_none() {
                 continue;
             }
-            let Some(pod) = self.store.pod(&companion.pod).filter(|pod| pod.meta.uid == uid) else {
+            if self.store.pod(&companion.pod).is_none_or(|pod| pod.meta.uid != uid) {
                 continue;
-            };
+            }
             let message = match &companion.of {
                 PodOf::Replica(instance) => {
                     // An older pod of the same replica keeps what it has.
@@ -431,7 +439,8 @@ impl State {
                     if !newest {
                         continue;
                     }
-                    let replica = self.replica(instance, pod);
+                    let replica = self.replicas(&instance.widget).find(|replica| replica.id == instance);
+                    let Some(replica) = replica else { continue };
                     let Some(mut config) = view::configure::sidecar(self, &replica) else { continue };
                     if let Some(widget) = self.declared.widget(&instance.widget) {
                         let topics = widget.produces.iter().chain(widget.consumes.iter().map(|c| &c.topic));

@@ -28,13 +28,13 @@ impl State {
         match input {
             Input::Watch(source, seen) => {
                 if !matches!(seen, Seen::Broken(_)) {
-                    self.machines.cluster = Some(now);
+                    self.heard(now);
                 }
                 self.watch(&source, seen, now);
             }
             Input::Answer(ticket, outcome) => {
                 if !matches!(outcome, Outcome::Failed(_)) {
-                    self.machines.cluster = Some(now);
+                    self.heard(now);
                 }
                 self.answer(ticket, &outcome, now);
             }
@@ -44,6 +44,7 @@ impl State {
                 if began {
                     // Whoever led before may have written what has not been seen here yet: every tree is looked at.
                     self.trees.clear();
+                    self.declared.forget_trees();
                     self.machines.since = now;
                     self.machines.health.clear();
                     self.survey = Survey::default();
@@ -84,7 +85,24 @@ impl State {
 
     fn watch(&mut self, source: &Source, seen: Seen, now: Timestamp) {
         for change in self.store.hear(source, seen, now) {
+            if let Change::Freshness(source) = &change {
+                self.sight_changed(source, now);
+            }
             self.changed(change);
+        }
+    }
+
+    /// The API server was heard.
+    fn heard(&mut self, now: Timestamp) {
+        self.machines.cluster = Some(now);
+        self.sights.values_mut().for_each(|sight| sight.heard(now));
+    }
+
+    fn sight_changed(&mut self, source: &Source, now: Timestamp) {
+        if source.kind == Kind::Pod {
+            let sees = self.store.fresh(Kind::Pod, source.namespace.as_deref());
+            let sight = self.sights.entry(source.namespace.clone()).or_default();
+            sight.note(sees, self.machines.cluster.unwrap_or(now), now);
         }
     }
 
@@ -170,7 +188,7 @@ impl State {
             // The group whose widget it was may have to make it again.
             if self.store.own(kind, key).is_none() {
                 for (end, _) in key.name.match_indices('-') {
-                    let group = Key::new(&key.namespace, &key.name[..end]);
+                    let group = Key::bound(&key.namespace, &key.name[..end]);
                     if self.store.own(Kind::WidgetGroup, &group).is_some() {
                         self.mark_object(Kind::WidgetGroup, &group);
                     }

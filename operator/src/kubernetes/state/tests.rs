@@ -3,6 +3,7 @@
 #![allow(clippy::needless_pass_by_value, reason = "tests write their objects where they use them")]
 
 mod beside;
+mod blind;
 mod breakers;
 mod denied;
 mod hubs;
@@ -15,6 +16,7 @@ mod resting;
 mod rollouts;
 mod strangers;
 mod streams;
+mod told;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -33,6 +35,8 @@ struct Cluster {
     asked: Vec<Request>,
     /// Answers that are given in the place of the next ones of a verb and kind.
     answers: Vec<(Verb, Kind, Outcome)>,
+    /// All that was told on streams, in order.
+    told: Vec<v1::session_response::Message>,
 }
 
 impl Cluster {
@@ -54,6 +58,7 @@ impl Cluster {
             now: Timestamp::from_micros(1_795_000_000_000_000),
             asked: Vec::new(),
             answers: Vec::new(),
+            told: Vec::new(),
         }
     }
 
@@ -104,10 +109,15 @@ impl Cluster {
                 return;
             }
             for effect in effects {
-                let Effect::Ask(ticket, request) = effect else { continue };
-                self.asked.push(request.clone());
-                let outcome = self.answer(&request);
-                self.state.take(Input::Answer(ticket, outcome), self.now);
+                match effect {
+                    Effect::Ask(ticket, request) => {
+                        self.asked.push(request.clone());
+                        let outcome = self.answer(&request);
+                        self.state.take(Input::Answer(ticket, outcome), self.now);
+                    }
+                    Effect::Tell(_, message) => self.told.push(message),
+                    _ => {}
+                }
             }
         }
         panic!("it never settles: {:?}", self.asked.last());

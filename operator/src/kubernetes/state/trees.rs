@@ -1,15 +1,21 @@
 //! The trees of the world. Most rest at any time: nothing of them is under way or wrong, and all that is remembered of them can be read
-//! again from what the watches say. Of such a tree only how it stands is kept, until something happens to it.
+//! again from what the watches say. Of such a tree only how it stands is kept, until something happens to it; and its status, where others
+//! are told of it.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap, hash_map::Entry},
     sync::Arc,
 };
 
-use kontrol_plan::status::Why;
+use kontrol_core::time::Timestamp;
+use kontrol_plan::{Status, status::Why};
 
-use super::Tree;
-use crate::{kubernetes::forest::Root, view::Declared};
+use super::{Tree, reconcile};
+use crate::{
+    kubernetes::{forest::Root, object::Own, text::Text},
+    view::Declared,
+};
 
 /// How a tree stands, for the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,7 +67,15 @@ const ROOM: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct Trees {
     awake: HashMap<Root, Box<Tree>>,
-    resting: BTreeMap<Root, Standing>,
+    resting: BTreeMap<Root, Rest>,
+}
+
+/// What is kept of a tree that rests.
+#[derive(Debug)]
+struct Rest {
+    standing: Standing,
+    /// Its status, and what it was read from; none: nobody else is told of it.
+    status: Option<Box<(Text, Status)>>,
 }
 
 impl Trees {
@@ -90,9 +104,14 @@ impl Trees {
         match self.awake.entry(root.clone()) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
-                let rests = self.resting.remove(root).is_some();
-                let node = if rests { declared.tree(&root.to_string()) } else { None };
-                entry.insert(Box::new(Tree { node: node.map(Arc::clone), ..Tree::default() }))
+                let mut tree = Box::<Tree>::default();
+                if let Some(rest) = self.resting.remove(root) {
+                    tree.node = declared.tree(&root.to_string()).map(Arc::clone);
+                    if let Some(kept) = rest.status {
+                        (tree.status_text, tree.status) = *kept;
+                    }
+                }
+                entry.insert(tree)
             }
         }
     }
@@ -109,12 +128,14 @@ impl Trees {
         self.awake.insert(root.clone(), tree);
     }
 
-    /// Lets one rest where it may.
-    pub(super) fn rest(&mut self, root: &Root) {
+    /// Lets one rest where it may. `told` says whether others are told of it.
+    pub(super) fn rest(&mut self, root: &Root, told: bool) {
         if self.awake(root).is_some_and(Tree::may_rest)
             && let Some(tree) = self.awake.remove(root)
         {
-            self.resting.insert(root.clone(), Standing::of(&tree));
+            let standing = Standing::of(&tree);
+            let status = told.then(|| Box::new((tree.status_text, tree.status)));
+            self.resting.insert(root.clone(), Rest { standing, status });
             if self.awake.capacity() > ROOM.max(8 * self.awake.len()) {
                 // All of them were awake at once, which is rare.
                 self.awake.shrink_to(ROOM);
@@ -139,8 +160,26 @@ impl Trees {
     }
 
     /// Whether it rests.
+    #[cfg(test)]
     pub(super) fn rests(&self, root: &Root) -> bool {
         self.resting.contains_key(root)
+    }
+
+    /// Whether there is one, and it is declared.
+    pub(super) fn is_declared(&self, root: &Root) -> bool {
+        self.resting.contains_key(root) || self.awake(root).is_some_and(|tree| tree.node.is_some())
+    }
+
+    /// The status of one, whose object is this; none: there is none.
+    pub(super) fn status(&self, root: &Root, own: Option<&Own>) -> Option<Cow<'_, Status>> {
+        if let Some(tree) = self.awake(root) {
+            return Some(Cow::Borrowed(&tree.status));
+        }
+        let (rest, own) = (self.resting.get(root)?, own?);
+        match &rest.status {
+            Some(kept) if kept.0 == own.supervision => Some(Cow::Borrowed(&kept.1)),
+            _ => reconcile::written(own).map(Cow::Owned),
+        }
     }
 
     /// The roots of all of them.
@@ -151,11 +190,19 @@ impl Trees {
     /// How all of them stand.
     pub(super) fn standings(&self) -> impl Iterator<Item = (&Root, Standing)> {
         let awake = self.awake.iter().map(|(root, tree)| (root, Standing::of(tree)));
-        awake.chain(self.resting.iter().map(|(root, standing)| (root, *standing)))
+        awake.chain(self.resting.iter().map(|(root, rest)| (root, rest.standing)))
     }
 }
 
 impl Tree {
+    /// All is as it should be: what failed before is no longer counted, once the pause for it is over.
+    pub(super) fn calm(&mut self, now: Timestamp) {
+        let Self { hold, follows, gates, releases, shows, .. } = self;
+        for pause in [hold, follows, gates, releases, shows] {
+            pause.succeed(now);
+        }
+    }
+
     /// Whether all that is remembered of it can be read again, and nothing of it is under way or wrong.
     fn may_rest(&self) -> bool {
         let Self {

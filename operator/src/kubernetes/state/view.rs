@@ -6,10 +6,13 @@ use kontrol_core::{
     id::{InstanceId, Name, ObjectId, WidgetId},
     time::Timestamp,
 };
-use kontrol_plan::{Status, status::ReplicaPhase};
+use kontrol_plan::{
+    Status,
+    status::{Replica as Noted, ReplicaPhase},
+};
 use kontrol_proto::v1;
 
-use super::{State, reconcile, sessions};
+use super::{State, sessions};
 use crate::{
     kubernetes::{forest::Root, kind::Kind, object::Key, observe, pod::Pod},
     view::{Addresses, Declared, Replica, Run, View},
@@ -30,8 +33,11 @@ impl View for State {
                 newest.insert(id.ordinal, (id, pod));
             }
         }
+        let status = self.status_with(widget);
+        let noted = status.as_ref().and_then(|(_, status)| observe::noted(status, widget));
+        let noted = |id: &InstanceId| noted.and_then(|noted| noted.replicas.get(id.ordinal as usize));
         let replicas: Vec<Replica<'_>> =
-            newest.into_values().map(|(id, pod)| self.replica(id, pod)).collect();
+            newest.into_values().map(|(id, pod)| self.replica(id, pod, noted(id))).collect();
         replicas.into_iter()
     }
 
@@ -65,24 +71,12 @@ impl State {
             Kind::Widget
         };
         let root = self.forest.root_of(&self.store, kind, &group)?;
-        let status = match self.trees.awake(&root) {
-            Some(tree) => Cow::Borrowed(&tree.status),
-            // What rests is as it was written.
-            None if self.trees.rests(&root) => {
-                Cow::Owned(reconcile::written(self.store.own(root.kind, &root.key)?)?)
-            }
-            None => return None,
-        };
+        let status = self.trees.status(&root, self.store.own(root.kind, &root.key))?;
         Some((root, status))
     }
 
-    /// One replica as others see it.
-    pub(super) fn replica<'a>(&'a self, id: &'a InstanceId, pod: &'a Pod) -> Replica<'a> {
-        let status = self.status_with(&id.widget);
-        let noted = status
-            .as_ref()
-            .and_then(|(_, status)| observe::noted(status, &id.widget))
-            .and_then(|widget| widget.replicas.get(id.ordinal as usize));
+    /// One replica as others see it, and as it is noted.
+    fn replica<'a>(&'a self, id: &'a InstanceId, pod: &'a Pod, noted: Option<&Noted>) -> Replica<'a> {
         let companion = self.companions.of(&pod.meta.uid);
         let seen = self.seen(id, pod, noted);
         let decided = noted.map_or(0, |noted| match noted.phase {
