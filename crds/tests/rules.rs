@@ -105,6 +105,16 @@ fn examples() -> Vec<(Value, &'static str, Value)> {
             one(json!({"scaling": {"min": 2, "max": 2, "target": {"inFlight": 1}}})),
         ),
         (
+            one(json!({"scaling": {"target": {"inFlight": 1}}})),
+            "give max and target",
+            one(json!({"scaling": {"class": "External"}})),
+        ),
+        (
+            one(json!({"scaling": {"class": "Kontrol", "max": 2}})),
+            "give max and target",
+            one(json!({"scaling": {"class": "External", "min": 2}})),
+        ),
+        (
             one(json!({"scaling": {"max": 2, "target": {}}})),
             "at least one target",
             one(json!({"scaling": {"max": 2, "target": {"reported": {"name": "x", "value": 1}}}})),

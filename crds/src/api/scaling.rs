@@ -19,8 +19,10 @@ pub enum ScalingClass {
 /// How many replicas, decided by what they experience.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.min <= self.max")
+#[x_kube(validation = Rule::new("!has(self.max) || self.min <= self.max")
     .message("min is the fewest replicas and max the most: min must not be above max"))]
+#[x_kube(validation = Rule::new("self.class == 'External' || (has(self.max) && has(self.target))")
+    .message("class Kontrol decides by a target, up to a most: give max and target"))]
 pub struct Scaling {
     /// `Kontrol` decides by the targets, and shows its decision in `status.scaling.desiredReplicas`; `External` leaves the number to
     /// whoever writes `spec.replicas`, such as `kubectl scale` or an autoscaler. Default `Kontrol`. Example: `External`.
@@ -30,11 +32,14 @@ pub struct Scaling {
     #[serde(default = "Scaling::min")]
     #[schemars(range(min = 0, max = 1000))]
     pub min: u32,
-    /// The most replicas. A number from 1, not below `min`. Example: `8`.
+    /// The most replicas. A number from 1, not below `min`. Class `Kontrol` needs it; default with `External`: 1000. Example: `8`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
-    pub max: u32,
-    /// What one replica should bear; where several are given, the one that asks for most replicas wins. Example: `{inFlight: 2}`.
-    pub target: ScalingTarget,
+    pub max: Option<u32>,
+    /// What one replica should bear; where several are given, the one that asks for most replicas wins. Class `Kontrol` needs it; default
+    /// with `External`: nothing. Example: `{inFlight: 2}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<ScalingTarget>,
     /// The lowest demand within this time rules an increase: `0s` follows a rise at once. A duration; default `0s`. Example: `10s`.
     #[serde(default = "Scaling::up_window")]
     pub up_window: Duration,

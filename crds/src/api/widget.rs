@@ -48,7 +48,7 @@ use super::{
     .message("consumes with http needs the widget's endpoint; add endpoint: {} to get a port as $PORT"))]
 #[x_kube(validation = Rule::new("has(self.endpoint) || !has(self.serves) || self.serves.all(s, !has(s.http))")
     .message("serves with http needs the widget's endpoint; add endpoint: {} to get a port as $PORT"))]
-#[x_kube(validation = Rule::new("!has(self.process) || !has(self.endpoint) || !has(self.endpoint.port) || (has(self.scaling) && self.scaling.class == 'Kontrol' ? self.scaling.max : self.replicas) <= 1")
+#[x_kube(validation = Rule::new("!has(self.process) || !has(self.endpoint) || !has(self.endpoint.port) || (has(self.scaling) && self.scaling.class == 'Kontrol' && has(self.scaling.max) ? self.scaling.max : self.replicas) <= 1")
     .message("several replicas cannot listen on one port; leave endpoint.port out, and each is given its own as $PORT"))]
 #[x_kube(validation = Rule::new("has(self.process) || has(self.container)")
     .message("a widget needs a way to run: process (for kontrol up), container (for a cluster), or both"))]
@@ -121,7 +121,8 @@ pub struct WidgetSpec {
     #[serde(default)]
     pub start: Start,
     /// What the end of one replica means: `EndsWidget` lets the group decide, `ReplacesReplica` replaces it within the widget's own
-    /// `intensity`. Default: `ReplacesReplica` where `replicas` or `scaling.max` is above 1, else `EndsWidget`: the spec alone decides,
+    /// `intensity`. Default: `ReplacesReplica` where `replicas` or `scaling.max` is above 1 (class `External` may leave it out, and then it
+    /// is), else `EndsWidget`: the spec alone decides,
     /// so a widget of `replicas: 1` keeps `EndsWidget` when it is scaled by hand. Example: `EndsWidget`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ReplicaEnd")]

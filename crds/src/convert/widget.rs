@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use kontrol_core::{
     code::Code,
     id::{Name, WidgetId},
-    limits::REPORT_NAME,
+    limits::{REPLICAS, REPORT_NAME},
     spec,
 };
 
@@ -100,7 +100,7 @@ pub(super) fn convert(
         );
         check.within("endpoint", |check| check.fault("port", Code::DuplicatePort, message));
     }
-    let many = widget.replicas > 1 || widget.scaling.as_ref().is_some_and(|scaling| scaling.max > 1);
+    let many = widget.replicas > 1 || scaling.as_ref().is_some_and(|scaling| scaling.max > 1);
     let replaces = widget.replica_end.map_or(many, |end| end == api::ReplicaEnd::ReplacesReplica);
     let replica_end = if replaces { spec::ReplicaEnd::ReplacesReplica } else { spec::ReplicaEnd::EndsWidget };
     let shutdown = convert_shutdown(check, &widget.shutdown);
@@ -266,14 +266,25 @@ fn convert_resilience(check: &mut Checker, resilience: &api::Resilience) -> spec
 }
 
 fn convert_scaling(check: &mut Checker, scaling: &api::Scaling) -> spec::Scaling {
-    if scaling.min > scaling.max {
-        check.invalid(
-            "max",
-            format!("max {} is below min {}; raise max or lower min", scaling.max, scaling.min),
-        );
+    let class = match scaling.class {
+        api::ScalingClass::Kontrol => spec::ScalingClass::Kontrol,
+        api::ScalingClass::External => spec::ScalingClass::External,
+    };
+    let decides = class == spec::ScalingClass::Kontrol;
+    check.ensure(
+        !decides || scaling.max.is_some(),
+        "max",
+        "is missing; give the most replicas, such as max: 8",
+    );
+    let example = "is missing; give what one replica should bear, such as target: {inFlight: 2}";
+    check.ensure(!decides || scaling.target.is_some(), "target", example);
+    let max = scaling.max.unwrap_or(REPLICAS);
+    if scaling.min > max {
+        check.invalid("max", format!("max {max} is below min {}; raise max or lower min", scaling.min));
     }
-    let target = &scaling.target;
-    let given = target.in_flight.is_some()
+    let target = scaling.target.clone().unwrap_or_default();
+    let given = scaling.target.is_none()
+        || target.in_flight.is_some()
         || target.queue_depth.is_some()
         || target.queue_growth.is_some()
         || target.reported.is_some();
@@ -309,12 +320,9 @@ fn convert_scaling(check: &mut Checker, scaling: &api::Scaling) -> spec::Scaling
         targets
     });
     spec::Scaling {
-        class: match scaling.class {
-            api::ScalingClass::Kontrol => spec::ScalingClass::Kontrol,
-            api::ScalingClass::External => spec::ScalingClass::External,
-        },
+        class,
         min: scaling.min,
-        max: scaling.max,
+        max,
         targets,
         up_window: check.duration("upWindow", &scaling.up_window),
         down_window: check.duration("downWindow", &scaling.down_window),

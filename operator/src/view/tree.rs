@@ -7,7 +7,7 @@ use kontrol_plan::{
 };
 use kontrol_proto::v1;
 
-use super::{Replica, Statuses, View, signals, told, tree_key};
+use super::{Replica, Statuses, View, replicas_rule, signals, told, tree_key};
 
 /// Everything that is declared, and how it is.
 pub fn tree(view: &impl Statuses, now: Timestamp) -> Vec<v1::TreeNode> {
@@ -90,7 +90,7 @@ fn tree_widget(view: &impl View, widget: &spec::Widget, slot: Option<&Child>) ->
         phase: slot.map_or("Waiting", phase_name).to_owned(),
         desired: status.map_or(widget.replicas, |status| status.desired),
         ready: status.map_or(0, |status| u32::try_from(status.ready()).unwrap_or(u32::MAX)),
-        max: widget.scaling.as_ref().map_or(0, |scaling| scaling.max),
+        max: if replicas_rule(widget) { 0 } else { widget.scaling.as_ref().map_or(0, |scaling| scaling.max) },
         scaling: scaling.map(|scaling| scaling.reason.to_string()).unwrap_or_default(),
         replicas: tree_replicas(view, &widget.id, status),
         queue: signals::queue(view, widget).map(|queue| queue.depth / 1000),
