@@ -22,6 +22,9 @@ const ADMIN: u16 = 7401;
 /// How long the operator may go on writing after all widgets run.
 const SETTLES: Duration = Duration::from_mins(3);
 
+/// After this time without a restart a revision is called good, which is the last that is written of a start: the period of the intensity, and some.
+const PROVEN: Duration = Duration::from_secs(45);
+
 /// What one size showed.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Row {
@@ -124,14 +127,13 @@ pub(crate) async fn measure(
     say("waiting until nothing more is written");
     let began = Instant::now();
     let lead = leader(lab.client()).await?.context("nobody leads")?;
-    let mut last = writes(&scrape(&lead).await?);
-    loop {
-        sleep(Duration::from_secs(10)).await;
+    let (mut last, mut quiet) = (writes(&scrape(&lead).await?), Instant::now());
+    while quiet.elapsed() < PROVEN && began.elapsed() < SETTLES {
+        sleep(Duration::from_secs(5)).await;
         let now = writes(&scrape(&lead).await?);
-        if now <= last || began.elapsed() > SETTLES {
-            break;
+        if now > last {
+            (last, quiet) = (now, Instant::now());
         }
-        last = now;
     }
     say(&format!("counting for {steady} s"));
     let (before, process) = (scrape(&lead).await?, cpu::process_of(&lead)?);
