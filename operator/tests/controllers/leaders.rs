@@ -1,6 +1,13 @@
 //! Whole worlds that share one lease: who acts, who is found by sidecars, and what a late renewal costs.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
 
 use kontrol_e2e_apiserver::{ApiServer, Call, Fault, Session, fault};
 use kontrol_operator::kubernetes::{Options, World, metrics::Metrics};
@@ -22,6 +29,14 @@ pub(crate) struct Replica {
     pub(crate) task: JoinSet<()>,
 }
 
+/// An address that stays free until it is used: no connection of another test is made from this loopback address.
+fn free() -> SocketAddr {
+    static COUNT: AtomicU8 = AtomicU8::new(2);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let own = Ipv4Addr::new(127, high, low, COUNT.fetch_add(1, Ordering::Relaxed));
+    TcpListener::bind((own, 0)).unwrap().local_addr().unwrap()
+}
+
 impl Replica {
     pub(crate) fn start(server: &ApiServer, name: &str) -> Self {
         drop(tracing_subscriber::fmt().with_ansi(false).try_init());
@@ -30,7 +45,7 @@ impl Replica {
             "spec": {"containers": [{"name": "operator", "image": "kontrol-operator", "ports": []}]},
         });
         server.put(pod).unwrap();
-        let control = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let control = free().to_string();
         let options = Options {
             pod_name: name.to_owned(),
             control: control.clone(),
