@@ -122,8 +122,8 @@ pub struct WidgetSpec {
     pub start: Start,
     /// What the end of one replica means: `EndsWidget` lets the group decide, `ReplacesReplica` replaces it within the widget's own
     /// `intensity`. Default: `ReplacesReplica` where `replicas` or `scaling.max` is above 1 (class `External` may leave it out, and then it
-    /// is), else `EndsWidget`: the spec alone decides,
-    /// so a widget of `replicas: 1` keeps `EndsWidget` when it is scaled by hand. Example: `EndsWidget`.
+    /// is), else `EndsWidget`: the spec alone decides, so a widget of `replicas: 1` keeps `EndsWidget` when it is scaled by hand.
+    /// Example: `EndsWidget`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ReplicaEnd")]
     pub replica_end: Option<ReplicaEnd>,

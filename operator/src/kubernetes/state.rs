@@ -365,8 +365,7 @@ impl State {
             })
         };
         let widget = events::widget_of(event).and_then(|id| {
-            let group = Key::new(id.namespace.as_str(), id.group.as_str());
-            let lone = id.group == id.widget && self.store.own(Kind::WidgetGroup, &group).is_none();
+            let lone = id.group == id.widget && self.group_object(id).0 == Kind::Widget;
             of(Kind::Widget, &Key::new(id.namespace.as_str(), &object_name(id, lone)))
         });
         widget.or_else(|| of(root.kind, &root.key))
@@ -514,6 +513,13 @@ impl State {
 }
 
 impl State {
+    /// The object that declares the group of a widget: a widget outside of groups is its own.
+    fn group_object(&self, id: &WidgetId) -> (Kind, Key) {
+        let key = Key::new(id.namespace.as_str(), id.group.as_str());
+        let is_group = self.store.own(Kind::WidgetGroup, &key).is_some();
+        (if is_group { Kind::WidgetGroup } else { Kind::Widget }, key)
+    }
+
     /// What the sidecar of a pod says.
     fn word(&self, pod: &Pod) -> Option<&Word> {
         self.companions.of(&pod.meta.uid)?.word.as_ref()
@@ -572,4 +578,9 @@ fn groups(node: &spec::Node) -> Vec<&spec::Group> {
 /// All widgets at and below a node.
 fn widgets(node: &spec::Node) -> impl Iterator<Item = &spec::Widget> {
     groups(node).into_iter().flat_map(|group| &group.widgets)
+}
+
+/// Whether a widget names topics or other widgets.
+fn names_others(widget: &spec::Widget) -> bool {
+    !(widget.calls.is_empty() && widget.produces.is_empty() && widget.consumes.is_empty())
 }

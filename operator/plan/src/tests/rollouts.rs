@@ -353,16 +353,22 @@ fn replicas_on_trial_that_end_too_often_return_without_touching_the_good_ones() 
     assert!(world.root().restarts.is_empty());
 }
 
-#[test]
-fn no_progress_within_the_deadline_returns() {
+/// Two replicas whose new template does not become ready, and has 20 seconds to; what starts later does.
+fn stuck() -> World {
     let mut world = settled(vec![many("a", 2)]);
     unready(&mut world, 2);
     edit(&mut world, |group| {
         group.widgets[0].revision = Revision(2);
         group.widgets[0].rollout.progress_deadline = Duration::from_secs(20);
     });
-    assert_eq!(world.wake, Some(world.now.plus(Duration::from_secs(20))));
     world.started.clear();
+    world
+}
+
+#[test]
+fn no_progress_within_the_deadline_returns() {
+    let mut world = stuck();
+    assert_eq!(world.wake, Some(world.now.plus(Duration::from_secs(20))));
     world.pass(Duration::from_secs(20));
     world.settle();
     assert_eq!(revisions(&world), [(0, 1, true), (1, 1, true)]);
@@ -371,13 +377,7 @@ fn no_progress_within_the_deadline_returns() {
 
 #[test]
 fn progress_that_could_not_be_seen_is_not_missed() {
-    let mut world = settled(vec![many("a", 2)]);
-    unready(&mut world, 2);
-    edit(&mut world, |group| {
-        group.widgets[0].revision = Revision(2);
-        group.widgets[0].rollout.progress_deadline = Duration::from_secs(20);
-    });
-    world.started.clear();
+    let mut world = stuck();
     world.pass(Duration::from_secs(20));
     world.observed.sees_since = world.now;
     world.settle();

@@ -178,7 +178,9 @@ impl State {
         }
         tree.members = assembled.members;
         tree.problems = assembled.problems;
-        tree.unsaid = names_others(tree) && !self.survey.is_over(&root.key.namespace);
+        let names_others =
+            tree.node.as_deref().is_some_and(|node| super::widgets(node).any(super::names_others));
+        tree.unsaid = names_others && !self.survey.is_over(&root.key.namespace);
         for (of, problem) in self.wrong_references(tree).into_iter().chain(self.collisions(tree)) {
             tree.problems.entry(of).or_insert(problem);
         }
@@ -319,15 +321,6 @@ pub(super) fn groups_of(tree: &Tree) -> Vec<(Name, Name)> {
         }
     });
     groups
-}
-
-/// Whether a tree names topics or other widgets.
-fn names_others(tree: &Tree) -> bool {
-    tree.node
-        .as_deref()
-        .into_iter()
-        .flat_map(super::widgets)
-        .any(|widget| !(widget.calls.is_empty() && widget.produces.is_empty() && widget.consumes.is_empty()))
 }
 
 /// The status as it is written.

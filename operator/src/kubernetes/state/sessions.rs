@@ -320,14 +320,8 @@ impl State {
 
     /// Has the tree of a widget looked at.
     pub(super) fn mark_group(&mut self, id: &WidgetId) {
-        use crate::kubernetes::kind::Kind;
-        let group = Key::new(id.namespace.as_str(), id.group.as_str());
-        let kind = if self.store.own(Kind::WidgetGroup, &group).is_some() {
-            Kind::WidgetGroup
-        } else {
-            Kind::Widget
-        };
-        self.mark_object(kind, &group);
+        let (kind, key) = self.group_object(id);
+        self.mark_object(kind, &key);
     }
 
     /// Whoever has to do with these may have to be told something new.
@@ -395,10 +389,8 @@ impl State {
 
     /// Whether what happens to a tree concerns others, or is theirs to be told.
     pub(super) fn concerns_others(&self, node: &spec::Node) -> bool {
-        super::widgets(node).any(|widget| {
-            !(widget.produces.is_empty() && widget.consumes.is_empty() && widget.calls.is_empty())
-                || self.declared.callers(&widget.id).next().is_some()
-        })
+        super::widgets(node)
+            .any(|widget| super::names_others(widget) || self.declared.callers(&widget.id).next().is_some())
     }
 
     fn due_widget(&mut self, id: &WidgetId) {

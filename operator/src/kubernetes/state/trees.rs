@@ -124,7 +124,6 @@ impl Trees {
 
     /// Puts one back.
     pub(super) fn put(&mut self, root: &Root, tree: Box<Tree>) {
-        self.resting.remove(root);
         self.awake.insert(root.clone(), tree);
     }
 

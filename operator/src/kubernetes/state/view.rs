@@ -14,7 +14,7 @@ use kontrol_proto::v1;
 
 use super::{State, sessions};
 use crate::{
-    kubernetes::{forest::Root, kind::Kind, object::Key, observe, pod::Pod},
+    kubernetes::{forest::Root, object::Key, observe, pod::Pod},
     view::{Addresses, Declared, Replica, Run, View},
 };
 
@@ -64,13 +64,8 @@ impl State {
 
     /// The status of the tree that a widget is in, with its root.
     pub(super) fn status_with(&self, id: &WidgetId) -> Option<(Root, Cow<'_, Status>)> {
-        let group = Key::new(id.namespace.as_str(), id.group.as_str());
-        let kind = if self.store.own(Kind::WidgetGroup, &group).is_some() {
-            Kind::WidgetGroup
-        } else {
-            Kind::Widget
-        };
-        let root = self.forest.root_of(&self.store, kind, &group)?;
+        let (kind, key) = self.group_object(id);
+        let root = self.forest.root_of(&self.store, kind, &key)?;
         let status = self.trees.status(&root, self.store.own(root.kind, &root.key))?;
         Some((root, status))
     }

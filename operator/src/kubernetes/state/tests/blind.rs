@@ -13,6 +13,15 @@ impl Cluster {
         self.now = self.now.plus(Duration::from_mins(1));
         self.run_until_idle();
     }
+
+    /// What starts is waited for this long, and no longer.
+    fn starts_within(&mut self, time: Duration) {
+        self.asked.clear();
+        self.pass(time.saturating_sub(Duration::from_secs(1)));
+        assert_eq!(self.names(Kind::Pod), ["llm-0-1"]);
+        self.pass(Duration::from_secs(2));
+        assert!(!self.asked_for(Verb::Delete, Kind::Pod).is_empty(), "it has not started in time");
+    }
 }
 
 #[test]
@@ -23,23 +32,15 @@ fn what_starts_while_the_api_server_is_away_has_its_whole_time_after_it() {
     cluster.minute();
     cluster.minute();
     cluster.pods(Seen::Alive);
-    cluster.asked.clear();
     // A kubelet that was refused takes up to a minute to ask again, and a start may take one.
-    cluster.pass(Duration::from_secs(119));
-    assert_eq!(cluster.names(Kind::Pod), ["llm-0-1"]);
-    cluster.pass(Duration::from_secs(2));
-    assert!(!cluster.asked_for(Verb::Delete, Kind::Pod).is_empty(), "it has not started in time");
+    cluster.starts_within(Duration::from_mins(2));
 }
 
 #[test]
 fn a_start_that_is_seen_has_its_time_once() {
     let mut cluster = lone();
     cluster.run();
-    cluster.asked.clear();
-    cluster.pass(Duration::from_secs(59));
-    assert_eq!(cluster.names(Kind::Pod), ["llm-0-1"]);
-    cluster.pass(Duration::from_secs(2));
-    assert!(!cluster.asked_for(Verb::Delete, Kind::Pod).is_empty(), "it has not started in time");
+    cluster.starts_within(Duration::from_mins(1));
 }
 
 /// A world that watches two namespaces, each by watches of its own.
