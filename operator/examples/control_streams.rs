@@ -22,11 +22,10 @@ use kontrol_operator::{
     clock,
     control::{Event, Proof, Server, Serving},
 };
-use kontrol_proto::v1::{self, control_client::ControlClient, session_request::Message};
+use kontrol_proto::v1::{self, session_request::Message};
 use rcgen::{CertificateParams, KeyPair};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::{sync::mpsc, time::sleep};
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 const SUBJECT: &str = "default/load/load/0";
@@ -129,19 +128,15 @@ async fn clients(address: &str, folder: &Path, streams: u64) -> anyhow::Result<(
     let mut open = Vec::new();
     for number in 0..streams {
         let identity = (vec![leaf.clone()], key.clone_key());
-        let channel = client::connect(address, Some(identity)).await?;
-        let (up, stream) = mpsc::channel(4);
         let hello = v1::Hello { subject: SUBJECT.into(), ..v1::Hello::default() };
-        up.send(v1::SessionRequest { message: Some(Message::Hello(hello)) }).await?;
-        let down = ControlClient::new(channel).session(ReceiverStream::new(stream)).await?.into_inner();
+        let mut session = client::Session::open(address, Some(identity), hello).await?;
+        session.taken().await?;
         open.push(async move {
-            let _down = down;
             sleep(Duration::from_micros(number * 1_000_000 / streams)).await;
             loop {
                 let load = [("inFlight".to_owned(), 3.0)].into();
                 let signals = v1::Signals { incarnation: 1, in_flight: 3, load, ..v1::Signals::default() };
-                let message = Some(Message::Signals(signals));
-                if up.send(v1::SessionRequest { message }).await.is_err() {
+                if session.say(Message::Signals(signals)).await.is_err() {
                     return;
                 }
                 sleep(Duration::from_secs(1)).await;

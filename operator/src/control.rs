@@ -1,14 +1,15 @@
-//! The operator's gRPC server: `Control` for sidecars and the hub, `Identity` for those that have no certificate yet.
+//! The operator's side of control: sessions with sidecars and hubs, and over gRPC `Identity` for those that have no certificate yet. Both at one
+//! port: whoever connects says by ALPN which.
 //!
 //! ```text
 //!   sidecar ── Identity.Issue, TLS of one side, token ──► Proof ──► Authority
-//!   sidecar ══ Control.Session, mTLS ══► Event ──► the world
-//!           ◄═ configuration, drain ═══ Session
+//!   sidecar ══ session, mTLS ══► Event ──► the world
+//!           ◄═ configuration ═══ Session
 //! ```
 //!
-//! Invariants: `Control` is served only to a verified certificate, and only to the subject that it names; a
+//! Invariants: a session is had only with a verified certificate, and only for the subject that it names; a
 //! session ends when its certificate does. What a session is told is the newest configuration: one that cannot keep up is ended and
-//! gets it when it comes back. A message above [`SIGNALS`] ends its session: it is not read.
+//! gets it when it comes back. A message above [`SIGNALS`](kontrol_core::limits::SIGNALS) ends its session: it is not read.
 
 mod figures;
 mod identity;
@@ -22,8 +23,7 @@ mod tests;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use kontrol_core::limits::SIGNALS;
-use kontrol_proto::v1::{control_server::ControlServer, identity_server::IdentityServer};
+use kontrol_proto::v1::identity_server::IdentityServer;
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -34,11 +34,8 @@ pub use proof::{AUDIENCE, Pod, Pods, Proof, Reason, Refusal, Review, judge};
 pub use session::{Event, Session, SessionId, Upward};
 pub(crate) use status::status;
 
-/// Bytes of a request for a certificate: a token and a signing request.
-const REQUEST: usize = 64 << 10;
-
-/// Bytes that a stream may send ahead of what was read of it: four messages as large as they may be.
-const WINDOW: u32 = 256 << 10;
+/// Bytes of a request for a certificate: a token and a signing request. So much may be sent ahead of what was read.
+const REQUEST: u32 = 64 << 10;
 
 /// Decides whether a subject may have a certificate: the world knows its instances.
 pub type Known = Arc<dyn Fn(&str) -> bool + Send + Sync>;
@@ -96,21 +93,19 @@ impl Server {
         let Serving { authority, proof, known, events } = serving;
         let Self { listener, figures, strangers, .. } = self;
         let (accepted, incoming) = mpsc::channel(16);
-        let door = listener::Door::new(Arc::clone(&authority), Arc::clone(&figures), strangers);
-        let handshakes = listener::accept(listener, door, accepted, stop.clone());
         let sessions = session::Sessions::new(events, Arc::clone(&figures), stop.clone());
+        let door = listener::Door::new(Arc::clone(&authority), Arc::clone(&figures), strangers, sessions);
+        let handshakes = listener::accept(listener, door, accepted, stop.clone());
         let limits = identity::Limits::default();
         let issuing = identity::Issuing { authority, known, proof, figures, limits };
         let server = tonic::transport::Server::builder()
-            // What a peer sends and nobody has read yet is kept: of one stream no more than a few messages.
-            .initial_stream_window_size(WINDOW)
-            .initial_connection_window_size(2 * WINDOW)
+            .initial_stream_window_size(REQUEST)
+            .initial_connection_window_size(2 * REQUEST)
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
-            // A sidecar has one stream, or one request.
+            // Whoever asks has one request.
             .concurrency_limit_per_connection(8)
             .max_concurrent_streams(Some(8))
-            .add_service(ControlServer::new(sessions).max_decoding_message_size(SIGNALS))
-            .add_service(IdentityServer::new(issuing).max_decoding_message_size(REQUEST))
+            .add_service(IdentityServer::new(issuing).max_decoding_message_size(REQUEST as usize))
             .serve_with_incoming_shutdown(
                 tokio_stream::wrappers::ReceiverStream::new(incoming),
                 stop.cancelled_owned(),

@@ -1,20 +1,19 @@
 //! Kontrol's wire: the messages and services of `kontrol.v1`, generated from the `.proto` files beside this crate.
 //!
 //! ```text
-//!   widget ──Topics, Calls, Widget──► sidecar ──Control, Identity──► operator
+//!   widget ──Topics, Calls, Widget──► sidecar ──Identity, sessions──► operator
 //! ```
 //!
 //! Invariants: field numbers are never reused; a change is additive. The generated structs stay at the edges: what travels inside the
 //! other crates are the types of `kontrol-core`.
 
-pub mod buffers;
+pub mod session;
 pub mod status;
 
 /// The generated messages, clients and servers of `kontrol.v1`. Each item is documented in its `.proto` file.
 #[allow(missing_docs, unreachable_pub, clippy::pedantic, clippy::doc_markdown, clippy::large_enum_variant)]
 pub mod v1 {
     tonic::include_proto!("kontrol.v1");
-    include!(concat!(env!("OUT_DIR"), "/sessions/kontrol.v1.rs"));
 
     /// The compiled descriptors of all files, for gRPC reflection.
     pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kontrol.v1.bin"));
@@ -35,7 +34,7 @@ mod tests {
             .flat_map(|file| &file.service)
             .map(prost_types::ServiceDescriptorProto::name)
             .collect();
-        for service in ["Topics", "Calls", "Widget", "Control", "Identity"] {
+        for service in ["Topics", "Calls", "Widget", "Identity"] {
             assert!(services.contains(&service), "{service} is missing from {services:?}");
         }
     }

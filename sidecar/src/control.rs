@@ -1,24 +1,24 @@
 //! The session with the operator: configuration down, signals up. It comes back by itself; meanwhile the last configuration holds.
 
 mod signals;
+mod wire;
 
 use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
 use kontrol_core::code::Code;
-use kontrol_proto::v1::{self, control_client::ControlClient, session_request, session_response};
-use tokio::{
-    sync::mpsc,
-    time::{Instant, sleep, sleep_until},
+use kontrol_proto::{
+    session::Configuration,
+    v1::{self, session_request},
 };
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
+use tokio::time::{Instant, sleep, sleep_until};
+pub use wire::Wire;
 
 use crate::{
     clock,
     config::Store,
     health::Health,
-    identity::{Identity, Tls, connect_control},
+    identity::{Identity, Tls},
     peers::Peers,
     service::Error,
     shared::{Count, Shared},
@@ -41,7 +41,7 @@ pub trait Role: Send + Sync + 'static {
     /// Takes what the operator sends; the answer, if there is one.
     fn take(
         &self,
-        message: session_response::Message,
+        configuration: Configuration,
     ) -> impl Future<Output = Option<session_request::Message>> + Send;
 
     /// What is seen now; in several messages where it is more than one may hold.
@@ -75,31 +75,6 @@ pub async fn run<R: Role>(role: Arc<R>, address: String, mut identity: Identity)
     }
 }
 
-/// A session that is open.
-struct Open {
-    requests: mpsc::Sender<v1::SessionRequest>,
-    incoming: Streaming<v1::SessionResponse>,
-}
-
-const fn request(message: session_request::Message) -> v1::SessionRequest {
-    v1::SessionRequest { message: Some(message) }
-}
-
-fn lost(address: &str, why: &str) -> Error {
-    Error::new(Code::ControlUnavailable, address, format!("the session with {address} ended{why}"))
-}
-
-async fn open<R: Role>(role: &R, address: &str, tls: &Tls) -> Result<Open, Error> {
-    let channel = connect_control(address, tls.control(), tls.trust()).await?;
-    let (requests, outgoing) = mpsc::channel(16);
-    let hello = request(session_request::Message::Hello(role.hello()));
-    requests.send(hello).await.map_err(|_| lost(address, ""))?;
-    let mut client = ControlClient::new(channel);
-    let opened = client.session(ReceiverStream::new(outgoing)).await;
-    let incoming = opened.map_err(|status| lost(address, &format!(": {}", status.message())))?.into_inner();
-    Ok(Open { requests, incoming })
-}
-
 /// Keeps a session until it is lost. With a new certificate another one is opened beside it, which then takes its place: the operator
 /// is never without one.
 async fn keep<R: Role>(
@@ -108,38 +83,34 @@ async fn keep<R: Role>(
     tls: &Tls,
     identity: &mut Identity,
 ) -> Result<Infallible, Error> {
-    let mut session = open(role, address, tls).await?;
+    let mut session = Wire::open(address, tls.control(), tls.trust(), role.hello()).await?;
     role.connected(true);
     let _connected = Connected(role);
     tracing::info!(operator = address, "session with the operator");
     // What is seen at the start is worth telling at once.
     let (mut last, mut pace) = (None::<Instant>, PACE.0);
-    let mut successor: Option<BoxFuture<'_, Result<Open, Error>>> = None;
+    let mut successor: Option<BoxFuture<'_, Result<Wire, Error>>> = None;
     loop {
+        let silent_at = session.silent_at();
         let due = last.map_or_else(clock::now, |last| last + pace);
-        let gone = |_| lost(address, "");
         tokio::select! {
-            message = session.incoming.message() => {
-                match message.map_err(|status| lost(address, &format!(": {}", status.message())))? {
-                    None => return Err(lost(address, "")),
-                    Some(message) => if let Some(message) = message.message
-                        && let Some(answer) = role.take(message).await
-                    {
-                        session.requests.send(request(answer)).await.map_err(gone)?;
-                    },
+            configuration = session.hear() => {
+                if let Some(answer) = role.take(configuration?).await {
+                    session.say(answer).await?;
                 }
             }
+            () = sleep_until(silent_at) => session.ask().await?,
             () = role.alarmed(), if pace > URGENT => pace = URGENT,
             () = role.touched(), if pace > PACE.0 => pace = PACE.0,
             () = sleep_until(due) => {
                 (last, pace) = (Some(clock::now()), PACE.1);
                 for seen in role.signals() {
-                    session.requests.send(request(seen)).await.map_err(gone)?;
+                    session.say(seen).await?;
                 }
             }
             () = identity.renewed() => {
                 let Some(tls) = identity.current() else { continue };
-                successor = Some(async move { open(role, address, &tls).await }.boxed());
+                successor = Some(async move { Wire::open(address, tls.control(), tls.trust(), role.hello()).await }.boxed());
             }
             opened = async {
                 match &mut successor {
@@ -251,10 +222,10 @@ impl Role for SidecarRole {
         v1::Hello { incarnation, peer, grpc, http, admin, socket, ..hello }
     }
 
-    async fn take(&self, message: session_response::Message) -> Option<session_request::Message> {
-        match message {
-            session_response::Message::Sidecar(config) => self.configure(config).await,
-            session_response::Message::Hub(_) => {
+    async fn take(&self, configuration: Configuration) -> Option<session_request::Message> {
+        match configuration {
+            Configuration::Sidecar(config) => self.configure(*config).await,
+            Configuration::Hub(_) => {
                 tracing::warn!("a configuration for a hub came to a sidecar");
                 None
             }
@@ -304,7 +275,7 @@ mod tests {
         };
         let config = |version, incarnation| {
             let config = v1::SidecarConfig { version, incarnation, ..Default::default() };
-            session_response::Message::Sidecar(config)
+            Configuration::Sidecar(config.into())
         };
         let applied = session_request::Message::Applied(v1::Applied { version: 1, incarnation: 2 });
         assert_eq!(role.take(config(1, 2)).await, Some(applied));

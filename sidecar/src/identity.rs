@@ -8,11 +8,13 @@
 //! Invariants: nothing of the key is written anywhere; a renewal changes nothing for connections that are open, which end when the
 //! certificate that they were made with does.
 
+mod dial;
 mod issue;
 pub mod spiffe;
 mod tls;
 
-pub use issue::{Issuer, Token, connect_control};
+pub(crate) use dial::{CONNECT, away, dial};
+pub use issue::{Issuer, Token};
 pub use tls::{Material, Tls, authorities};
 
 use std::{sync::Arc, time::Duration};

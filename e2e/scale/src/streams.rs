@@ -14,7 +14,10 @@ use kontrol_e2e_cluster::lab::{
     kontrol::{SYSTEM, label, name_of, number},
     operator::leader,
 };
-use kontrol_proto::v1::{self, Health, session_request, session_response};
+use kontrol_proto::{
+    session::Configuration,
+    v1::{self, Health, session_request},
+};
 use kontrol_sidecar::{
     control::{self, Role},
     identity::{Identity, Issuer, Tls, Token},
@@ -144,11 +147,9 @@ impl Role for Idle {
         self.hello.clone()
     }
 
-    async fn take(&self, message: session_response::Message) -> Option<session_request::Message> {
-        let session_response::Message::Sidecar(v1::SidecarConfig { version, incarnation, .. }) = message
-        else {
-            return None;
-        };
+    async fn take(&self, configuration: Configuration) -> Option<session_request::Message> {
+        let Configuration::Sidecar(config) = configuration else { return None };
+        let v1::SidecarConfig { version, incarnation, .. } = *config;
         Some(session_request::Message::Applied(v1::Applied { version, incarnation }))
     }
 

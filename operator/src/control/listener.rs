@@ -9,6 +9,7 @@ use std::{
 };
 
 use kontrol_core::{code::Code, time::Timestamp, trust::TrustDomain};
+use kontrol_proto::session;
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::ring,
@@ -30,7 +31,7 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use crate::{
     authority::{self, Authority, POD_UID},
     clock,
-    control::{Figures, Reason},
+    control::{Figures, Reason, session::Sessions},
 };
 
 /// A handshake that takes longer is given up.
@@ -78,7 +79,7 @@ pub(super) struct Peer {
     pub(super) not_after: Timestamp,
 }
 
-/// A connection whose handshake is done.
+/// A connection whose handshake is done, over which gRPC is spoken.
 pub(super) struct Connection {
     stream: TlsStream<TcpStream>,
     peer: Option<Peer>,
@@ -132,6 +133,7 @@ pub(super) struct Door {
     figures: Arc<Figures>,
     strangers: Arc<Semaphore>,
     stays: Duration,
+    sessions: Sessions,
 }
 
 impl Door {
@@ -140,9 +142,10 @@ impl Door {
         authority: Arc<Authority>,
         figures: Arc<Figures>,
         strangers: (usize, Duration),
+        sessions: Sessions,
     ) -> Self {
         let (places, stays) = strangers;
-        Self { authority, figures, strangers: Arc::new(Semaphore::new(places)), stays }
+        Self { authority, figures, strangers: Arc::new(Semaphore::new(places)), stays, sessions }
     }
 }
 
@@ -189,6 +192,9 @@ async fn handshake(
         Ok::<_, io::Error>((stream, peer))
     };
     match timeout(HANDSHAKE, shaken).await {
+        Ok(Ok((stream, peer))) if stream.get_ref().1.alpn_protocol() == Some(session::ALPN) => {
+            door.sessions.begin(stream, peer);
+        }
         Ok(Ok((stream, Some(peer)))) => {
             drop(accepted.send(Ok(Connection { stream, peer: Some(peer), stranger: None })).await);
         }
@@ -296,7 +302,7 @@ fn server_config(authority: &Authority, now: Timestamp) -> Result<Arc<ServerConf
         .with_client_cert_verifier(verifier)
         .with_single_cert(issued.chain, key)
         .map_err(|error| unusable(&error))?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = vec![session::ALPN.to_vec(), b"h2".to_vec()];
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(Arc::new(config))

@@ -1,18 +1,17 @@
-//! The operator's errors as gRPC says them.
+//! The operator's errors as the wire says them.
 
 use kontrol_core::code::Code;
 use kontrol_proto::v1;
 use tonic::Status;
 
+/// An error as a problem.
+pub(super) fn problem(code: Code, subject: &str, message: String) -> v1::Problem {
+    v1::Problem { code: code.as_str().to_owned(), message, subject: subject.to_owned(), retry_after_ms: 0 }
+}
+
 /// An error as a gRPC status with its problem as details.
 pub(crate) fn status(code: Code, subject: &str, message: String) -> Status {
-    let problem = v1::Problem {
-        code: code.as_str().to_owned(),
-        message,
-        subject: subject.to_owned(),
-        retry_after_ms: 0,
-    };
-    kontrol_proto::status::status(code.status().number().into(), &problem)
+    kontrol_proto::status::status(code.status().number().into(), &problem(code, subject, message))
 }
 
 #[cfg(test)]

@@ -1,12 +1,16 @@
-use kontrol_proto::v1::{
-    Applied, Hello, IssueRequest, IssueResponse, SessionRequest, SidecarConfig,
-    control_client::ControlClient, identity_client::IdentityClient, session_request, session_response,
+use hyper_util::rt::TokioIo;
+use kontrol_core::limits::SIGNALS;
+use kontrol_proto::{
+    session::Configuration,
+    v1::{
+        Applied, Hello, IssueRequest, IssueResponse, Problem, SidecarConfig, identity_client::IdentityClient,
+        session_request, session_response,
+    },
 };
 use rcgen::{CertificateParams, KeyPair};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::{task::JoinSet, time::timeout};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
 use super::*;
 use crate::clock;
@@ -52,23 +56,35 @@ async fn house_for(authority: Authority, proof: Proof, known: Known, strangers: 
 }
 
 impl House {
-    async fn connect(&self, identity: Option<Identity>) -> Channel {
-        self.try_connect(identity).await.unwrap()
+    /// A channel of whoever has no certificate yet.
+    async fn connect(&self) -> Channel {
+        let address = self.address.to_string();
+        let connect = tower::service_fn(move |_: http::Uri| {
+            let address = address.clone();
+            async move { client::connect(&address, None, b"h2").await.map(TokioIo::new) }
+        });
+        Endpoint::from_static("http://operator").connect_with_connector(connect).await.unwrap()
     }
 
-    async fn try_connect(&self, identity: Option<Identity>) -> Result<Channel, tonic::transport::Error> {
-        client::connect(&self.address.to_string(), identity).await
+    /// A session that has said hello, which may be refused yet.
+    async fn says(&self, identity: Option<Identity>, hello: Hello) -> std::io::Result<client::Session> {
+        client::Session::open(&self.address.to_string(), identity, hello).await
+    }
+
+    /// A session of the one subject, and what the world is told of it.
+    async fn open(&mut self) -> (client::Session, SessionId, Hello, Session) {
+        let (issued, key) = self.issue(SUBJECT, &self.authority.token(SUBJECT)).await.unwrap();
+        let mut client = self.says(Some(identity(&issued, &key)), hello(SUBJECT)).await.unwrap();
+        client.taken().await.unwrap();
+        let Event::Opened { id, hello, session } = self.event().await else { panic!("not opened") };
+        (client, id, hello, session)
     }
 
     /// Whether somebody with this identity gets no session.
     async fn refuses(&self, identity: Identity) -> bool {
-        match self.try_connect(Some(identity)).await {
+        match self.says(Some(identity), hello(SUBJECT)).await {
             Err(_) => true,
-            Ok(channel) => {
-                let (up, stream) = mpsc::channel(1);
-                up.send(hello(SUBJECT)).await.unwrap();
-                ControlClient::new(channel).session(ReceiverStream::new(stream)).await.is_err()
-            }
+            Ok(mut session) => session.taken().await.is_err(),
         }
     }
 
@@ -81,7 +97,7 @@ impl House {
             csr: csr.into(),
             ..IssueRequest::default()
         };
-        let issued = IdentityClient::new(self.connect(None).await).issue(request).await?;
+        let issued = IdentityClient::new(self.connect().await).issue(request).await?;
         Ok((issued.into_inner(), key))
     }
 
@@ -95,43 +111,68 @@ fn identity(issued: &IssueResponse, key: &KeyPair) -> Identity {
     (chain, PrivateKeyDer::Pkcs8(key.serialize_der().into()))
 }
 
-fn request(message: session_request::Message) -> SessionRequest {
-    SessionRequest { message: Some(message) }
+fn hello(subject: &str) -> Hello {
+    Hello { subject: subject.into(), pid: 7, ..Hello::default() }
 }
 
-fn hello(subject: &str) -> SessionRequest {
-    request(session_request::Message::Hello(Hello { subject: subject.into(), pid: 7, ..Hello::default() }))
+/// Why a session was refused, or has ended.
+async fn goodbye(session: &mut client::Session) -> (i32, Problem) {
+    match timeout(PATIENCE, session.hear()).await.unwrap().unwrap() {
+        Some(session_response::Message::GoAway(goodbye)) => (goodbye.status, goodbye.problem.unwrap()),
+        other => panic!("no goodbye: {other:?}"),
+    }
 }
 
 #[tokio::test]
 async fn a_token_buys_a_certificate_and_a_certificate_a_session() {
     let mut house = house().await;
-    let (issued, key) = house.issue(SUBJECT, &house.authority.token(SUBJECT)).await.unwrap();
-    let channel = house.connect(Some(identity(&issued, &key))).await;
-    let (up, stream) = mpsc::channel(4);
-    up.send(hello(SUBJECT)).await.unwrap();
-    let session = ControlClient::new(channel).session(ReceiverStream::new(stream)).await.unwrap();
-    let mut down = session.into_inner();
-    let Event::Opened { hello, session, id } = house.event().await else { panic!("not opened") };
+    let (mut client, id, hello, session) = house.open().await;
     assert_eq!((hello.subject.as_str(), hello.pid), (SUBJECT, 7));
 
     let config = SidecarConfig { version: 1, incarnation: 5, ..SidecarConfig::default() };
-    session.tell(session_response::Message::Sidecar(config));
-    let received = timeout(PATIENCE, down.message()).await.unwrap().unwrap().unwrap();
-    assert!(
-        matches!(received.message, Some(session_response::Message::Sidecar(config)) if config.incarnation == 5)
-    );
-    up.send(request(session_request::Message::Applied(Applied { version: 1, incarnation: 5 })))
-        .await
-        .unwrap();
+    session.tell(Configuration::Sidecar(config.into()));
+    let received = timeout(PATIENCE, client.hear()).await.unwrap().unwrap();
+    assert!(matches!(received, Some(session_response::Message::Sidecar(config)) if config.incarnation == 5));
+    client.say(session_request::Message::Applied(Applied { version: 1, incarnation: 5 })).await.unwrap();
     let Event::Said { message: Upward::Applied(applied), .. } = house.event().await else {
         panic!("not applied")
     };
     assert_eq!(applied.incarnation, 5);
-    drop(up);
+    drop(client);
     let Event::Closed { id: closed, subject } = house.event().await else { panic!("not closed") };
     assert_eq!((closed, subject.as_str()), (id, SUBJECT));
     house.stop.cancel();
+}
+
+#[tokio::test]
+async fn a_session_that_is_ended_first_gets_what_it_was_told() {
+    let mut house = house().await;
+    let (mut client, id, _, session) = house.open().await;
+    for version in 1..=3 {
+        let config = SidecarConfig { version, ..SidecarConfig::default() };
+        session.tell(Configuration::Sidecar(config.into()));
+    }
+    session.end();
+    for wanted in 1..=3 {
+        let received = timeout(PATIENCE, client.hear()).await.unwrap().unwrap();
+        assert!(
+            matches!(received, Some(session_response::Message::Sidecar(config)) if config.version == wanted)
+        );
+    }
+    assert_eq!(client.hear().await.unwrap(), None);
+    assert!(matches!(house.event().await, Event::Closed { id: closed, .. } if closed == id));
+}
+
+#[tokio::test]
+async fn a_session_that_does_not_read_is_ended_and_the_world_waits_for_nothing() {
+    let mut house = house().await;
+    let (client, id, _, session) = house.open().await;
+    let config = SidecarConfig { produces: vec!["x".repeat(1 << 20)], ..SidecarConfig::default() };
+    for _ in 0..200 {
+        session.tell(Configuration::Sidecar(config.clone().into()));
+    }
+    assert!(matches!(house.event().await, Event::Closed { id: closed, .. } if closed == id));
+    drop(client);
 }
 
 #[tokio::test]
@@ -145,19 +186,32 @@ async fn a_wrong_token_and_an_unknown_subject_get_nothing() {
 }
 
 #[tokio::test]
-async fn control_takes_a_certificate_and_only_its_own_subject() {
+async fn a_session_takes_a_certificate_and_only_its_own_subject() {
     let house = house().await;
-    let (_up, stream) = mpsc::channel(1);
-    let anonymous =
-        ControlClient::new(house.connect(None).await).session(ReceiverStream::new(stream)).await.unwrap_err();
-    assert!(anonymous.message().contains("certificates"), "{anonymous}");
+    let mut anonymous = house.says(None, hello(SUBJECT)).await.unwrap();
+    let (status, problem) = goodbye(&mut anonymous).await;
+    assert_eq!(status, tonic::Code::Unauthenticated as i32);
+    assert!(problem.message.contains("certificates"), "{problem:?}");
 
     let (issued, key) = house.issue(SUBJECT, &house.authority.token(SUBJECT)).await.unwrap();
-    let (up, stream) = mpsc::channel(1);
-    up.send(hello("hub")).await.unwrap();
-    let channel = house.connect(Some(identity(&issued, &key))).await;
-    let other = ControlClient::new(channel).session(ReceiverStream::new(stream)).await.unwrap_err();
-    assert_eq!(other.code(), tonic::Code::PermissionDenied);
+    let mut other = house.says(Some(identity(&issued, &key)), hello("hub")).await.unwrap();
+    let (status, problem) = goodbye(&mut other).await;
+    assert_eq!(status, tonic::Code::PermissionDenied as i32);
+    assert!(problem.message.contains(SUBJECT), "{problem:?}");
+    assert_eq!(house.figures.refusals(Reason::ForeignSubject), 1);
+}
+
+#[tokio::test]
+async fn a_session_begins_with_hello() {
+    let house = house().await;
+    let (issued, key) = house.issue(SUBJECT, &house.authority.token(SUBJECT)).await.unwrap();
+    let alpn = kontrol_proto::session::ALPN;
+    let identity = Some(identity(&issued, &key));
+    let mut stream = client::connect(&house.address.to_string(), identity, alpn).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut stream, &[0, 0, 0, 2, 0xff, 0xff]).await.unwrap();
+    let (status, problem) = goodbye(&mut client::Session(stream)).await;
+    assert_eq!(status, tonic::Code::PermissionDenied as i32);
+    assert!(problem.message.contains("Hello"), "{problem:?}");
 }
 
 #[tokio::test]
@@ -177,12 +231,7 @@ async fn sessions_end_with_their_server_however_it_ends_and_have_ids_of_their_ow
     let mut ids = Vec::new();
     for _ in 0..2 {
         let mut house = house().await;
-        let (issued, key) = house.issue(SUBJECT, &house.authority.token(SUBJECT)).await.unwrap();
-        let channel = house.connect(Some(identity(&issued, &key))).await;
-        let (up, stream) = mpsc::channel(4);
-        up.send(hello(SUBJECT)).await.unwrap();
-        let _down = ControlClient::new(channel).session(ReceiverStream::new(stream)).await.unwrap();
-        let Event::Opened { id, .. } = house.event().await else { panic!("not opened") };
+        let (_client, id, _, _) = house.open().await;
         assert!(!ids.contains(&id), "{id:?}");
         ids.push(id);
         // It fails, or is given up: nobody says stop.
@@ -202,7 +251,7 @@ async fn narrow(stays: Duration) -> House {
 async fn only_so_many_without_a_certificate_are_connected() {
     let house = narrow(Duration::from_hours(1)).await;
     let token = house.authority.token(SUBJECT);
-    let idle = house.connect(None).await;
+    let idle = house.connect().await;
     house.issue(SUBJECT, &token).await.unwrap_err();
     drop(idle);
     house.issue(SUBJECT, &token).await.unwrap();
@@ -211,29 +260,27 @@ async fn only_so_many_without_a_certificate_are_connected() {
 #[tokio::test]
 async fn who_shows_no_certificate_does_not_stay() {
     let house = narrow(Duration::from_millis(200)).await;
-    let _idle = house.connect(None).await;
+    let _idle = house.connect().await;
     house.issue(SUBJECT, &house.authority.token(SUBJECT)).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_message_above_the_limit_is_not_read_and_ends_its_session() {
     let mut house = house().await;
-    let (issued, key) = house.issue(SUBJECT, &house.authority.token(SUBJECT)).await.unwrap();
-    let channel = house.connect(Some(identity(&issued, &key))).await;
-    let (up, stream) = mpsc::channel(4);
-    up.send(hello(SUBJECT)).await.unwrap();
-    let _session = ControlClient::new(channel).session(ReceiverStream::new(stream)).await.unwrap();
-    let Event::Opened { .. } = house.event().await else { panic!("not opened") };
+    let (mut client, ..) = house.open().await;
     let says = |characters: usize| {
         let signals = kontrol_proto::v1::Signals { message: "x".repeat(characters), ..Default::default() };
-        request(session_request::Message::Signals(signals))
+        session_request::Message::Signals(signals)
     };
-    up.send(says(SIGNALS - 10)).await.unwrap();
+    client.say(says(SIGNALS - 10)).await.unwrap();
     let Event::Said { message: Upward::Signals(heard), .. } = house.event().await else {
         panic!("not heard")
     };
     assert_eq!(heard.message.len(), SIGNALS - 10);
-    up.send(says(SIGNALS)).await.unwrap();
+    client.say(says(SIGNALS)).await.unwrap();
+    let (status, problem) = goodbye(&mut client).await;
+    assert_eq!(status, tonic::Code::ResourceExhausted as i32);
+    assert!(problem.message.contains(&SIGNALS.to_string()), "{problem:?}");
     let Event::Closed { .. } = house.event().await else { panic!("not closed") };
     assert_eq!(house.figures.refusals(Reason::Malformed), 1);
 }

@@ -48,7 +48,7 @@ use kontrol_core::{
 };
 use kontrol_crds as api;
 use kontrol_plan::{Action, Event, Instance, InstanceState, NodeHealth, Status, status::Replica};
-use kontrol_proto::v1;
+use kontrol_proto::session::Configuration;
 use litemap::LiteMap;
 
 use super::{
@@ -105,7 +105,6 @@ pub enum Input {
 pub struct Ticket(u64);
 
 /// What to do.
-#[expect(clippy::large_enum_variant, reason = "carried out as soon as it is made")]
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Ask the API server, and answer with the ticket.
@@ -113,7 +112,7 @@ pub enum Effect {
     /// Look whether the kubelet of a machine listens, at an address.
     Knock(Arc<str>, Box<str>),
     /// Tell a sidecar or a hub.
-    Tell(Session, v1::session_response::Message),
+    Tell(Session, Configuration),
     /// End a stream: nobody knows whose it is. It is opened again after a pause.
     End(Session),
     /// Count a word that was not its sender's to say.

@@ -7,7 +7,10 @@ use std::{
 };
 
 use kontrol_core::limits::SUBSCRIPTIONS;
-use kontrol_proto::v1::{self, session_request, session_response};
+use kontrol_proto::{
+    session::Configuration,
+    v1::{self, session_request},
+};
 use tokio::time::sleep;
 
 use super::{
@@ -108,9 +111,9 @@ impl Role for HubRole {
         v1::Hello { peer: self.peer.clone(), admin: self.admin.clone(), ..hello }
     }
 
-    async fn take(&self, message: session_response::Message) -> Option<session_request::Message> {
-        match message {
-            session_response::Message::Hub(config) => {
+    async fn take(&self, configuration: Configuration) -> Option<session_request::Message> {
+        match configuration {
+            Configuration::Hub(config) => {
                 let version = config.version;
                 match self.applying.apply(config).await {
                     Outcome::Applied(applied) => Some(session_request::Message::Applied(applied)),
@@ -128,7 +131,7 @@ impl Role for HubRole {
                     }
                 }
             }
-            session_response::Message::Sidecar(_) => {
+            Configuration::Sidecar(_) => {
                 tracing::warn!("a configuration for a sidecar came to the hub");
                 None
             }

@@ -1,6 +1,6 @@
 //! Getting a certificate from the operator, with a join token or the token of a pod's service account.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use kontrol_core::{code::Code, trust::TrustDomain};
@@ -8,18 +8,17 @@ use kontrol_proto::v1::{self, identity_client::IdentityClient};
 use rcgen::{CertificateParams, DnType, KeyPair, SanType};
 use rustls::ClientConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
 use super::{
-    spiffe::{self, Leaf},
+    dial::{away, dial},
+    spiffe::Leaf,
     tls::{self, Material},
 };
 use crate::service::{Error, causes};
 
-/// Something is sent each second: an operator that acknowledges nothing for this long (ms) is gone, and another one may be there.
-const UNHEARD: u32 = 4_000;
+/// An operator that has not answered yet is asked for a sign of life after this time, and given up after as much again.
+const ALIVE: Duration = Duration::from_secs(5);
 
 /// What it takes to ask for a certificate.
 #[derive(Clone, Debug)]
@@ -70,7 +69,7 @@ impl Issuer {
     pub async fn issue(&self) -> Result<Material, Error> {
         let (authorities, token) = (self.authorities()?, self.token.read()?);
         let (key, csr) = request(&self.trust, &self.subject)?;
-        let channel = connect_control(&self.control, tls::anonymous(&authorities)?, &self.trust).await?;
+        let channel = channel(&self.control, tls::anonymous(&authorities)?, &self.trust).await?;
         let (join_token, service_account_token) = match &self.token {
             Token::Join(_) => (token, String::new()),
             Token::ServiceAccount(_) => (String::new(), token),
@@ -115,41 +114,17 @@ fn request(trust: &TrustDomain, subject: &str) -> Result<(PrivateKeyDer<'static>
     Ok((PrivateKeyDer::Pkcs8(key.serialize_der().into()), csr.der().to_vec()))
 }
 
-/// Opens an HTTP/2 channel to the operator, whose certificate must say that it is the operator.
-pub async fn connect_control(
-    address: &str,
-    tls: Arc<ClientConfig>,
-    trust: &TrustDomain,
-) -> Result<Channel, Error> {
-    let away = |error: String| {
-        Error::new(
-            Code::ControlUnavailable,
-            address,
-            format!("the operator at {address} cannot be reached: {error}"),
-        )
-    };
+/// Opens an HTTP/2 channel to the operator.
+async fn channel(address: &str, tls: Arc<ClientConfig>, trust: &TrustDomain) -> Result<Channel, Error> {
     let (target, trust) = (address.to_owned(), trust.clone());
     let connector = tower::service_fn(move |_: http::Uri| {
-        let (target, tls) = (target.clone(), TlsConnector::from(Arc::clone(&tls)));
-        let trust = trust.clone();
-        async move {
-            let tcp = TcpStream::connect(&target).await?;
-            tcp.set_nodelay(true)?;
-            rustix::net::sockopt::set_tcp_user_timeout(&tcp, UNHEARD)?;
-            let stream = tls.connect(spiffe::server_name(), tcp).await?;
-            Leaf::of(stream.get_ref().1.peer_certificates(), &trust)
-                .and_then(|leaf| leaf.expect(spiffe::OPERATOR))
-                .map_err(std::io::Error::other)?;
-            Ok::<_, std::io::Error>(TokioIo::new(stream))
-        }
+        let (target, tls, trust) = (target.clone(), Arc::clone(&tls), trust.clone());
+        async move { dial(&target, tls, &trust).await.map(TokioIo::new) }
     });
     Endpoint::from_static("http://operator.kontrol.local")
-        .connect_timeout(std::time::Duration::from_secs(5))
-        .http2_keep_alive_interval(std::time::Duration::from_secs(5))
-        .keep_alive_timeout(std::time::Duration::from_secs(5))
-        .initial_stream_window_size(256 << 10)
-        .initial_connection_window_size(512 << 10)
+        .http2_keep_alive_interval(ALIVE)
+        .keep_alive_timeout(ALIVE)
         .connect_with_connector(connector)
         .await
-        .map_err(|error| away(causes(&error)))
+        .map_err(|error| away(address, &causes(&error)))
 }

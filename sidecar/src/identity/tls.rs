@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use kontrol_core::{code::Code, trust::TrustDomain};
+use kontrol_proto::session;
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
     client::{
@@ -65,7 +66,7 @@ impl Tls {
         let mut client = client.map_err(unusable)?;
         client.resumption = Resumption::disabled();
         let mut control = client.clone();
-        control.alpn_protocols = vec![b"h2".to_vec()];
+        control.alpn_protocols = vec![session::ALPN.to_vec()];
         Ok(Self { leaf, trust, client: client.into(), control: control.into(), server: server.into() })
     }
 
@@ -89,7 +90,7 @@ impl Tls {
         Arc::clone(&self.client)
     }
 
-    /// For connecting to the operator, over HTTP/2.
+    /// For sessions with the operator.
     pub fn control(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.control)
     }

@@ -6,15 +6,17 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kontrol_e2e_cluster::lab::{
     Lab,
     kontrol::{SOON, SYSTEM, name_of, object, test_widget},
     web::{address, get},
 };
-use kontrol_proto::v1::{Hello, SessionRequest, control_client::ControlClient, session_request::Message};
-use kontrol_sidecar::identity::{Material, Tls, authorities, connect_control, spiffe};
+use kontrol_proto::v1::Hello;
+use kontrol_sidecar::{
+    control::Wire,
+    identity::{Material, Tls, authorities, spiffe},
+};
 use kube::Api;
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -67,21 +69,9 @@ fn material(issuer: &Issuer<'static, KeyPair>, id: &str, trusts: &str) -> Materi
 
 /// Opens a session at the operator's control port, as a sidecar does.
 async fn opens_session(control: &str, tls: &Tls, subject: &str) -> Refused {
-    let here = "kontrol.local".parse().unwrap();
-    let channel = connect_control(control, tls.control(), &here).await.map_err(|error| error.to_string())?;
     let hello = Hello { subject: subject.to_owned(), ..Hello::default() };
-    let first = SessionRequest { message: Some(Message::Hello(hello)) };
-    let said = futures::stream::iter([first]).chain(futures::stream::pending());
-    let opened = timeout(ANSWER, ControlClient::new(channel).session(said)).await;
-    let mut session = match opened {
-        Ok(Ok(response)) => response.into_inner(),
-        Ok(Err(refusal)) => return Err(refusal.to_string()),
-        Err(_) => return Err("no answer".to_owned()),
-    };
-    match timeout(ANSWER, session.message()).await {
-        Ok(Ok(Some(_))) => Ok(()),
-        other => Err(format!("{other:?}")),
-    }
+    let here = "kontrol.local".parse().unwrap();
+    Wire::open(control, tls.control(), &here, hello).await.map(drop).map_err(|error| error.to_string())
 }
 
 /// Connects to a sidecar's peer port, and waits for the hello that it says to those whom it takes.

@@ -1,8 +1,12 @@
 //! A client of the control server, for tests and examples that started it themselves.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
-use hyper_util::rt::TokioIo;
+use kontrol_core::limits::SIGNALS;
+use kontrol_proto::{
+    session::{self, ALPN, RESPONSE},
+    v1::{Hello, Ping, SessionRequest, SessionResponse, session_request, session_response},
+};
 use rustls::{
     ClientConfig, DigitallySignedStruct, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -10,27 +14,56 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tonic::transport::{Channel, Endpoint, Error};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// A chain, leaf first, and its key.
 pub(crate) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-/// Opens a channel. The server is taken for who it is: what is looked at is who may do what.
-pub(crate) async fn connect(address: &str, identity: Option<Identity>) -> Result<Channel, Error> {
-    let (address, connector) = (address.to_owned(), TlsConnector::from(Arc::new(config(identity))));
-    let connect = tower::service_fn(move |_: http::Uri| {
-        let (address, connector) = (address.clone(), connector.clone());
-        async move {
-            let tcp = TcpStream::connect(&address).await?;
-            let name = ServerName::try_from("operator.kontrol.local").map_err(std::io::Error::other)?;
-            Ok::<_, std::io::Error>(TokioIo::new(connector.connect(name, tcp).await?))
-        }
-    });
-    Endpoint::from_static("http://operator").connect_with_connector(connect).await
+/// Connects. The server is taken for who it is: what is looked at is who may do what.
+pub(crate) async fn connect(
+    address: &str,
+    identity: Option<Identity>,
+    alpn: &[u8],
+) -> io::Result<TlsStream<TcpStream>> {
+    let tcp = TcpStream::connect(address).await?;
+    tcp.set_nodelay(true)?;
+    let name = ServerName::try_from("operator.kontrol.local").map_err(io::Error::other)?;
+    TlsConnector::from(Arc::new(config(identity, alpn))).connect(name, tcp).await
 }
 
-fn config(identity: Option<Identity>) -> ClientConfig {
+/// A session that has said hello.
+pub(crate) struct Session(pub(crate) TlsStream<TcpStream>);
+
+impl Session {
+    pub(crate) async fn open(address: &str, identity: Option<Identity>, hello: Hello) -> io::Result<Self> {
+        let mut this = Self(connect(address, identity, ALPN).await?);
+        this.say(session_request::Message::Hello(hello)).await?;
+        Ok(this)
+    }
+
+    /// Says something, however long it is.
+    pub(crate) async fn say(&mut self, message: session_request::Message) -> io::Result<()> {
+        let request = SessionRequest { message: Some(message) };
+        session::write(&mut self.0, &request, 2 * SIGNALS).await.map_err(io::Error::other)
+    }
+
+    /// What it is told next; none: the session has ended.
+    pub(crate) async fn hear(&mut self) -> io::Result<Option<session_response::Message>> {
+        let response = session::read::<SessionResponse>(&mut self.0, RESPONSE).await;
+        Ok(response.map_err(io::Error::other)?.and_then(|response| response.message))
+    }
+
+    /// Waits until the server has taken it.
+    pub(crate) async fn taken(&mut self) -> io::Result<()> {
+        self.say(session_request::Message::Ping(Ping { nonce: 7 })).await?;
+        match self.hear().await? {
+            Some(session_response::Message::Pong(Ping { nonce: 7 })) => Ok(()),
+            other => Err(io::Error::other(format!("{other:?}"))),
+        }
+    }
+}
+
+fn config(identity: Option<Identity>, alpn: &[u8]) -> ClientConfig {
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -40,7 +73,7 @@ fn config(identity: Option<Identity>) -> ClientConfig {
         Some((chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
         None => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = vec![alpn.to_vec()];
     config
 }
 

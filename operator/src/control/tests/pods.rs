@@ -85,7 +85,7 @@ impl House {
             csr: csr.into(),
             ..IssueRequest::default()
         };
-        let issued = IdentityClient::new(self.connect(None).await).issue(request).await?;
+        let issued = IdentityClient::new(self.connect().await).issue(request).await?;
         Ok((issued.into_inner(), key))
     }
 }
@@ -145,18 +145,13 @@ async fn the_api_server_is_asked_about_a_few_tokens_at_a_time_and_never_about_wh
 async fn a_pods_certificate_opens_a_session_of_that_pod_alone() {
     let mut house = cluster().await;
     let (issued, key) = house.issue_to(SUBJECT, GOOD).await.unwrap();
-    let channel = house.connect(Some(identity(&issued, &key))).await;
     let hello =
         |pod_uid: &str| Hello { subject: SUBJECT.into(), pod_uid: pod_uid.into(), ..Hello::default() };
-    let open = async |hello: Hello| {
-        let (up, stream) = mpsc::channel(1);
-        up.send(request(session_request::Message::Hello(hello))).await.unwrap();
-        ControlClient::new(channel.clone()).session(ReceiverStream::new(stream)).await.map(|down| (up, down))
-    };
-    let wrong = open(hello("another")).await.unwrap_err();
-    assert_eq!(problem_of(&wrong).unwrap().code, Code::SubjectMismatch.as_str());
+    let mut wrong = house.says(Some(identity(&issued, &key)), hello("another")).await.unwrap();
+    let (_, problem) = goodbye(&mut wrong).await;
+    assert_eq!(problem.code, Code::SubjectMismatch.as_str());
     assert_eq!(house.figures.refusals(Reason::ForeignSubject), 1);
-    let _open = open(hello(UID)).await.unwrap();
+    let _open = house.says(Some(identity(&issued, &key)), hello(UID)).await.unwrap();
     let Event::Opened { hello, .. } = house.event().await else { panic!("not opened") };
     assert_eq!(hello.pod_uid, UID);
     assert_eq!(house.figures.sessions(), 1);
@@ -191,13 +186,10 @@ async fn after_a_rotation_old_certificates_serve_on_and_new_ones_come_from_the_n
     assert_ne!(before.chain[1], after.chain[1]);
     assert_eq!(after.authorities.len(), 2);
     for identity in [identity(&before, &key), identity(&after, &new_key)] {
-        let (up, stream) = mpsc::channel(1);
         let hello = Hello { subject: SUBJECT.into(), pod_uid: UID.into(), ..Hello::default() };
-        up.send(request(session_request::Message::Hello(hello))).await.unwrap();
-        let channel = house.connect(Some(identity)).await;
-        let _down = ControlClient::new(channel).session(ReceiverStream::new(stream)).await.unwrap();
+        let session = house.says(Some(identity), hello).await.unwrap();
         assert!(matches!(house.event().await, Event::Opened { .. }));
-        drop(up);
+        drop(session);
         assert!(matches!(house.event().await, Event::Closed { .. }));
     }
 }

@@ -11,7 +11,10 @@ use kontrol_core::{
     time::Timestamp,
 };
 use kontrol_plan::{End, InstanceState, LastEnd};
-use kontrol_proto::v1::{self, Health, session_response, widget_end::How};
+use kontrol_proto::{
+    session::Configuration,
+    v1::{self, Health, widget_end::How},
+};
 
 use super::{Effect, State};
 use crate::{
@@ -35,7 +38,7 @@ pub(super) struct Companion {
     silence_counts: bool,
     /// When anything was heard of it.
     pub(super) heard: Timestamp,
-    sent: Option<session_response::Message>,
+    sent: Option<Configuration>,
     version: u64,
 }
 
@@ -451,14 +454,14 @@ impl State {
                             config.grant = Some(self.grant(instance));
                         }
                     }
-                    session_response::Message::Sidecar(config)
+                    Configuration::Sidecar(config.into())
                 }
                 PodOf::Hub(id) => {
                     let storage = self.declared.bus(id).map(|bus| bus.storage).unwrap_or_default();
                     let of = |topic: &kontrol_core::spec::Topic| {
                         topic.bus == id.name && topic.id.namespace == id.namespace
                     };
-                    session_response::Message::Hub(view::configure::hub(self, storage, of))
+                    Configuration::Hub(view::configure::hub(self, storage, of))
                 }
             };
             let Some(companion) = self.companions.by_uid.get_mut(&uid) else { continue };
@@ -467,17 +470,7 @@ impl State {
             }
             companion.version += 1;
             companion.sent = Some(message.clone());
-            let told = match message {
-                session_response::Message::Sidecar(config) => {
-                    session_response::Message::Sidecar(v1::SidecarConfig {
-                        version: companion.version,
-                        ..config
-                    })
-                }
-                session_response::Message::Hub(config) => {
-                    session_response::Message::Hub(v1::HubConfig { version: companion.version, ..config })
-                }
-            };
+            let told = message.with_version(companion.version);
             if let Some((_, session)) = &companion.session {
                 effects.push(Effect::Tell(session.clone(), told));
             }

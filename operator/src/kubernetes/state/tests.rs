@@ -20,6 +20,7 @@ mod told;
 
 use std::{collections::BTreeMap, time::Duration};
 
+use kontrol_proto::v1;
 use serde_json::{Value, json};
 
 use super::*;
@@ -36,7 +37,7 @@ struct Cluster {
     /// Answers that are given in the place of the next ones of a verb and kind.
     answers: Vec<(Verb, Kind, Outcome)>,
     /// All that was told on streams, in order.
-    told: Vec<v1::session_response::Message>,
+    told: Vec<Configuration>,
 }
 
 impl Cluster {

@@ -1,7 +1,7 @@
 //! What each sidecar and the hub is told; what did not change is not sent again.
 
 use kontrol_core::{id::InstanceId, time::Timestamp};
-use kontrol_proto::v1::{self, session_response::Message};
+use kontrol_proto::{session::Configuration, v1};
 
 use super::{Effect, State};
 use crate::view;
@@ -28,7 +28,7 @@ impl State {
                 process.told(now);
             }
             if let Some(session) = slot.sidecar.session() {
-                effects.push(Effect::Tell(session.clone(), Message::Sidecar(message)));
+                effects.push(Effect::Tell(session.clone(), Configuration::Sidecar(message.into())));
             }
         }
         // In a drain nothing starts, so no fence rises: what the hub has been told stays right to its end.
@@ -38,7 +38,7 @@ impl State {
             if self.hub_sent.as_ref() != Some(&config) {
                 self.hub_version += 1;
                 let message = v1::HubConfig { version: self.hub_version, ..config.clone() };
-                effects.push(Effect::Tell(session.clone(), Message::Hub(message)));
+                effects.push(Effect::Tell(session.clone(), Configuration::Hub(message)));
                 self.hub_sent = Some(config);
             }
         }

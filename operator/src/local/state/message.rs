@@ -7,7 +7,7 @@ use kontrol_core::{
     spec::Limits,
 };
 use kontrol_plan::{Action, Event, RestartTarget, StartError};
-use kontrol_proto::v1;
+use kontrol_proto::session::Configuration;
 use kontrol_shim::Order;
 
 use crate::{
@@ -94,7 +94,7 @@ pub enum Effect {
     /// Tell a process's shim.
     Order(Key, Order),
     /// Tell a sidecar or the hub.
-    Tell(Session, v1::session_response::Message),
+    Tell(Session, Configuration),
     /// Tell people.
     Say(Level, String),
 }

@@ -8,17 +8,21 @@ use std::{
     thread::JoinHandle,
 };
 
-use futures::{FutureExt, Stream, StreamExt, future::BoxFuture};
-use kontrol_proto::v1::{self, control_server, identity_server, session_request, session_response};
+use futures::{FutureExt, StreamExt, future::BoxFuture};
+use kontrol_core::limits::SIGNALS;
+use kontrol_proto::{
+    session::{self, ALPN, RESPONSE},
+    v1::{self, identity_server, session_request, session_response},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::mpsc,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
+use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming, transport::server::Connected};
+use tonic::{Request, Response, Status, transport::server::Connected};
 
 use super::{authority::Authority, eventually};
 
@@ -34,7 +38,7 @@ struct Seen {
     applied: Vec<v1::Applied>,
     signals: Option<v1::Signals>,
     hub_signals: Option<v1::HubSignals>,
-    session: Option<mpsc::UnboundedSender<Result<v1::SessionResponse, Status>>>,
+    session: Option<mpsc::UnboundedSender<session_response::Message>>,
     sessions: u32,
     open: u32,
     without: bool,
@@ -89,21 +93,32 @@ impl Operator {
                 .with_no_client_auth()
                 .with_single_cert(chain, key)
                 .unwrap();
-        tls.alpn_protocols = vec![b"h2".to_vec()];
+        tls.alpn_protocols = vec![ALPN.to_vec(), b"h2".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(tls));
-        let incoming = TcpListenerStream::new(listener).then(move |tcp| {
-            let acceptor = acceptor.clone();
-            async move { acceptor.accept(tcp?).await.map(Tls) }
-        });
         let (seen, tokens) = (Arc::default(), Arc::default());
         let handler = Handler {
             authority: Arc::clone(&authority),
             seen: Arc::clone(&seen),
             tokens: Arc::clone(&tokens),
         };
-        let server = tonic::transport::Server::builder()
-            .add_service(identity_server::IdentityServer::new(handler.clone()))
-            .add_service(control_server::ControlServer::new(handler));
+        let sessions = handler.clone();
+        let incoming = TcpListenerStream::new(listener).filter_map(move |tcp| {
+            let (acceptor, sessions) = (acceptor.clone(), sessions.clone());
+            async move {
+                let stream = match async { acceptor.accept(tcp?).await }.await {
+                    Ok(stream) => stream,
+                    Err(error) => return Some(Err(error)),
+                };
+                if stream.get_ref().1.alpn_protocol() != Some(ALPN) {
+                    return Some(Ok(Tls(stream)));
+                }
+                #[allow(clippy::disallowed_methods, reason = "a test's operator ends with its runtime")]
+                tokio::spawn(sessions.serve(stream));
+                None
+            }
+        });
+        let server =
+            tonic::transport::Server::builder().add_service(identity_server::IdentityServer::new(handler));
         let serving = async move { server.serve_with_incoming(incoming).await.unwrap() };
         assert!(work.send(serving.boxed()).is_ok());
         Self { authority, address, tokens, seen, stop, thread: Some(thread) }
@@ -138,7 +153,7 @@ impl Operator {
         let seen = seen.entry(subject.to_owned()).or_default();
         seen.config = Some(config.clone());
         if let Some(session) = &seen.session {
-            drop(session.send(Ok(v1::SessionResponse { message: Some(config) })));
+            drop(session.send(config));
         }
     }
 
@@ -191,51 +206,69 @@ impl identity_server::Identity for Handler {
     }
 }
 
-#[tonic::async_trait]
-impl control_server::Control for Handler {
-    type SessionStream = Pin<Box<dyn Stream<Item = Result<v1::SessionResponse, Status>> + Send>>;
-
-    async fn session(
-        &self,
-        request: Request<Streaming<v1::SessionRequest>>,
-    ) -> Result<Response<Self::SessionStream>, Status> {
-        let mut requests = request.into_inner();
-        let (sender, responses) = mpsc::unbounded_channel();
-        let seen = Arc::clone(&self.seen);
-        #[allow(clippy::disallowed_methods, reason = "a test's operator ends with its runtime")]
-        tokio::spawn(async move {
-            let mut subject = String::new();
-            while let Ok(Some(v1::SessionRequest { message: Some(message) })) = requests.message().await {
-                let mut seen = seen.lock().unwrap();
-                match message {
-                    session_request::Message::Hello(hello) => {
-                        subject.clone_from(&hello.subject);
-                        let seen = seen.entry(subject.clone()).or_default();
-                        if let Some(config) = &seen.config {
-                            drop(sender.send(Ok(v1::SessionResponse { message: Some(config.clone()) })));
-                        }
-                        seen.hello = Some(hello);
-                        seen.sessions += 1;
-                        seen.open += 1;
-                        seen.session = Some(sender.clone());
-                    }
-                    session_request::Message::Applied(applied) => {
-                        seen.get_mut(&subject).unwrap().applied.push(applied);
-                    }
-                    session_request::Message::Signals(signals) => {
-                        seen.get_mut(&subject).unwrap().signals = Some(signals);
-                    }
-                    session_request::Message::HubSignals(signals) => {
-                        seen.get_mut(&subject).unwrap().hub_signals = Some(signals);
-                    }
+impl Handler {
+    /// A session, until its sidecar ends it.
+    async fn serve(self, stream: TlsStream<TcpStream>) {
+        let (mut from, mut into) = tokio::io::split(stream);
+        let (sender, mut responses) = mpsc::unbounded_channel();
+        let mut subject = String::new();
+        let hears = async {
+            while let Ok(Some(v1::SessionRequest { message: Some(message) })) =
+                session::read(&mut from, SIGNALS).await
+            {
+                self.hears(&mut subject, message, &sender);
+            }
+        };
+        let tells = async {
+            while let Some(message) = responses.recv().await {
+                let response = v1::SessionResponse { message: Some(message) };
+                if session::write(&mut into, &response, RESPONSE).await.is_err() {
+                    return;
                 }
             }
-            if let Some(seen) = seen.lock().unwrap().get_mut(&subject) {
-                seen.open -= 1;
-                seen.without |= seen.open == 0;
+        };
+        tokio::select! {
+            () = hears => {}
+            () = tells => {}
+        }
+        if let Some(seen) = self.seen.lock().unwrap().get_mut(&subject) {
+            seen.open -= 1;
+            seen.without |= seen.open == 0;
+        }
+    }
+
+    fn hears(
+        &self,
+        subject: &mut String,
+        message: session_request::Message,
+        sender: &mpsc::UnboundedSender<session_response::Message>,
+    ) {
+        let mut seen = self.seen.lock().unwrap();
+        match message {
+            session_request::Message::Hello(hello) => {
+                subject.clone_from(&hello.subject);
+                let seen = seen.entry(subject.clone()).or_default();
+                if let Some(config) = &seen.config {
+                    drop(sender.send(config.clone()));
+                }
+                seen.hello = Some(hello);
+                seen.sessions += 1;
+                seen.open += 1;
+                seen.session = Some(sender.clone());
             }
-        });
-        Ok(Response::new(Box::pin(UnboundedReceiverStream::new(responses))))
+            session_request::Message::Applied(applied) => {
+                seen.get_mut(subject).unwrap().applied.push(applied);
+            }
+            session_request::Message::Signals(signals) => {
+                seen.get_mut(subject).unwrap().signals = Some(signals);
+            }
+            session_request::Message::HubSignals(signals) => {
+                seen.get_mut(subject).unwrap().hub_signals = Some(signals);
+            }
+            session_request::Message::Ping(ping) => {
+                drop(sender.send(session_response::Message::Pong(ping)));
+            }
+        }
     }
 }
 

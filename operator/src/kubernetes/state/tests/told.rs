@@ -20,8 +20,8 @@ impl Cluster {
     /// The configuration that was told last, since this was asked last.
     fn config(&mut self) -> Option<v1::SidecarConfig> {
         match self.told.drain(..).next_back()? {
-            v1::session_response::Message::Sidecar(config) => Some(config),
-            v1::session_response::Message::Hub(_) => None,
+            Configuration::Sidecar(config) => Some(*config),
+            Configuration::Hub(_) => None,
         }
     }
 

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use kontrol_core::{id::InstanceId, time::Timestamp};
 use kontrol_plan::StartError;
-use kontrol_proto::v1::{self, Hello, session_response::Message};
+use kontrol_proto::{
+    session::Configuration,
+    v1::{self, Hello},
+};
 use kontrol_shim::Order;
 
 use crate::{
@@ -39,7 +42,7 @@ pub(super) struct House {
     pub(super) launched: BTreeMap<InstanceId, WidgetCommand>,
     pub(super) sidecars: Vec<Key>,
     /// What the sidecars and the hub were told, in order.
-    pub(super) told: Vec<Message>,
+    pub(super) told: Vec<Configuration>,
     sessions: u64,
 }
 
@@ -165,8 +168,8 @@ impl House {
                 Effect::Tell(_, message) => {
                     self.told.push(message.clone());
                     match message {
-                        Message::Sidecar(config) => self.applied(&config),
-                        Message::Hub(_) => Vec::new(),
+                        Configuration::Sidecar(config) => self.applied(&config),
+                        Configuration::Hub(_) => Vec::new(),
                     }
                 }
                 Effect::Launch(key, command) => self.launch(key, command),

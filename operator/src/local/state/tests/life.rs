@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kontrol_core::spec::Shutdown;
 use kontrol_plan::{Action, StartError};
-use kontrol_proto::v1::{Health, session_response::Message};
+use kontrol_proto::{session::Configuration, v1::Health};
 
 use super::house::{House, Odd, desired, group, group_with_topic, instance};
 use crate::local::{
@@ -185,7 +185,8 @@ fn a_widget_that_goes_and_comes_back_starts_above_its_old_incarnations() {
 fn a_drain_tells_the_hub_nothing_more() {
     let lines = ("a", "    consumes: [{topic: t}]\n");
     let mut house = House::new(group_with_topic(&[lines, ("b", "    produces: [{topic: t}]\n")]));
-    let hub = |told: &[Message]| told.iter().filter(|told| matches!(told, Message::Hub(_))).count();
+    let hub =
+        |told: &[Configuration]| told.iter().filter(|told| matches!(told, Configuration::Hub(_))).count();
     assert!(hub(&house.told) > 0);
     let before = house.told.len();
     house.take(Input::Drain { force: false });
@@ -201,8 +202,8 @@ fn a_sidecar_is_told_nothing_before_it_speaks_for_a_process() {
     house.take(Input::Scale(instance("a/0").widget, 0));
     house.take(Input::Scale(instance("a/0").widget, 1));
     let told = house.told.iter().filter_map(|told| match told {
-        Message::Sidecar(config) => Some(config.incarnation),
-        Message::Hub(_) => None,
+        Configuration::Sidecar(config) => Some(config.incarnation),
+        Configuration::Hub(_) => None,
     });
     let told: Vec<u64> = told.collect();
     assert!(told.len() >= 3 && told.iter().all(|incarnation| *incarnation > 0), "{told:?}");
