@@ -38,5 +38,6 @@ mod leading;
 mod options;
 mod world;
 
+pub use client::connect;
 pub use options::Options;
 pub use world::{Error, World, sources};

@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use kontrol_core::duration;
-use kontrol_operator::kubernetes::{Options, World};
+use kontrol_operator::kubernetes::{Options, World, connect};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -153,7 +153,7 @@ async fn operate(run: Run) -> anyhow::Result<()> {
     // What is refused is tried again by the one queue that knows what is worth it.
     config.default_retry = false;
     let own = config.clone();
-    let client = kube::Client::try_from(config).context("the API server's client cannot be made")?;
+    let client = connect(config).context("the API server's client cannot be made")?;
     let defaults = Options::default();
     let control_address =
         run.control_address.unwrap_or_else(|| format!("kontrol-control.{}.svc:7400", run.namespace));
@@ -185,7 +185,7 @@ async fn operate(run: Run) -> anyhow::Result<()> {
         tracing::info!("asked to end");
         asked.cancel();
     });
-    let world = World::new(client, options).elected_by(move || kube::Client::try_from(own));
+    let world = World::new(client, options).elected_by(move || connect(own));
     let outcome = Box::pin(world.run(stop)).await;
     signals.shutdown().await;
     outcome.context("the operator cannot go on")

@@ -3,8 +3,13 @@
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
-use kube::client::Body;
+use hyper_util::{
+    client::legacy::{Client as Http, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use kube::client::{Body, ClientBuilder, ConfigExt as _};
 use tokio::time::timeout;
+use tower::BoxError;
 
 use super::{
     request::{Outcome, Request},
@@ -13,6 +18,34 @@ use super::{
 
 /// An answer that takes longer is given up: whether it was done is not known then.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A connection that nobody has used for so long is closed. Each takes some 25 KiB, and a moment in which much is asked leaves many of them.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// A client as kube makes it, but that connections which nobody uses are closed: kube's keeps as many as there ever were.
+pub fn connect(config: kube::Config) -> Result<kube::Client, kube::Error> {
+    closing(config, IDLE)
+}
+
+fn closing(config: kube::Config, idle: Duration) -> Result<kube::Client, kube::Error> {
+    if config.proxy_url.is_some() {
+        return kube::Client::try_from(config);
+    }
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_connect_timeout(config.connect_timeout);
+    let http = Http::builder(TokioExecutor::new())
+        .pool_idle_timeout(idle)
+        .pool_timer(TokioTimer::new())
+        .build::<_, Body>(config.rustls_https_connector_with_connector(tcp)?);
+    let service = tower::ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(http);
+    Ok(ClientBuilder::new(service, config.default_namespace).build())
+}
 
 /// The API server's client; cheap to clone.
 #[derive(Clone)]
@@ -124,4 +157,37 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_that_nobody_uses_are_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let client = closing(kube::Config::new(url.parse().unwrap()), Duration::from_millis(50)).unwrap();
+        let ask = || client.request_text(http::Request::get("/version").body(Vec::new()).unwrap());
+        let serve = async {
+            let mut open = [listener.accept().await.unwrap().0, listener.accept().await.unwrap().0];
+            for stream in &mut open {
+                assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+            }
+            // Both are asked for before either is answered: the second is not the first once more.
+            for stream in &mut open {
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+            }
+            for stream in &mut open {
+                assert_eq!(stream.read(&mut [0; 4096]).await.unwrap(), 0, "it stays open");
+            }
+        };
+        let (one, other, ()) = tokio::join!(ask(), ask(), serve);
+        assert_eq!((one.unwrap(), other.unwrap()), ("{}".to_owned(), "{}".to_owned()));
+    }
 }
