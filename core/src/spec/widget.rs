@@ -52,15 +52,15 @@ pub struct Widget {
     /// The widget's own server, for delivery by its sidecar.
     pub endpoint: Option<Endpoint>,
     /// Subscriptions.
-    pub consumes: Vec<Consume>,
+    pub consumes: Box<[Consume]>,
     /// Topics that it may publish to.
-    pub produces: Vec<Name>,
+    pub produces: Box<[Name]>,
     /// Methods that it answers.
-    pub serves: Vec<Served>,
+    pub serves: Box<[Served]>,
     /// Widgets that it may call.
-    pub calls: Vec<WidgetId>,
-    /// Rules of its calls to others.
-    pub resilience: Resilience,
+    pub calls: Box<[WidgetId]>,
+    /// Rules of its calls to others; none: the default ones.
+    pub resilience: Option<Box<Resilience>>,
     /// How many replicas, decided by load; none: `replicas`.
     pub scaling: Option<Box<Scaling>>,
 }

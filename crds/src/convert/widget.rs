@@ -124,11 +124,11 @@ pub(super) fn convert(
         intensity,
         health: health.map(Box::new),
         endpoint,
-        consumes,
-        produces,
-        serves,
-        calls,
-        resilience,
+        consumes: consumes.into(),
+        produces: produces.into(),
+        serves: serves.into(),
+        calls: calls.into(),
+        resilience: (resilience != spec::Resilience::default()).then(|| Box::new(resilience)),
         scaling: scaling.map(Box::new),
     })
 }

@@ -7,8 +7,8 @@ use kontrol_core::{
     id::{Name, ObjectId, WidgetId},
     spec::{
         AutoShutdown, Child, Container, Exhausted, Group, Health, HealthProbe, Intensity, Node, ReplicaEnd,
-        Resilience, Restart, RetryPolicy, Revision, Rollout, Scaling, ScalingClass, ScalingTarget, Share,
-        Shutdown, Start, StartedWhen, Strategy, Supervisor, Widget,
+        Restart, RetryPolicy, Revision, Rollout, Scaling, ScalingClass, ScalingTarget, Share, Shutdown,
+        Start, StartedWhen, Strategy, Supervisor, Widget,
     },
 };
 use kontrol_otp::Random;
@@ -258,11 +258,11 @@ impl Generator<'_> {
             intensity: self.intensity(),
             health: health.map(Box::new),
             endpoint: None,
-            consumes: Vec::new(),
-            produces: Vec::new(),
-            serves: Vec::new(),
-            calls: Vec::new(),
-            resilience: Resilience::default(),
+            consumes: Box::default(),
+            produces: Box::default(),
+            serves: Box::default(),
+            calls: Box::default(),
+            resilience: None,
             scaling: scaling.map(Box::new),
         })
     }

@@ -30,11 +30,11 @@ fn widget(group: &Name, name: &str) -> anyhow::Result<spec::Widget> {
         intensity: spec::Intensity::default(),
         health: None,
         endpoint: None,
-        consumes: Vec::new(),
-        produces: Vec::new(),
-        serves: Vec::new(),
-        calls: Vec::new(),
-        resilience: spec::Resilience::default(),
+        consumes: Box::default(),
+        produces: Box::default(),
+        serves: Box::default(),
+        calls: Box::default(),
+        resilience: None,
         scaling: None,
     })
 }

@@ -10,8 +10,8 @@ const NAMED: usize = 5;
 /// The scheduler's words, and for each extended resource that the pod asks for (GPUs among them) how many of it each node has: the scheduler
 /// counts nodes and names none.
 pub fn said(pod: &Pod, nodes: &BTreeMap<Box<str>, Node>) -> String {
-    let mut sentences = vec![pod.message.trim().to_owned()];
-    for (resource, wanted) in &pod.wants {
+    let mut sentences = vec![pod.said().message.trim().to_owned()];
+    for (resource, wanted) in &pod.said().wants {
         // Those that have most come first: they are the ones that nearly do.
         let mut have: Vec<(u64, &str)> =
             nodes.iter().map(|(name, node)| (node.extended_of(resource), &**name)).collect();

@@ -169,7 +169,7 @@ pub struct Own {
     /// Its spec, as JSON.
     pub spec: Text,
     /// The last spec that could be read, where this one cannot.
-    pub good: Option<Text>,
+    pub good: Option<Box<Text>>,
     /// Its status without the plan's, as JSON; empty: none.
     pub status: Text,
     /// The plan's status; empty: none.
@@ -177,6 +177,11 @@ pub struct Own {
 }
 
 impl Own {
+    /// The last spec that could be read.
+    pub fn readable(&self) -> &Text {
+        self.good.as_deref().unwrap_or(&self.spec)
+    }
+
     /// Reads one.
     pub fn read(text: &str) -> Result<(Key, Self), serde_json::Error> {
         #[derive(Deserialize)]

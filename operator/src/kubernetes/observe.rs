@@ -78,8 +78,8 @@ fn state_of(pod: &Pod, noted: Option<&Replica>, word: Option<&Word>) -> Told {
     if let Some(since) = pod.meta.deleting {
         return deleting(pod, noted, since);
     }
-    if let Some(since) = pod.unschedulable.filter(|_| pod.node.is_none()) {
-        return (InstanceState::Unschedulable, since, text(&pod.message));
+    if let Some(since) = pod.said().unschedulable.filter(|_| pod.node.is_none()) {
+        return (InstanceState::Unschedulable, since, text(&pod.said().message));
     }
     match &pod.container.state {
         // The kubelet starts it again by itself.
@@ -130,7 +130,7 @@ fn ended(pod: &Pod) -> Option<Told> {
             let at = ended.at().unwrap_or(at);
             // The end of the container is the trace that an eviction leaves, not its cause.
             let (end, message) = match external(pod) {
-                Some(end) => (end, text(&pod.message)),
+                Some(end) => (end, text(&pod.said().message)),
                 None => (end_of(ended), said(ended)),
             };
             Some((InstanceState::Ended(end), at, message))
@@ -140,7 +140,7 @@ fn ended(pod: &Pod) -> Option<Told> {
                 Phase::Succeeded => End::Exited(0),
                 _ => End::Lost,
             });
-            let message = text(&pod.message).or_else(|| text(&pod.reason));
+            let message = text(&pod.said().message).or_else(|| text(&pod.said().reason));
             Some((InstanceState::Ended(end), at, message))
         }
         _ => None,
@@ -159,12 +159,12 @@ fn deleting(pod: &Pod, noted: Option<&Replica>, since: Timestamp) -> Told {
         return (InstanceState::Stopping, since, None);
     }
     let end = external(pod).unwrap_or(End::Deleted);
-    (InstanceState::Ended(end), since, text(&pod.message))
+    (InstanceState::Ended(end), since, text(&pod.said().message))
 }
 
 /// What outside of the widget ended a pod.
 fn external(pod: &Pod) -> Option<End> {
-    Some(match (&*pod.disruption, &*pod.reason) {
+    Some(match (&*pod.said().disruption, &*pod.said().reason) {
         ("PreemptionByScheduler", _) | (_, "Preempting") => End::Preempted,
         ("DeletionByPodGC", _) | (_, "NodeLost") => End::NodeLost,
         ("EvictionByEvictionAPI" | "DeletionByTaintManager" | "TerminationByKubelet", _)

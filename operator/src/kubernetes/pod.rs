@@ -1,6 +1,9 @@
 //! A pod, pruned to what a plan needs of it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
 use kontrol_core::{
     id::{InstanceId, Name, ObjectId, WidgetId, shared},
@@ -48,26 +51,33 @@ pub struct Pod {
     pub ip: Box<str>,
     /// `Pending`, `Running`, `Succeeded`, `Failed` or `Unknown`.
     pub phase: Phase,
-    /// Why the pod as a whole ended, as `status.reason` has it.
-    pub reason: Box<str>,
-    /// What is said of it.
-    pub message: Box<str>,
     /// Since when its condition `Ready` is true.
     pub ready: Option<Timestamp>,
     /// What its readiness gate says; none: it has none.
     pub gate: Option<bool>,
-    /// Since when no node takes it.
-    pub unschedulable: Option<Timestamp>,
-    /// The extended resources that it asks for; empty where it has its place.
-    pub wants: Box<[(Box<str>, u64)]>,
-    /// Why it is, or will be, taken from its node, as the condition `DisruptionTarget` says.
-    pub disruption: Box<str>,
+    /// What is said of it; none: nothing, as of most.
+    pub said: Option<Box<Said>>,
     /// Whether its widget runs under the shim.
     pub wrapped: bool,
     /// Whether the kubelet starts its container again by itself.
     pub restarts_itself: bool,
     /// The widget's container.
     pub container: Container,
+}
+
+/// What is said of a pod that has no place, loses it, or has ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// Why the pod as a whole ended, as `status.reason` has it.
+    pub reason: Box<str>,
+    /// What is said of it.
+    pub message: Box<str>,
+    /// Since when no node takes it.
+    pub unschedulable: Option<Timestamp>,
+    /// The extended resources that it asks for; empty where it has its place.
+    pub wants: Box<[(Box<str>, u64)]>,
+    /// Why it is, or will be, taken from its node, as the condition `DisruptionTarget` says.
+    pub disruption: Box<str>,
 }
 
 /// What a pod is a process of.
@@ -150,7 +160,14 @@ impl Terminated {
     }
 }
 
+static NOTHING: LazyLock<Said> = LazyLock::new(Said::default);
+
 impl Pod {
+    /// What is said of it.
+    pub fn said(&self) -> &Said {
+        self.said.as_deref().unwrap_or(&NOTHING)
+    }
+
     /// Reads one; none: it is not ours, by its labels or by its owner.
     ///
     /// That of a replica is ours where a Widget of the replica's name controls it. It may be one that is gone, whose name another has now: such
@@ -300,6 +317,18 @@ impl RawPod {
             ("", None, Some(disruption)) => disruption.message.as_str(),
             (message, _, _) => message,
         };
+        let said = Said {
+            reason: self.status.reason.as_str().into(),
+            message: message.into(),
+            unschedulable: scheduled.map(since),
+            wants: match scheduled {
+                Some(_) => {
+                    self.spec.containers.iter().flat_map(|one| extended(&one.resources.limits)).collect()
+                }
+                None => Box::default(),
+            },
+            disruption: disruption.map_or("", |known| known.reason.as_str()).into(),
+        };
         let own = match &of {
             PodOf::Replica(_) => CONTAINER,
             PodOf::Hub(_) => "hub",
@@ -323,18 +352,9 @@ impl RawPod {
                 "Unknown" => Phase::Unknown,
                 _ => Phase::Pending,
             },
-            reason: self.status.reason.as_str().into(),
-            message: message.into(),
             ready,
             gate,
-            unschedulable: scheduled.map(since),
-            wants: match scheduled {
-                Some(_) => {
-                    self.spec.containers.iter().flat_map(|one| extended(&one.resources.limits)).collect()
-                }
-                None => Box::default(),
-            },
-            disruption: disruption.map_or("", |known| known.reason.as_str()).into(),
+            said: (said != Said::default()).then(|| Box::new(said)),
             wrapped: self.spec.init_containers.iter().any(|init| init.name == SHIM),
             restarts_itself: self.spec.restart_policy.as_deref() == Some("Always"),
             container: container.map(RawContainer::container).unwrap_or_default(),

@@ -532,7 +532,7 @@ impl State {
             let when = self.declared.widget(&id.widget).map(|widget| widget.start.when);
             instance.state = observe::unheard(noted, when.unwrap_or_default());
         }
-        if instance.state == InstanceState::Unschedulable && !pod.wants.is_empty() {
+        if instance.state == InstanceState::Unschedulable && !pod.said().wants.is_empty() {
             instance.message = Some(lacking::said(pod, self.store.nodes()).into());
         }
         // What has an identity of its own is there until it is gone for certain, whoever asked it to go.

@@ -274,7 +274,7 @@ impl Store {
                 own.spec = std::mem::take(&mut old.spec);
             } else if old.meta.uid == own.meta.uid {
                 // The last spec that could be read is kept until one can be read again; who reads it says so.
-                own.good = old.good.take().or_else(|| Some(std::mem::take(&mut old.spec)));
+                own.good = old.good.take().or_else(|| Some(Box::new(std::mem::take(&mut old.spec))));
             }
         } else if own.meta.version <= gone {
             return Change::Nothing;

@@ -44,7 +44,7 @@ pub fn sidecar(view: &impl View, replica: &Replica<'_>) -> Option<v1::SidecarCon
         // Where no process is, none is missed.
         health: widget.health.as_deref().filter(|_| replica.run.is_some()).map(wire::health),
         endpoint: replica.port.map(|port| format!("127.0.0.1:{port}")).unwrap_or_default(),
-        resilience: Some(wire::resilience(&widget.resilience)),
+        resilience: Some(wire::resilience(&widget.resilience.as_deref().cloned().unwrap_or_default())),
         grant: None,
         hub_subject: String::new(),
     })
@@ -101,7 +101,7 @@ fn routes(declared: &Declared, widget: &Widget, reached: &BTreeSet<Name>) -> Vec
 /// What a widget publishes to, itself or by routes.
 fn reached(declared: &Declared, widget: &Widget) -> BTreeSet<Name> {
     let mut reached: BTreeSet<Name> = widget.produces.iter().cloned().collect();
-    let mut new: Vec<Name> = widget.produces.clone();
+    let mut new: Vec<Name> = widget.produces.to_vec();
     while let Some(topic) = new.pop() {
         for route in declared.routes_from(&within(&widget.id.namespace, &topic)) {
             for to in route.rules.iter().flat_map(|rule| &rule.to) {

@@ -81,7 +81,7 @@ fn what_waits_brings_a_widget_back_from_zero_with_a_reason() {
     world.take_lines();
     let at = world.now;
     if let Some(Node::Group(group)) = &mut world.desired {
-        group.widgets[0].serves.push(Served { method: "answer".parse().unwrap(), via: ServeVia::Door });
+        group.widgets[0].serves = [Served { method: "answer".parse().unwrap(), via: ServeVia::Door }].into();
     }
     let waiting = Some(WaitingSignals { calls: 1_000, at });
     world

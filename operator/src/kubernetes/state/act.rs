@@ -145,7 +145,7 @@ impl State {
     /// The spec of a widget as its object, or its group, declares it now.
     pub(super) fn declared_spec(&self, tree: &Tree, id: &WidgetId) -> Option<api::WidgetSpec> {
         let (object, lone) = self.object_of(tree, id);
-        let text = |own: &Own| own.good.as_ref().unwrap_or(&own.spec).read();
+        let text = |own: &Own| own.readable().read();
         if lone {
             return serde_json::from_str(&text(self.store.own(Kind::Widget, &object)?)).ok();
         }

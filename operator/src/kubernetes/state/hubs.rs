@@ -299,7 +299,7 @@ impl State {
 
     fn spec_of_bus(&self, id: &ObjectId) -> Option<api::MessageBusSpec> {
         let object = self.store.own(Kind::MessageBus, &key_of(id))?;
-        serde_json::from_str(&object.good.as_ref().unwrap_or(&object.spec).read()).ok()
+        serde_json::from_str(&object.readable().read()).ok()
     }
 
     /// What became of the request for a hub's claim. `true`: it is asked for in another form at once.
@@ -356,7 +356,7 @@ impl State {
             shown(kind, status, if ready { yes } else { no }, String::new())
         };
         let mut serves = of("Ready", ready, "Serving", "Starting");
-        serves.message = pod.map_or_else(String::new, |pod| pod.message.to_string());
+        serves.message = pod.map_or_else(String::new, |pod| pod.said().message.to_string());
         let stalled = match &tree.refusal {
             Some(refusal) => shown("Stalled", true, refusal.reason, refusal.message.to_string()),
             None => shown("Stalled", false, "Settled", String::new()),
@@ -402,7 +402,7 @@ fn is_over(pod: &Pod) -> bool {
 
 /// Whether no node takes a pod because there is no claim, or one that is being removed.
 fn misses_claim(pod: &Pod) -> bool {
-    pod.unschedulable.is_some()
-        && pod.message.contains("persistentvolumeclaim")
-        && (pod.message.contains("not found") || pod.message.contains("being deleted"))
+    pod.said().unschedulable.is_some()
+        && pod.said().message.contains("persistentvolumeclaim")
+        && (pod.said().message.contains("not found") || pod.said().message.contains("being deleted"))
 }

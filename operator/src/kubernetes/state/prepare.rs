@@ -65,7 +65,7 @@ impl State {
     /// The widgets of a group, as objects.
     fn stamp(&self, tree: &Tree, key: &Key, group: &spec::Group, requests: &mut Requests) {
         let Some(own) = self.store.own(Kind::WidgetGroup, key) else { return };
-        let text = own.good.as_ref().unwrap_or(&own.spec).read();
+        let text = own.readable().read();
         let Ok(spec) = serde_json::from_str::<api::WidgetGroupSpec>(&text) else { return };
         for template in &spec.widgets {
             let Some(widget) = group.widgets.iter().find(|widget| widget.id.widget.as_str() == template.name)

@@ -38,7 +38,8 @@ pub(super) struct Companion {
     silence_counts: bool,
     /// When anything was heard of it.
     pub(super) heard: Timestamp,
-    sent: Option<Configuration>,
+    /// The fingerprint of the configuration that was told last.
+    sent: Option<u64>,
     version: u64,
 }
 
@@ -465,11 +466,12 @@ impl State {
                 }
             };
             let Some(companion) = self.companions.by_uid.get_mut(&uid) else { continue };
-            if companion.sent.as_ref() == Some(&message) {
+            let fingerprint = Some(message.fingerprint());
+            if companion.sent == fingerprint {
                 continue;
             }
             companion.version += 1;
-            companion.sent = Some(message.clone());
+            companion.sent = fingerprint;
             let told = message.with_version(companion.version);
             if let Some((_, session)) = &companion.session {
                 effects.push(Effect::Tell(session.clone(), told));

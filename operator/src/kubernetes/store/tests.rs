@@ -70,7 +70,7 @@ fn the_last_spec_that_could_be_read_is_kept_until_another_can() {
     store.hear(&source(), Seen::Is(widget("a", 2)), NOW);
     store.hear(&source(), Seen::Is(widget("a", 3)), NOW);
     let own = store.own(Kind::Widget, &key).unwrap();
-    let good = own.good.as_ref().map(Text::read);
+    let good = own.good.as_deref().map(Text::read);
     assert_eq!((good.as_deref(), &*own.spec.read()), (Some(r#"{"v":1}"#), r#"{"v":3}"#));
     store.is_good(Kind::Widget, &key);
     assert_eq!(store.own(Kind::Widget, &key).unwrap().good, None);
