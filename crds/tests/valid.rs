@@ -65,7 +65,7 @@ fn defaults_are_those_of_the_core() {
     assert_eq!(widget.shutdown, spec::Shutdown::default());
     assert_eq!(widget.start, spec::Start::default());
     assert_eq!(widget.intensity, spec::Intensity::default());
-    assert_eq!(widget.resilience, spec::Resilience::default());
+    assert_eq!(widget.resilience, None);
     assert_eq!((widget.restart, widget.replicas), (spec::Restart::default(), 1));
     let health = widget.health.unwrap();
     assert_eq!((health.timeout, health.interval), (Duration::from_secs(15), Duration::from_secs(2)));

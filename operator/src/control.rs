@@ -94,7 +94,8 @@ impl Server {
         let Self { listener, figures, strangers, .. } = self;
         let (accepted, incoming) = mpsc::channel(16);
         let sessions = session::Sessions::new(events, Arc::clone(&figures), stop.clone());
-        let door = listener::Door::new(Arc::clone(&authority), Arc::clone(&figures), strangers, sessions);
+        let door =
+            listener::Door::new(Arc::clone(&authority), Arc::clone(&figures), strangers, sessions.clone());
         let handshakes = listener::accept(listener, door, accepted, stop.clone());
         let limits = identity::Limits::default();
         let issuing = identity::Issuing { authority, known, proof, figures, limits };
@@ -111,6 +112,7 @@ impl Server {
                 stop.cancelled_owned(),
             );
         let (handshakes, server) = tokio::join!(handshakes, server);
+        sessions.ended().await;
         handshakes?;
         server.map_err(Error::Serve)
     }

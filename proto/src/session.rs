@@ -2,10 +2,7 @@
 //!
 //! Nothing is kept ready between two messages: an operator has thousands of sessions, and most of the time they say nothing.
 
-use std::{
-    hash::{DefaultHasher, Hash as _, Hasher as _},
-    io,
-};
+use std::io;
 
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -39,16 +36,6 @@ impl Configuration {
             Self::Hub(config) => config.version = version,
         }
         self
-    }
-
-    /// A number that tells it from others, whatever the version of either.
-    pub fn fingerprint(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        match self.clone().with_version(0) {
-            Self::Sidecar(config) => (1, config.encode_to_vec()).hash(&mut hasher),
-            Self::Hub(config) => (2, config.encode_to_vec()).hash(&mut hasher),
-        }
-        hasher.finish()
     }
 }
 

@@ -94,6 +94,8 @@ async fn keep<R: Role>(
         let silent_at = session.silent_at();
         let due = last.map_or_else(clock::now, |last| last + pace);
         tokio::select! {
+            // What was said before a silence ended counts.
+            biased;
             configuration = session.hear() => {
                 if let Some(answer) = role.take(configuration?).await {
                     session.say(answer).await?;

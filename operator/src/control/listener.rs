@@ -38,8 +38,8 @@ use crate::{
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Handshakes that may be under way; whoever comes then waits in the system's own queue.
 const HANDSHAKES: usize = 1024;
-/// How many connections without a certificate may be open, and for how long: to ask for one takes a moment. Whoever comes then waits within
-/// its handshake.
+/// How many connections without a session may be open, and for how long: to ask for a certificate takes a moment. Whoever comes then waits
+/// within its handshake.
 pub(super) const STRANGERS: (usize, Duration) = (512, Duration::from_secs(20));
 
 /// Why the server cannot serve.
@@ -79,24 +79,16 @@ pub(super) struct Peer {
     pub(super) not_after: Timestamp,
 }
 
-/// A connection whose handshake is done, over which gRPC is spoken.
+/// A connection over which gRPC is spoken: by a stranger, who asks for a certificate. It holds a place, and ends after a while.
 pub(super) struct Connection {
     stream: TlsStream<TcpStream>,
-    peer: Option<Peer>,
-    stranger: Option<Stranger>,
-}
-
-/// What one without a certificate holds.
-struct Stranger {
     _place: OwnedSemaphorePermit,
     end: Pin<Box<Sleep>>,
 }
 
 impl Connected for Connection {
-    type ConnectInfo = Option<Peer>;
-    fn connect_info(&self) -> Option<Peer> {
-        self.peer.clone()
-    }
+    type ConnectInfo = ();
+    fn connect_info(&self) {}
 }
 
 impl AsyncRead for Connection {
@@ -105,9 +97,7 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Some(stranger) = &mut self.stranger
-            && stranger.end.as_mut().poll(cx).is_ready()
-        {
+        if self.end.as_mut().poll(cx).is_ready() {
             // As if the other side had said that it is done.
             return Poll::Ready(Ok(()));
         }
@@ -137,7 +127,7 @@ pub(super) struct Door {
 }
 
 impl Door {
-    /// A door for everybody with a certificate of this authority, and so many others as [`STRANGERS`] says.
+    /// A door for everybody who has a certificate of this authority and wants a session, and so many others as [`STRANGERS`] says.
     pub(super) fn new(
         authority: Arc<Authority>,
         figures: Arc<Figures>,
@@ -192,22 +182,20 @@ async fn handshake(
         Ok::<_, io::Error>((stream, peer))
     };
     match timeout(HANDSHAKE, shaken).await {
-        Ok(Ok((stream, peer))) if stream.get_ref().1.alpn_protocol() == Some(session::ALPN) => {
-            door.sessions.begin(stream, peer);
-        }
-        Ok(Ok((stream, Some(peer)))) => {
-            drop(accepted.send(Ok(Connection { stream, peer: Some(peer), stranger: None })).await);
-        }
-        Ok(Ok((stream, None))) => {
+        Ok(Ok((stream, Some(peer)))) if wants_session(&stream) => door.sessions.begin(stream, peer),
+        Ok(Ok((stream, _))) => {
             let place = timeout(HANDSHAKE, Arc::clone(&door.strangers).acquire_owned()).await;
             let Ok(Ok(place)) = place else {
                 if door.figures.refused(Reason::Overloaded) {
-                    tracing::warn!("too many without a certificate are connected");
+                    tracing::warn!("too many without a session are connected");
                 }
                 return;
             };
-            let stranger = Some(Stranger { _place: place, end: Box::pin(sleep(door.stays)) });
-            drop(accepted.send(Ok(Connection { stream, peer: None, stranger })).await);
+            if wants_session(&stream) {
+                return door.sessions.refuse(stream).await;
+            }
+            let connection = Connection { stream, _place: place, end: Box::pin(sleep(door.stays)) };
+            drop(accepted.send(Ok(connection)).await);
         }
         Ok(Err(error)) if foreign(&error) => {
             if door.figures.refused(Reason::ForeignCertificate) {
@@ -222,6 +210,11 @@ async fn handshake(
             }
         }
     }
+}
+
+/// Whether the other side has asked for a session; it speaks gRPC otherwise.
+fn wants_session(stream: &TlsStream<TcpStream>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(session::ALPN)
 }
 
 /// Whether a handshake failed for the other side's certificate.

@@ -14,12 +14,10 @@ use kontrol_proto::{
     v1::{self, GoAway, Hello, SessionRequest, SessionResponse, session_request, session_response},
 };
 use tokio::{
-    io::{AsyncWriteExt, ReadHalf, WriteHalf, sink, split},
-    net::TcpStream,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, sink, split},
     sync::mpsc,
     time::{sleep, timeout},
 };
-use tokio_rustls::server::TlsStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Figures, Reason, listener::Peer, status::problem};
@@ -33,6 +31,9 @@ const SILENCE: Duration = Duration::from_secs(20);
 const GREETING: Duration = Duration::from_secs(5);
 /// What waits for a session that ends is still written, for this long.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Bytes that are still read of one that was told goodbye.
+const UNREAD: u64 = 4 * SIGNALS as u64;
 
 /// Sessions of this process so far. One counter for every server: what one has begun may outlive it for a moment, beside what the next begins.
 static SESSIONS: AtomicU64 = AtomicU64::new(0);
@@ -118,6 +119,11 @@ impl Session {
     }
 }
 
+/// What a session is carried by: TLS, and in tests anything else.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
+
 /// What every session shares.
 #[derive(Clone)]
 pub(super) struct Sessions {
@@ -140,72 +146,90 @@ impl Sessions {
         Self { events, figures, stop, tasks: TaskTracker::new() }
     }
 
-    /// Begins to serve a connection; none: whoever is there showed no certificate. What a session needs only once is boxed: there are thousands
-    /// of these tasks.
-    pub(super) fn begin(&self, stream: TlsStream<TcpStream>, peer: Option<Peer>) {
+    /// Begins to serve a connection. What a session needs only once is boxed: there are thousands of these tasks.
+    pub(super) fn begin<S: Stream>(&self, stream: S, peer: Peer) {
         let this = self.clone();
         let (mut from, mut into) = split(stream);
         self.tasks.spawn(async move {
             match Box::pin(this.greet(&mut from, peer)).await {
                 Ok((hello, life)) => this.serve(from, into, hello, life).await,
-                Err(Some(refused)) => {
-                    let Refused { reason, code, subject, message } = *refused;
-                    if this.figures.refused(reason) {
-                        tracing::warn!(reason = reason.as_str(), refusal = message, "session refused");
-                    }
-                    Box::pin(say_goodbye((&mut from, &mut into), code, &subject, message)).await;
-                }
+                Err(Some(refused)) => Box::pin(this.turn_away((&mut from, &mut into), *refused)).await,
                 Err(None) => {}
             }
         });
     }
 
-    /// Hears the first message, which must be what the certificate says; with it how long the certificate lasts. No refusal: nothing was said.
-    async fn greet(
-        &self,
-        from: &mut ReadHalf<TlsStream<TcpStream>>,
-        peer: Option<Peer>,
-    ) -> Result<(Box<Hello>, Duration), Option<Box<Refused>>> {
-        let Some(peer) = peer else {
-            return Err(Some(Box::new(Refused {
-                reason: Reason::ForeignCertificate,
-                code: Code::ForeignCertificate,
-                subject: String::new(),
-                message: "a session is for certificates of this world's authority alone".to_owned(),
-            })));
+    /// Says no to whoever showed no certificate.
+    pub(super) async fn refuse<S: Stream>(&self, stream: S) {
+        let (mut from, mut into) = split(stream);
+        let refused = Refused {
+            reason: Reason::ForeignCertificate,
+            code: Code::ForeignCertificate,
+            subject: String::new(),
+            message: "a session is for certificates of this world's authority alone".to_owned(),
         };
+        self.turn_away((&mut from, &mut into), refused).await;
+    }
+
+    async fn turn_away<S: Stream>(
+        &self,
+        halves: (&mut ReadHalf<S>, &mut WriteHalf<S>),
+        Refused { reason, code, subject, message }: Refused,
+    ) {
+        if self.figures.refused(reason) {
+            tracing::warn!(reason = reason.as_str(), subject, refusal = message, "session refused");
+        }
+        say_goodbye(halves, code, &subject, message).await;
+    }
+
+    /// Waits until no session is left that was begun, for as long as they may take to end.
+    pub(super) async fn ended(&self) {
+        self.tasks.close();
+        drop(timeout(3 * FAREWELL, self.tasks.wait()).await);
+    }
+
+    /// Hears the first message, which must be what the certificate says; with it how long the certificate lasts. No refusal: nothing was said.
+    async fn greet<S: Stream>(
+        &self,
+        from: &mut ReadHalf<S>,
+        peer: Peer,
+    ) -> Result<(Box<Hello>, Duration), Option<Box<Refused>>> {
         let said = tokio::select! {
             said = timeout(GREETING, session::read::<SessionRequest>(from, SIGNALS)) => said,
             () = self.stop.cancelled() => return Err(None),
         };
-        let refused = |reason, message| {
-            let subject = peer.subject.clone();
-            Some(Box::new(Refused { reason, code: Code::SubjectMismatch, subject, message }))
+        let refused = |reason, code, message| {
+            Some(Box::new(Refused { reason, code, subject: peer.subject.clone(), message }))
         };
         let hello = match said {
             Ok(Ok(Some(SessionRequest { message: Some(session_request::Message::Hello(hello)) }))) => hello,
-            Ok(Ok(Some(_)) | Err(session::Error::TooLong { .. } | session::Error::Malformed(_))) => {
-                return Err(refused(Reason::Malformed, "a session starts with Hello".to_owned()));
+            Ok(Ok(Some(_))) => {
+                let message = "a session starts with Hello".to_owned();
+                return Err(refused(Reason::Malformed, Code::InvalidRequest, message));
             }
-            Ok(Ok(None) | Err(session::Error::Io(_))) | Err(_) => return Err(None),
+            Ok(Ok(None)) | Err(_) => return Err(None),
+            Ok(Err(error)) => {
+                let code = unread(&error).ok_or(None)?;
+                return Err(refused(Reason::Malformed, code, error.to_string()));
+            }
         };
         if hello.subject != peer.subject {
             let message = format!("the certificate is that of {}, not of {}", peer.subject, hello.subject);
-            return Err(refused(Reason::ForeignSubject, message));
+            return Err(refused(Reason::ForeignSubject, Code::SubjectMismatch, message));
         }
         if let Some(uid) = &peer.pod_uid
             && *uid != hello.pod_uid
         {
             let message = format!("the certificate is that of the pod {uid}, not of {:?}", hello.pod_uid);
-            return Err(refused(Reason::ForeignSubject, message));
+            return Err(refused(Reason::ForeignSubject, Code::SubjectMismatch, message));
         }
         Ok((Box::new(hello), peer.not_after.since(clock::now())))
     }
 
-    async fn serve(
+    async fn serve<S: Stream>(
         self,
-        mut from: ReadHalf<TlsStream<TcpStream>>,
-        mut into: WriteHalf<TlsStream<TcpStream>>,
+        mut from: ReadHalf<S>,
+        mut into: WriteHalf<S>,
         hello: Box<Hello>,
         life: Duration,
     ) {
@@ -223,7 +247,7 @@ impl Sessions {
             let mut telling = std::pin::pin!(tell(&mut into, &mut responses, &ended));
             let (over, told) = tokio::select! {
                 over = self.listen(&mut from, id, &subject, &session) => (over, false),
-                () = &mut telling => (None, true),
+                failed = &mut telling => (failed, true),
                 () = ended.cancelled() => (None, false),
                 () = sleep(life) => {
                     let message = format!("the certificate of {subject} has expired");
@@ -237,6 +261,9 @@ impl Sessions {
         };
         match over {
             Some((code, message)) => {
+                if self.figures.may_say() {
+                    tracing::warn!(subject, code = code.as_str(), reason = message, "a session ends");
+                }
                 Box::pin(say_goodbye((&mut from, &mut into), code, &subject, message)).await;
             }
             None => drop(timeout(FAREWELL, into.shutdown()).await),
@@ -246,9 +273,9 @@ impl Sessions {
     }
 
     /// Hears what it says, until it is done; then why it is over where it should be told.
-    async fn listen(
+    async fn listen<S: Stream>(
         &self,
-        from: &mut ReadHalf<TlsStream<TcpStream>>,
+        from: &mut ReadHalf<S>,
         id: SessionId,
         subject: &str,
         session: &Session,
@@ -256,12 +283,15 @@ impl Sessions {
         loop {
             let request = match timeout(SILENCE, session::read::<SessionRequest>(from, SIGNALS)).await {
                 Ok(Ok(Some(request))) => request,
-                Ok(Ok(None) | Err(session::Error::Io(_))) | Err(_) => return None,
-                Ok(Err(error @ session::Error::TooLong { .. })) => {
-                    return Some(self.unread(Code::RequestTooLarge, subject, &error));
+                Ok(Ok(None)) => return None,
+                Ok(Err(error)) => {
+                    let code = unread(&error)?;
+                    self.figures.refused(Reason::Malformed);
+                    return Some((code, error.to_string()));
                 }
-                Ok(Err(error @ session::Error::Malformed(_))) => {
-                    return Some(self.unread(Code::InvalidRequest, subject, &error));
+                Err(_) => {
+                    let message = format!("{subject} has said nothing for {} s", SILENCE.as_secs());
+                    return Some((Code::ControlUnavailable, message));
                 }
             };
             let message = match request.message {
@@ -280,42 +310,44 @@ impl Sessions {
             }
         }
     }
+}
 
-    fn unread(&self, code: Code, subject: &str, error: &session::Error) -> (Code, String) {
-        if self.figures.refused(Reason::Malformed) {
-            tracing::warn!(subject, %error, "a message was not read");
-        }
-        (code, error.to_string())
+/// What a message that was not read is refused with; none: the connection has failed.
+fn unread(error: &session::Error) -> Option<Code> {
+    match error {
+        session::Error::TooLong { .. } => Some(Code::RequestTooLarge),
+        session::Error::Malformed(_) => Some(Code::InvalidRequest),
+        session::Error::Io(_) => None,
     }
 }
 
-/// Writes what there is to be told, until it fails or the session has ended and nothing waits.
-async fn tell(
-    into: &mut WriteHalf<TlsStream<TcpStream>>,
+/// Writes what there is to be told, until the session has ended and nothing waits, or it fails; then why, where it should be told.
+async fn tell<S: Stream>(
+    into: &mut WriteHalf<S>,
     responses: &mut mpsc::Receiver<Downward>,
     ended: &CancellationToken,
-) {
+) -> Option<(Code, String)> {
     loop {
         let message = tokio::select! {
             biased;
             message = responses.recv() => message,
             () = ended.cancelled() => None,
         };
-        let Some(message) = message else { return };
-        let response = SessionResponse { message: Some(*message) };
-        if let Err(error) = session::write(into, &response, RESPONSE).await {
-            if let session::Error::TooLong { .. } = error {
-                tracing::error!(%error, "a configuration cannot be told");
+        let response = SessionResponse { message: Some(*message?) };
+        match session::write(into, &response, RESPONSE).await {
+            Ok(()) => {}
+            Err(error @ session::Error::TooLong { .. }) => {
+                return Some((Code::MessageTooLarge, format!("its configuration: {error}")));
             }
-            return;
+            Err(_) => return None,
         }
     }
 }
 
 /// Says why it is over, and ends the connection. What comes meanwhile is read and forgotten: where a connection is closed over what was not
 /// read, the other side may never see the last that was written.
-async fn say_goodbye(
-    (from, into): (&mut ReadHalf<TlsStream<TcpStream>>, &mut WriteHalf<TlsStream<TcpStream>>),
+async fn say_goodbye<S: Stream>(
+    (from, into): (&mut ReadHalf<S>, &mut WriteHalf<S>),
     code: Code,
     subject: &str,
     message: String,
@@ -325,7 +357,7 @@ async fn say_goodbye(
     let said = async {
         session::write(into, &goodbye, RESPONSE).await?;
         into.shutdown().await?;
-        tokio::io::copy(from, &mut sink()).await?;
+        tokio::io::copy(&mut from.take(UNREAD), &mut sink()).await?;
         Ok::<_, session::Error>(())
     };
     // Whoever is gone needs no goodbye.

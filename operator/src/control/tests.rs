@@ -201,17 +201,14 @@ async fn a_session_takes_a_certificate_and_only_its_own_subject() {
     assert_eq!(house.figures.refusals(Reason::ForeignSubject), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_session_begins_with_hello() {
-    let house = house().await;
-    let (issued, key) = house.issue(SUBJECT, &house.authority.token(SUBJECT)).await.unwrap();
-    let alpn = kontrol_proto::session::ALPN;
-    let identity = Some(identity(&issued, &key));
-    let mut stream = client::connect(&house.address.to_string(), identity, alpn).await.unwrap();
-    tokio::io::AsyncWriteExt::write_all(&mut stream, &[0, 0, 0, 2, 0xff, 0xff]).await.unwrap();
-    let (status, problem) = goodbye(&mut client::Session(stream)).await;
-    assert_eq!(status, tonic::Code::PermissionDenied as i32);
-    assert!(problem.message.contains("Hello"), "{problem:?}");
+    let (mut pipe, _events, figures) = piped(DAY);
+    said(&mut pipe, session_request::Message::Applied(Applied::default())).await;
+    let (code, message) = why(&mut pipe).await.unwrap();
+    assert_eq!(code, kontrol_core::code::Code::InvalidRequest.as_str());
+    assert!(message.contains("Hello"), "{message}");
+    assert_eq!(figures.refusals(Reason::Malformed), 1);
 }
 
 #[tokio::test]
@@ -283,4 +280,88 @@ async fn a_message_above_the_limit_is_not_read_and_ends_its_session() {
     assert!(problem.message.contains(&SIGNALS.to_string()), "{problem:?}");
     let Event::Closed { .. } = house.event().await else { panic!("not closed") };
     assert_eq!(house.figures.refusals(Reason::Malformed), 1);
+}
+
+/// Sessions over a pipe in memory, with a peer whose certificate lasts for so long.
+fn piped(life: Duration) -> (tokio::io::DuplexStream, mpsc::Receiver<Event>, Arc<Figures>) {
+    let (here, there) = tokio::io::duplex(64 << 10);
+    let (sender, events) = mpsc::channel(16);
+    let figures = Arc::<Figures>::default();
+    let sessions = session::Sessions::new(sender, Arc::clone(&figures), CancellationToken::new());
+    let not_after = clock::now().plus(life);
+    sessions.begin(there, listener::Peer { subject: SUBJECT.to_owned(), pod_uid: None, not_after });
+    (here, events, figures)
+}
+
+async fn said(pipe: &mut tokio::io::DuplexStream, message: session_request::Message) {
+    let request = kontrol_proto::v1::SessionRequest { message: Some(message) };
+    kontrol_proto::session::write(pipe, &request, SIGNALS).await.unwrap();
+}
+
+/// Why it ends; none: it is not said.
+async fn why(pipe: &mut tokio::io::DuplexStream) -> Option<(String, String)> {
+    let last = kontrol_proto::session::read::<kontrol_proto::v1::SessionResponse>(pipe, 1 << 20).await;
+    match last.unwrap()?.message.unwrap() {
+        session_response::Message::GoAway(goodbye) => goodbye.problem.map(|why| (why.code, why.message)),
+        other => panic!("no goodbye: {other:?}"),
+    }
+}
+
+const DAY: Duration = Duration::from_hours(24);
+
+#[tokio::test(start_paused = true)]
+async fn whoever_says_nothing_is_gone() {
+    let (mut silent, _events, _) = piped(DAY);
+    assert_eq!(why(&mut silent).await, None, "it never said hello");
+
+    let (mut pipe, mut events, figures) = piped(DAY);
+    said(&mut pipe, session_request::Message::Hello(hello(SUBJECT))).await;
+    assert!(matches!(events.recv().await, Some(Event::Opened { .. })));
+    let (_, message) = why(&mut pipe).await.unwrap();
+    assert!(message.contains("has said nothing for 20 s"), "{message}");
+    drop(pipe);
+    assert!(matches!(events.recv().await, Some(Event::Closed { .. })));
+    assert_eq!(figures.sessions(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_ends_with_its_certificate_and_says_so() {
+    let (mut pipe, mut events, _) = piped(Duration::from_secs(10));
+    said(&mut pipe, session_request::Message::Hello(hello(SUBJECT))).await;
+    assert!(matches!(events.recv().await, Some(Event::Opened { .. })));
+    let (code, message) = why(&mut pipe).await.unwrap();
+    assert_eq!(code, kontrol_core::code::Code::CertificateExpired.as_str(), "{message}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_message_ends_a_session() {
+    let (mut pipe, mut events, figures) = piped(DAY);
+    said(&mut pipe, session_request::Message::Hello(hello(SUBJECT))).await;
+    assert!(matches!(events.recv().await, Some(Event::Opened { .. })));
+    tokio::io::AsyncWriteExt::write_all(&mut pipe, &[0, 0, 0, 2, 0xff, 0xff]).await.unwrap();
+    let (code, _) = why(&mut pipe).await.unwrap();
+    assert_eq!(code, kontrol_core::code::Code::InvalidRequest.as_str());
+    assert_eq!(figures.refusals(Reason::Malformed), 1);
+}
+
+#[tokio::test]
+async fn a_configuration_that_is_too_large_is_not_told_and_why_is() {
+    let mut house = house().await;
+    let (mut client, _, _, session) = house.open().await;
+    let produces = vec!["x".repeat(kontrol_proto::session::RESPONSE)];
+    session.tell(Configuration::Sidecar(Box::new(SidecarConfig { produces, ..SidecarConfig::default() })));
+    let (status, problem) = goodbye(&mut client).await;
+    assert_eq!(status, tonic::Code::ResourceExhausted as i32);
+    assert!(problem.message.contains("over the limit"), "{problem:?}");
+}
+
+#[tokio::test]
+async fn whoever_wants_a_session_without_a_certificate_takes_a_place_for_it() {
+    let house = narrow(Duration::from_hours(1)).await;
+    let idle = house.connect().await;
+    let mut anonymous = house.says(None, hello(SUBJECT)).await.unwrap();
+    assert!(anonymous.hear().await.is_err(), "there is no place");
+    drop(idle);
+    let mut anonymous = house.says(None, hello(SUBJECT)).await.unwrap();
+    assert!(goodbye(&mut anonymous).await.1.message.contains("certificates"));
 }

@@ -49,36 +49,38 @@ pub(super) struct Kept {
 
 /// Reads the keys; makes them where there are none.
 pub(super) async fn open(client: &Client, namespace: &str, now: Timestamp) -> Result<Kept, Error> {
-    let get = Request::new(Verb::Get, Kind::Secret, namespace, SECRET);
     for _ in 0..3 {
-        match client.send(&get).await {
+        if let Some(kept) = look(client, namespace).await? {
+            return Ok(kept);
+        }
+        let keys = Keys::generate(Policy::default(), now)?;
+        let create = Request::new(Verb::Create, Kind::Secret, namespace, SECRET);
+        let create = create.by("kontrol-authority").with(body(&keys, namespace, None));
+        match client.send(&create).await {
             done @ Outcome::Done(_) => return read(&done.value()),
-            Outcome::Gone(_) => {
-                let keys = Keys::generate(Policy::default(), now)?;
-                let create = Request::new(Verb::Create, Kind::Secret, namespace, SECRET);
-                let create = create.by("kontrol-authority").with(body(&keys, namespace, None));
-                match client.send(&create).await {
-                    done @ Outcome::Done(_) => return read(&done.value()),
-                    // Another replica was faster.
-                    Outcome::Exists(_) => {}
-                    other => return Err(Error::Secret(other.message().to_owned())),
-                }
-            }
+            // Another replica was faster.
+            Outcome::Exists(_) => {}
             other => return Err(Error::Secret(other.message().to_owned())),
         }
     }
     Err(Error::Secret("it comes and goes".to_owned()))
 }
 
-/// Takes the step of a rotation that is due, if one is; gives the keys as they are then, and when to look again.
-pub(super) async fn rotate(
-    client: &Client,
-    namespace: &str,
-    kept: Kept,
-    now: Timestamp,
-) -> Result<(Kept, Timestamp), Error> {
+/// Reads the keys; none: the Secret is gone.
+async fn look(client: &Client, namespace: &str) -> Result<Option<Kept>, Error> {
+    match client.send(&Request::new(Verb::Get, Kind::Secret, namespace, SECRET)).await {
+        done @ Outcome::Done(_) => read(&done.value()).map(Some),
+        Outcome::Gone(_) => Ok(None),
+        other => Err(Error::Secret(other.message().to_owned())),
+    }
+}
+
+/// Reads the keys and takes the step of a rotation that is due, if one is; gives the keys as they are then. None: the Secret is gone, which
+/// is for the next leader to mend.
+pub(super) async fn rotate(client: &Client, namespace: &str, now: Timestamp) -> Result<Option<Kept>, Error> {
+    let Some(kept) = look(client, namespace).await? else { return Ok(None) };
     match authority::due(&kept.keys, Policy::default(), kept.requested, now)? {
-        Due::At(at) => Ok((kept, at)),
+        Due::At(_) => Ok(Some(kept)),
         Due::Now(step) => {
             let keys = authority::take(&kept.keys, step, Policy::default(), now)?;
             let replace = Request::new(Verb::Replace, Kind::Secret, namespace, SECRET);
@@ -86,7 +88,7 @@ pub(super) async fn rotate(
             match client.send(&replace).await {
                 done @ Outcome::Done(_) => {
                     tracing::info!(?step, "the authority's rotation goes on");
-                    Ok((read(&done.value())?, now))
+                    read(&done.value()).map(Some)
                 }
                 other => Err(Error::Secret(other.message().to_owned())),
             }
@@ -188,5 +190,43 @@ fn review(status: &Value) -> Review {
         pod_name: extra("pod-name"),
         pod_uid: extra("pod-uid"),
         node: extra("node-name"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kontrol_e2e_apiserver::ApiServer;
+
+    use super::*;
+    use crate::clock;
+
+    const NAMESPACE: &str = "kontrol-system";
+
+    #[tokio::test]
+    async fn a_rotation_is_seen_when_it_is_asked_for_and_taken_one_step_at_a_time() {
+        let server = ApiServer::new();
+        let (client, now) = (Client::new(server.session("operator").client()), clock::now());
+        let first = open(&client, NAMESPACE, now).await.unwrap().keys.bundle();
+        let looked = rotate(&client, NAMESPACE, now).await.unwrap().unwrap();
+        assert_eq!(looked.keys.bundle(), first, "nobody asked for anything");
+        server.edit("secrets", NAMESPACE, SECRET, |secret| {
+            secret["metadata"]["annotations"][ROTATE] = "now".into();
+        });
+        let announced = rotate(&client, NAMESPACE, now).await.unwrap().unwrap();
+        let bundle = announced.keys.bundle();
+        assert!(bundle.starts_with(first.trim_end()) && bundle.len() > first.len(), "{bundle}");
+        assert!(!announced.requested);
+        let again = rotate(&client, NAMESPACE, now).await.unwrap().unwrap();
+        assert_eq!(again.keys.bundle(), bundle, "the next step is a day away");
+    }
+
+    #[tokio::test]
+    async fn who_leads_makes_no_other_authority_where_its_own_is_gone() {
+        let server = ApiServer::new();
+        let (client, now) = (Client::new(server.session("operator").client()), clock::now());
+        open(&client, NAMESPACE, now).await.unwrap();
+        drop(server.delete("secrets", NAMESPACE, SECRET));
+        assert!(rotate(&client, NAMESPACE, now).await.unwrap().is_none());
+        assert!(look(&client, NAMESPACE).await.unwrap().is_none());
     }
 }

@@ -20,9 +20,11 @@ use super::{
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A connection that nobody has used for so long is closed. Each takes some 25 KiB, and a moment in which much is asked leaves many of them.
-const IDLE: Duration = Duration::from_secs(5);
+const IDLE: Duration = Duration::from_secs(15);
 
-/// A client as kube makes it, but that connections which nobody uses are closed: kube's keeps as many as there ever were.
+/// A client much as kube makes it, but that connections which nobody uses are closed: kube's keeps as many as there ever were, and so does
+/// this one through a proxy. It tries nothing again, has no limit on the time of a write ([`Client::send`] has one on all of it), and
+/// traces nothing.
 pub fn connect(config: kube::Config) -> Result<kube::Client, kube::Error> {
     closing(config, IDLE)
 }

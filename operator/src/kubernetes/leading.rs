@@ -12,7 +12,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    authority::{self, Asked, Kept, Known},
+    authority::{self, Asked, Known},
     client::Client,
     elect::lapsed,
     kind::Kind,
@@ -132,35 +132,31 @@ impl Leading {
             result = server.run(serving, stop.child_token()) => result.map_err(|error| error.to_string()),
             // Sidecars come by this label: it is set once somebody listens.
             () = self.is_found() => Ok(()),
-            result = self.rotate(kept, &shared) => result,
+            result = self.rotate(kept.keys.bundle(), &shared) => result,
         }
     }
 
     /// Looks after the authority's keys, until that fails.
-    async fn rotate(&self, mut kept: Kept, shared: &Authority) -> Result<(), String> {
+    async fn rotate(&self, mut trusted: String, shared: &Authority) -> Result<(), String> {
         let namespace = &self.options.namespace;
         loop {
             sleep(LOOK).await;
             if !self.may_act() {
                 continue;
             }
-            match authority::rotate(&self.client, namespace, kept.clone(), clock::now()).await {
-                Ok((rotated, _)) => {
-                    let bundle = rotated.keys.bundle();
-                    let changed = bundle != kept.keys.bundle();
-                    kept = rotated;
-                    if changed {
+            match authority::rotate(&self.client, namespace, clock::now()).await {
+                Ok(Some(kept)) => {
+                    let bundle = kept.keys.bundle();
+                    if bundle != trusted {
                         shared.replace(&kept.keys).map_err(|error| error.to_string())?;
-                        self.bundles.send(bundle).await.map_err(|error| error.to_string())?;
+                        self.bundles.send(bundle.clone()).await.map_err(|error| error.to_string())?;
+                        trusted = bundle;
                     }
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "the authority's keys cannot be looked at");
-                    // Another one may have written them: they are read again.
-                    if let Ok(read) = authority::open(&self.client, namespace, clock::now()).await {
-                        kept = read;
-                    }
-                }
+                Ok(None) => tracing::warn!(
+                    "the Secret with the authority's keys is gone: the next leader makes another"
+                ),
+                Err(error) => tracing::warn!(%error, "the authority's keys cannot be looked at"),
             }
         }
     }

@@ -124,8 +124,9 @@ impl Wire {
             session_response::Message::Hub(config) => Ok(Some(Configuration::Hub(config))),
             session_response::Message::Pong(_) => Ok(None),
             session_response::Message::GoAway(v1::GoAway { problem, .. }) => {
-                let why = problem.map_or_else(|| "it was refused".to_owned(), |problem| problem.message);
-                Err(lost(&self.address, &why))
+                let v1::Problem { code, message, .. } = problem.unwrap_or_default();
+                let code = code.parse().unwrap_or(Code::ControlUnavailable);
+                Err(Error { code, ..lost(&self.address, &message) })
             }
         }
     }

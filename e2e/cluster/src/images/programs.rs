@@ -143,13 +143,15 @@ impl Workspace {
             .map(PathBuf::from)
             .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")))
             .unwrap_or_default();
-        let flags = [
+        let mut flags = vec![
             "-Ctarget-feature=+crt-static".to_owned(),
-            // A program that may be loaded anywhere has a list of what is to be set right then: 20 KB of it instead of 1.3 MB.
-            "-Clink-arg=-Wl,-z,pack-relative-relocs".to_owned(),
             format!("--remap-path-prefix={}=/kontrol", self.root.display()),
             format!("--remap-path-prefix={}=/cargo", home.display()),
         ];
+        if packs_relocations() {
+            // What is to be set right where a program is loaded: 20 KB of the operator's instead of 1.3 MB.
+            flags.push("-Clink-arg=-Wl,-z,pack-relative-relocs".to_owned());
+        }
         let target = self.target.join("static");
         let mut cargo = Command::new("cargo");
         cargo
@@ -169,6 +171,13 @@ impl Workspace {
         }
         strip(&target.join(host).join(profile), programs)
     }
+}
+
+/// Whether a static program of this machine's C library sets packed relocations right when it starts: glibc does since 2.36.
+fn packs_relocations() -> bool {
+    let said = command("getconf", &["GNU_LIBC_VERSION"]).unwrap_or_default();
+    let version = said.trim().strip_prefix("glibc ").and_then(|version| version.split_once('.'));
+    version.is_some_and(|(major, minor)| major == "2" && minor.parse::<u32>().is_ok_and(|minor| minor >= 36))
 }
 
 /// Copies of the programs without their symbols, which are a quarter of them; gives the folder. The ones with symbols stay, to read a

@@ -228,11 +228,11 @@ pub(super) fn widget(group: &str, name: &str) -> spec::Widget {
         intensity: Intensity::default(),
         health: None,
         endpoint: None,
-        consumes: Vec::new(),
-        produces: Vec::new(),
-        serves: Vec::new(),
-        calls: Vec::new(),
-        resilience: spec::Resilience::default(),
+        consumes: Box::default(),
+        produces: Box::default(),
+        serves: Box::default(),
+        calls: Box::default(),
+        resilience: None,
         scaling: None,
     }
 }

@@ -106,11 +106,10 @@ async fn what_the_authority_may_not_do_is_named_until_it_may() {
     server.edit("secrets", namespace, "kontrol-authority", |secret| {
         secret["metadata"]["annotations"]["kontrol.dev/rotate-requested-at"] = "now".into();
     });
-    let kept = authority::open(&client, namespace, now).await.unwrap();
     server.deny("operator", "update", "secrets");
-    assert!(authority::rotate(&client, namespace, kept.clone(), now).await.is_err());
+    assert!(authority::rotate(&client, namespace, now).await.is_err());
     assert!(is_missed("update", "secrets"), "{}", metrics.page());
     server.allow_again("operator");
-    authority::rotate(&client, namespace, kept, now).await.unwrap();
+    authority::rotate(&client, namespace, now).await.unwrap();
     assert!(!is_missed("update", "secrets"));
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::Arc,
 };
 
@@ -12,6 +13,7 @@ use kontrol_core::{
 };
 use kontrol_plan::{End, InstanceState, LastEnd};
 use kontrol_proto::{
+    Message as _,
     session::Configuration,
     v1::{self, Health, widget_end::How},
 };
@@ -30,6 +32,8 @@ pub(super) struct Companion {
     pod: Key,
     of: PodOf,
     session: Option<(SessionId, Session)>,
+    /// The one before, which its sidecar ends once it has the new one.
+    former: Option<Session>,
     pub(super) addresses: Addresses,
     /// What a sidecar said last, and when.
     pub(super) signals: Option<(Timestamp, v1::Signals)>,
@@ -136,6 +140,7 @@ impl State {
                     pod: key,
                     of: of.clone(),
                     session: None,
+                    former: None,
                     addresses: Addresses::default(),
                     signals: None,
                     word: None,
@@ -144,7 +149,7 @@ impl State {
                     sent: None,
                     version: 0,
                 });
-                companion.session = Some((id, session));
+                companion.former = companion.session.replace((id, session)).map(|(_, former)| former);
                 companion.addresses = addresses;
                 companion.sent = None;
                 companion.heard = now;
@@ -169,6 +174,8 @@ impl State {
                 let current = companion.session.as_ref().is_some_and(|(current, _)| *current == id);
                 if current {
                     companion.session = None;
+                    // Given up before it was used: the sidecar may still listen on the one before, where it is told nothing.
+                    self.replies.extend(companion.former.take().map(Effect::End));
                     companion.sent = None;
                     // What it said last still stands: that its stream ended says nothing of its widget.
                     companion.signals = None;
@@ -466,12 +473,12 @@ impl State {
                 }
             };
             let Some(companion) = self.companions.by_uid.get_mut(&uid) else { continue };
-            let fingerprint = Some(message.fingerprint());
-            if companion.sent == fingerprint {
+            let fingerprint = fingerprint(&message);
+            if companion.sent == Some(fingerprint) {
                 continue;
             }
             companion.version += 1;
-            companion.sent = fingerprint;
+            companion.sent = Some(fingerprint);
             let told = message.with_version(companion.version);
             if let Some((_, session)) = &companion.session {
                 effects.push(Effect::Tell(session.clone(), told));
@@ -549,4 +556,14 @@ fn last_end(end: &v1::WidgetEnd) -> Option<LastEnd> {
     };
     let at = Timestamp::from_micros(u64::try_from(end.at_micros).unwrap_or(0));
     Some(LastEnd { at, end: how, message: None })
+}
+
+/// A number that tells a configuration from others; both without a version.
+fn fingerprint(configuration: &Configuration) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    match configuration {
+        Configuration::Sidecar(config) => ("sidecar", config.encode_to_vec()).hash(&mut hasher),
+        Configuration::Hub(config) => ("hub", config.encode_to_vec()).hash(&mut hasher),
+    }
+    hasher.finish()
 }

@@ -31,3 +31,21 @@ impl Cluster {
         self.run();
     }
 }
+
+#[test]
+fn a_stream_that_is_given_up_before_it_was_used_takes_the_one_before_along() {
+    let mut cluster = Cluster::new();
+    cluster.put(Kind::Widget, "llm", json!({"spec": {"replicas": 1, "container": container()}}));
+    cluster.run();
+    cluster.opens(1);
+    cluster.opens(2);
+    let mut ended = |number| {
+        let (id, _) = Session::unheard(number);
+        let closed = Event::Closed { id, subject: SUBJECT.to_owned() };
+        cluster.state.take(Input::Control(closed), cluster.now);
+        let effects = cluster.state.step(cluster.now);
+        effects.iter().filter(|effect| matches!(effect, Effect::End(_))).count()
+    };
+    assert_eq!(ended(2), 1, "or it is never told anything again");
+    assert_eq!(ended(1), 0);
+}
