@@ -25,10 +25,21 @@ use crate::clock;
 
 /// Configurations that may wait for one session.
 const BACKLOG: usize = 64;
-/// A sidecar says something each second: one that says nothing for this long is gone, or hangs.
-const SILENCE: Duration = Duration::from_secs(20);
-/// The time that the first message may take.
-const GREETING: Duration = Duration::from_secs(5);
+/// What is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// The time that the first message may take.
+    pub(super) greeting: Duration,
+    /// A sidecar says something each second: one that says nothing for this long is gone, or hangs.
+    pub(super) silence: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { greeting: Duration::from_secs(5), silence: Duration::from_secs(20) }
+    }
+}
+
 /// What waits for a session that ends is still written, for this long.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -131,6 +142,7 @@ pub(super) struct Sessions {
     figures: Arc<Figures>,
     stop: CancellationToken,
     tasks: TaskTracker,
+    pub(super) patience: Patience,
 }
 
 /// Why a session is refused.
@@ -143,7 +155,7 @@ struct Refused {
 
 impl Sessions {
     pub(super) fn new(events: mpsc::Sender<Event>, figures: Arc<Figures>, stop: CancellationToken) -> Self {
-        Self { events, figures, stop, tasks: TaskTracker::new() }
+        Self { events, figures, stop, tasks: TaskTracker::new(), patience: Patience::default() }
     }
 
     /// Begins to serve a connection. What a session needs only once is boxed: there are thousands of these tasks.
@@ -195,7 +207,7 @@ impl Sessions {
         peer: Peer,
     ) -> Result<(Box<Hello>, Duration), Option<Box<Refused>>> {
         let said = tokio::select! {
-            said = timeout(GREETING, session::read::<SessionRequest>(from, SIGNALS)) => said,
+            said = timeout(self.patience.greeting, session::read::<SessionRequest>(from, SIGNALS)) => said,
             () = self.stop.cancelled() => return Err(None),
         };
         let refused = |reason, code, message| {
@@ -281,7 +293,8 @@ impl Sessions {
         session: &Session,
     ) -> Option<(Code, String)> {
         loop {
-            let request = match timeout(SILENCE, session::read::<SessionRequest>(from, SIGNALS)).await {
+            let said = timeout(self.patience.silence, session::read::<SessionRequest>(from, SIGNALS)).await;
+            let request = match said {
                 Ok(Ok(Some(request))) => request,
                 Ok(Ok(None)) => return None,
                 Ok(Err(error)) => {
@@ -290,7 +303,7 @@ impl Sessions {
                     return Some((code, error.to_string()));
                 }
                 Err(_) => {
-                    let message = format!("{subject} has said nothing for {} s", SILENCE.as_secs());
+                    let message = format!("{subject} has said nothing for {:?}", self.patience.silence);
                     return Some((Code::ControlUnavailable, message));
                 }
             };

@@ -201,9 +201,9 @@ async fn a_session_takes_a_certificate_and_only_its_own_subject() {
     assert_eq!(house.figures.refusals(Reason::ForeignSubject), 1);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_session_begins_with_hello() {
-    let (mut pipe, _events, figures) = piped(DAY);
+    let (mut pipe, _events, figures) = piped(DAY, session::Patience::default());
     said(&mut pipe, session_request::Message::Applied(Applied::default())).await;
     let (code, message) = why(&mut pipe).await.unwrap();
     assert_eq!(code, kontrol_core::code::Code::InvalidRequest.as_str());
@@ -282,12 +282,16 @@ async fn a_message_above_the_limit_is_not_read_and_ends_its_session() {
     assert_eq!(house.figures.refusals(Reason::Malformed), 1);
 }
 
-/// Sessions over a pipe in memory, with a peer whose certificate lasts for so long.
-fn piped(life: Duration) -> (tokio::io::DuplexStream, mpsc::Receiver<Event>, Arc<Figures>) {
+/// A session over a pipe in memory, with a peer whose certificate lasts for so long.
+fn piped(
+    life: Duration,
+    patience: session::Patience,
+) -> (tokio::io::DuplexStream, mpsc::Receiver<Event>, Arc<Figures>) {
     let (here, there) = tokio::io::duplex(64 << 10);
     let (sender, events) = mpsc::channel(16);
     let figures = Arc::<Figures>::default();
-    let sessions = session::Sessions::new(sender, Arc::clone(&figures), CancellationToken::new());
+    let mut sessions = session::Sessions::new(sender, Arc::clone(&figures), CancellationToken::new());
+    sessions.patience = patience;
     let not_after = clock::now().plus(life);
     sessions.begin(there, listener::Peer { subject: SUBJECT.to_owned(), pod_uid: None, not_after });
     (here, events, figures)
@@ -309,33 +313,36 @@ async fn why(pipe: &mut tokio::io::DuplexStream) -> Option<(String, String)> {
 
 const DAY: Duration = Duration::from_hours(24);
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn whoever_says_nothing_is_gone() {
-    let (mut silent, _events, _) = piped(DAY);
+    let (greeting, silence) = (Duration::from_millis(50), Duration::from_millis(50));
+    let hasty = session::Patience { greeting, ..session::Patience::default() };
+    let (mut silent, _events, _) = piped(DAY, hasty);
     assert_eq!(why(&mut silent).await, None, "it never said hello");
 
-    let (mut pipe, mut events, figures) = piped(DAY);
+    let hasty = session::Patience { silence, ..session::Patience::default() };
+    let (mut pipe, mut events, figures) = piped(DAY, hasty);
     said(&mut pipe, session_request::Message::Hello(hello(SUBJECT))).await;
     assert!(matches!(events.recv().await, Some(Event::Opened { .. })));
     let (_, message) = why(&mut pipe).await.unwrap();
-    assert!(message.contains("has said nothing for 20 s"), "{message}");
+    assert!(message.contains("has said nothing for 50ms"), "{message}");
     drop(pipe);
     assert!(matches!(events.recv().await, Some(Event::Closed { .. })));
     assert_eq!(figures.sessions(), 0);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_session_ends_with_its_certificate_and_says_so() {
-    let (mut pipe, mut events, _) = piped(Duration::from_secs(10));
+    let (mut pipe, mut events, _) = piped(Duration::from_millis(50), session::Patience::default());
     said(&mut pipe, session_request::Message::Hello(hello(SUBJECT))).await;
     assert!(matches!(events.recv().await, Some(Event::Opened { .. })));
     let (code, message) = why(&mut pipe).await.unwrap();
     assert_eq!(code, kontrol_core::code::Code::CertificateExpired.as_str(), "{message}");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn what_is_no_message_ends_a_session() {
-    let (mut pipe, mut events, figures) = piped(DAY);
+    let (mut pipe, mut events, figures) = piped(DAY, session::Patience::default());
     said(&mut pipe, session_request::Message::Hello(hello(SUBJECT))).await;
     assert!(matches!(events.recv().await, Some(Event::Opened { .. })));
     tokio::io::AsyncWriteExt::write_all(&mut pipe, &[0, 0, 0, 2, 0xff, 0xff]).await.unwrap();
