@@ -288,6 +288,8 @@ impl World {
             drop(timeout(self.options.lease_duration, election).await);
         }
         stop.cancel();
+        // Nobody listens any more: sessions end without waiting to say so.
+        drop(said);
         drop(timeout(self.options.lease_duration, office.close()).await);
         while tasks.join_next().await.is_some() {}
         self.metrics.leader.set(0);
