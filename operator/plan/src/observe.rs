@@ -25,7 +25,7 @@ pub struct Observed {
     pub restarts: Vec<RestartRequest>,
     /// The generation of the manifest, to be repeated in conditions.
     pub generation: Option<u64>,
-    /// How the machines are that instances run on, by name, as [`nodes::fold`](crate::nodes::fold) tells it. One that is missing is
+    /// How the machines are that instances run on, by name, as [`Listener::look`](crate::nodes::Listener::look) tells it. One that is missing is
     /// healthy, so a world may leave the healthy ones out.
     #[serde(default)]
     pub nodes: BTreeMap<Arc<str>, NodeHealth>,

@@ -14,7 +14,7 @@ fn name(node: &str) -> Arc<str> {
 
 /// A listener that has listened for long and hears the cluster.
 fn listener(now: Timestamp) -> Listener {
-    Listener { since: at(0).minus(Duration::from_hours(1)), cluster: Some(now) }
+    Listener { cluster: Some(now), ..Listener::new(at(0).minus(Duration::from_hours(1))) }
 }
 
 fn heard(millis: u64) -> Signs {
@@ -23,7 +23,7 @@ fn heard(millis: u64) -> Signs {
 
 fn health(signs: &[(&str, Signs)], now: Timestamp) -> BTreeMap<Arc<str>, NodeHealth> {
     let signs = signs.iter().map(|(node, signs)| (name(node), *signs)).collect();
-    fold(&signs, listener(now), now)
+    listener(now).look(&signs, now)
 }
 
 #[test]
@@ -63,12 +63,9 @@ fn where_all_fall_silent_together_it_is_us_who_are_deaf() {
 fn a_machine_alone_is_lost_only_while_something_else_is_heard() {
     let now = at(20_000);
     let alone: BTreeMap<_, _> = [(name("a"), heard(10_000))].into();
-    assert_eq!(
-        fold(&alone, listener(now), now),
-        [(name("a"), NodeHealth::Lost { since: at(10_000) })].into()
-    );
-    let deaf = Listener { cluster: Some(at(10_500)), ..listener(now) };
-    assert!(fold(&alone, deaf, now).is_empty());
+    assert_eq!(listener(now).look(&alone, now), [(name("a"), NodeHealth::Lost { since: at(10_000) })].into());
+    let mut deaf = listener(at(10_500));
+    assert!(deaf.look(&alone, now).is_empty());
 }
 
 #[test]
@@ -88,21 +85,84 @@ fn no_sign_of_any_kind_for_long_is_a_loss_even_to_the_deaf() {
     let signs = Signs { lease: Some(at(0)), ..Signs::default() };
     let lost = NodeHealth::Lost { since: at(0) };
     assert_eq!(health(&[("a", signs)], at(40_000)), [(name("a"), lost)].into());
-    let unreachable = Listener { cluster: None, ..listener(at(40_000)) };
-    assert!(fold(&[(name("a"), signs)].into(), unreachable, at(40_000)).is_empty());
+    let mut unreachable = Listener { cluster: None, ..listener(at(40_000)) };
+    assert!(unreachable.look(&[(name("a"), signs)].into(), at(40_000)).is_empty());
 }
 
 #[test]
 fn who_has_just_begun_to_listen_gives_everybody_time_to_come_back() {
-    let listener = |now| Listener { since: at(10_000), cluster: Some(now) };
+    let mut listener = Listener::new(at(10_000));
     let silent = Signs { expected: 1, ..Signs::default() };
-    let signs = |now: u64| [(name("a"), silent), (name("b"), heard(now - 10))].into();
-    assert!(fold(&signs(14_900), listener(at(14_900)), at(14_900)).is_empty());
-    assert!(matches!(
-        fold(&signs(15_000), listener(at(15_000)), at(15_000))[&name("a")],
-        NodeHealth::Suspect { .. }
-    ));
-    assert!(fold(&signs(16_500), listener(at(16_500)), at(16_500))[&name("a")].is_lost());
+    let mut looks = |now: u64| {
+        let signs = [(name("a"), silent), (name("b"), heard(now - 10))].into();
+        listener.look(&signs, at(now)).get(&name("a")).copied()
+    };
+    assert_eq!(looks(14_900), None);
+    assert!(matches!(looks(15_000), Some(NodeHealth::Suspect { .. })));
+    assert!(looks(16_500).is_some_and(NodeHealth::is_lost));
+}
+
+/// So many machines, of which the first so many are heard just now, and the others were at `before`.
+fn partly_heard(all: usize, heard: usize, before: Option<Timestamp>, now: u64) -> BTreeMap<Arc<str>, Signs> {
+    let last = |number| if number < heard { Some(at(now - 10)) } else { before };
+    let sign = |number| Signs { expected: 2, heard: last(number), ..Signs::default() };
+    (0..all).map(|number| (name(&format!("n{number}")), sign(number))).collect()
+}
+
+#[test]
+fn where_most_are_silent_together_it_is_us_who_are_deaf() {
+    for (all, silent, deaf) in [(2, 1, false), (3, 1, false), (3, 2, true), (4, 2, false), (20, 11, true)] {
+        let signs = partly_heard(all, all - silent, Some(at(95_000)), 100_000);
+        let lost = listener(at(100_000)).look(&signs, at(100_000));
+        assert_eq!(lost.is_empty(), deaf, "{silent} of {all}");
+    }
+}
+
+#[test]
+fn who_was_deaf_counts_silence_anew() {
+    let mut listener = listener(at(100_000));
+    assert!(listener.look(&partly_heard(20, 2, Some(at(95_000)), 100_000), at(100_000)).is_empty());
+    listener.cluster = None;
+    assert!(listener.look(&partly_heard(20, 12, Some(at(95_000)), 100_500), at(100_500)).is_empty());
+    assert!(listener.look(&partly_heard(20, 12, Some(at(95_000)), 101_900), at(101_900)).is_empty());
+    let health = listener.look(&partly_heard(20, 12, Some(at(95_000)), 102_000), at(102_000));
+    assert!(health.len() == 8 && health.values().all(|health| !health.is_lost()), "{health:?}");
+    let health = listener.look(&partly_heard(20, 12, Some(at(95_000)), 103_500), at(103_500));
+    assert!(health.len() == 8 && health.values().all(|health| health.is_lost()), "{health:?}");
+}
+
+#[test]
+fn as_long_as_machines_come_back_to_a_new_listener_the_others_are_waited_for() {
+    let mut listener = Listener::new(at(10_000));
+    // One each second: the last one comes long after the time that everybody has.
+    for second in 1..=20 {
+        let now = 10_000 + 1_000 * second;
+        let back = usize::try_from(second).unwrap();
+        assert_eq!(
+            listener.look(&partly_heard(20, back, None, now), at(now)),
+            BTreeMap::new(),
+            "after {second} s"
+        );
+    }
+}
+
+#[test]
+fn what_comes_and_goes_keeps_no_lost_machine_for_ever() {
+    let mut listener = Listener::new(at(10_000));
+    let lost = (10_250..60_000).step_by(250).find(|now| {
+        // One of four breaks off and comes back every four seconds, and one never came.
+        let sign = |number| {
+            let heard = match number {
+                0 => None,
+                1 => Some(at(now - now % 4_000)),
+                _ => Some(at(now - 10)),
+            };
+            Signs { expected: 2, heard, ..Signs::default() }
+        };
+        let signs = (0..4).map(|number| (name(&format!("n{number}")), sign(number))).collect();
+        listener.look(&signs, at(*now)).get(&name("n0")).is_some_and(|health| health.is_lost())
+    });
+    assert!(lost.is_some_and(|lost| lost < 44_000), "{lost:?}");
 }
 
 fn moment() -> impl Strategy<Value = Option<Timestamp>> {
@@ -135,8 +195,8 @@ proptest! {
         let all = all.into_iter().zip(heard).map(|((node, signs), heard)| (node, Signs { heard: ago(heard), ..signs }));
         let cluster = ago(cluster);
         let signs: BTreeMap<Arc<str>, Signs> = all.map(|(node, signs)| (node.into(), signs)).collect();
-        let listener = Listener { since: at(since), cluster };
-        for (node, health) in fold(&signs, listener, now) {
+        let mut listener = Listener { cluster, ..Listener::new(at(since)) };
+        for (node, health) in listener.look(&signs, now) {
             let NodeHealth::Lost { since } = health else { continue };
             let Signs { heard, lease, kubelet, knock, .. } = signs[&node];
             let newest = [heard, lease, kubelet, knock].into_iter().flatten().max();
@@ -155,7 +215,7 @@ proptest! {
         let knocked = Signs { knock: Some(signs.knock.unwrap_or(at(0)).max(at(knock))), ..signs };
         let of = |signs| {
             let all = [(name("a"), signs), (name("b"), Signs { expected: 1, heard: Some(now), ..Signs::default() })];
-            fold(&all.into(), listener(now), now).get("a").copied().unwrap_or_default()
+            listener(now).look(&all.into(), now).get("a").copied().unwrap_or_default()
         };
         let rank = |health| match health {
             NodeHealth::Healthy => 0,

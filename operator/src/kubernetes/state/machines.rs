@@ -1,4 +1,4 @@
-//! How the machines are, on the word of several signals together; the fold itself is the plan's.
+//! How the machines are, on the word of several signals together; the rules are the plan's.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +9,7 @@ use std::{
 use kontrol_core::{id::WidgetId, time::Timestamp};
 use kontrol_plan::{
     NodeHealth,
-    nodes::{Listener, Signs, fold},
+    nodes::{Listener, SETTLED_WITHIN, Signs},
 };
 
 use super::{Effect, State};
@@ -23,8 +23,6 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// After so much silence of all its sidecars a machine's kubelet is knocked at.
 const QUIET: Duration = Duration::from_secs(1);
-/// How long who has just begun to lead expects the sidecars that were heard before. One that has not come by then is not expected any more.
-const INHERITED: Duration = Duration::from_secs(30);
 /// The time between two knocks at one.
 const KNOCK: Duration = Duration::from_millis(500);
 /// Knocks at one look.
@@ -36,10 +34,8 @@ pub(super) struct Machines {
     /// How those are that are not well.
     pub(super) health: BTreeMap<Arc<str>, NodeHealth>,
     looked: Timestamp,
-    /// Since when this process leads, and so listens.
-    pub(super) since: Timestamp,
-    /// When the API server was heard last.
-    pub(super) cluster: Option<Timestamp>,
+    /// This process, since it leads.
+    pub(super) listener: Listener,
     /// When a machine's kubelet was knocked at last.
     asked: BTreeMap<Arc<str>, Timestamp>,
     /// When it was found open last.
@@ -48,9 +44,10 @@ pub(super) struct Machines {
 
 impl Machines {
     /// Whether the sidecar of a pod is expected to be heard though it was not yet: a pod is ready on the word of its sidecar, so who leads after another
-    /// expects those that the other has heard. A node may be lost together with who led.
+    /// expects those that the other has heard, for [`SETTLED_WITHIN`]. A node may be lost together with who led.
     fn inherits(&self, pod: &Pod, now: Timestamp) -> bool {
-        now.since(self.since) < INHERITED && pod.ready.is_some_and(|ready| ready < self.since)
+        let since = self.listener.since();
+        now.since(since) < SETTLED_WITHIN && pod.ready.is_some_and(|ready| ready < since)
     }
 
     /// The machines to be knocked at: those that were expected to be heard, and are silent.
@@ -58,7 +55,7 @@ impl Machines {
         self.asked.retain(|node, _| signs.contains_key(node));
         self.open.retain(|node, _| signs.contains_key(node));
         let silent = signs.iter().filter(|(_, sign)| {
-            let heard = sign.heard.unwrap_or(self.since).max(self.since);
+            let heard = sign.heard.map_or(self.listener.since(), |heard| heard.max(self.listener.since()));
             sign.expected > 0 && now.since(heard) >= QUIET
         });
         let due = silent
@@ -113,8 +110,7 @@ impl State {
         for (node, sign) in &mut signs {
             sign.knock = self.machines.open.get(node).copied();
         }
-        let listener = Listener { since: self.machines.since, cluster: self.machines.cluster };
-        let mut health = fold(&signs, listener, now);
+        let mut health = self.machines.listener.look(&signs, now);
         // One that was given up stays so until it gives a sign of life: that nothing is expected of it any more is none.
         for (node, before) in &self.machines.health {
             let NodeHealth::Lost { since } = before else { continue };
@@ -153,7 +149,7 @@ impl State {
     /// When the machines are looked at next; none: nobody is expected to be heard.
     pub(super) fn next_look(&self) -> Option<Timestamp> {
         let looked = self.machines.looked;
-        let is_new = looked.since(self.machines.since) < INHERITED;
+        let is_new = looked.since(self.machines.listener.since()) < SETTLED_WITHIN;
         let anybody = self.companions.iter().next().is_some()
             || !self.machines.health.is_empty()
             || (is_new && self.store.pods().any(|(_, pod)| self.machines.inherits(pod, looked)));
@@ -171,7 +167,7 @@ mod tests {
 
     #[test]
     fn who_is_silent_is_knocked_at_twice_a_second_and_nobody_else() {
-        let mut machines = Machines { since: at(0), ..Machines::default() };
+        let mut machines = Machines { listener: Listener::new(at(0)), ..Machines::default() };
         let sign = |expected, heard| Signs { expected, heard: Some(at(heard)), ..Signs::default() };
         let signs = BTreeMap::from([
             ("heard".into(), sign(2, 900)),
@@ -189,10 +185,9 @@ mod tests {
     fn a_kubelet_that_opens_keeps_its_machine() {
         let silent = Signs { expected: 2, heard: Some(at(10_000)), ..Signs::default() };
         let other = Signs { expected: 2, heard: Some(at(14_900)), ..Signs::default() };
-        let listener = Listener { since: at(0), cluster: Some(at(14_900)) };
         let health = |silent| {
             let signs = BTreeMap::from([("a".into(), silent), ("b".into(), other)]);
-            fold(&signs, listener, at(15_000)).get("a").copied()
+            Listener::new(at(0)).look(&signs, at(15_000)).get("a").copied()
         };
         assert_eq!(health(silent), Some(NodeHealth::Lost { since: at(10_000) }));
         assert_eq!(health(Signs { knock: Some(at(14_800)), ..silent }), None);

@@ -45,7 +45,7 @@ impl State {
                     // Whoever led before may have written what has not been seen here yet: every tree is looked at.
                     self.trees.clear();
                     self.declared.forget_trees();
-                    self.machines.since = now;
+                    self.machines.listener.begin(now);
                     self.machines.health.clear();
                     self.survey = Survey::default();
                     self.note_buses();
@@ -94,7 +94,7 @@ impl State {
 
     /// The API server was heard.
     fn heard(&mut self, now: Timestamp) {
-        self.machines.cluster = Some(now);
+        self.machines.listener.cluster = Some(now);
         self.sights.values_mut().for_each(|sight| sight.heard(now));
     }
 
@@ -102,7 +102,7 @@ impl State {
         if source.kind == Kind::Pod {
             let sees = self.store.fresh(Kind::Pod, source.namespace.as_deref());
             let sight = self.sights.entry(source.namespace.clone()).or_default();
-            sight.note(sees, self.machines.cluster.unwrap_or(now), now);
+            sight.note(sees, self.machines.listener.cluster.unwrap_or(now), now);
         }
     }
 
