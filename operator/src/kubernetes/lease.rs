@@ -30,6 +30,8 @@ use super::{
 const LOOK: Duration = Duration::from_millis(500);
 /// The pause after a request that was not done.
 const AGAIN: Duration = Duration::from_millis(100);
+/// An answer that takes longer says that the API server stood still, or nearly.
+const PROMPT: Duration = Duration::from_millis(500);
 /// Requests that may be without an answer at a time.
 const UNDER_WAY: u32 = 4;
 
@@ -129,6 +131,10 @@ pub struct Election {
     silent: bool,
     /// Whether what is known has to be read again before anything is written.
     look: bool,
+    /// When that was asked for last which was told of the lease: a watch says nothing of a server that stands still.
+    told: Timestamp,
+    /// The version of which a late answer has counted as silence of the API server: once is enough for each.
+    spared: u64,
     /// Nothing is asked before.
     due: Timestamp,
     under_way: u32,
@@ -147,6 +153,8 @@ impl Election {
             watched: false,
             silent: false,
             look: true,
+            told: Timestamp::ZERO,
+            spared: 0,
             due: now,
             under_way: 0,
         }
@@ -183,6 +191,8 @@ impl Election {
                 }
                 What::Look
             }
+            // Asked for once more, so that a renewal that waited with us is seen.
+            Some((lease, since)) if !lease.is_free() && self.told < since.plus(lease.duration) => What::Look,
             _ => What::Take,
         };
         let third = self.candidate.duration / 3;
@@ -202,7 +212,14 @@ impl Election {
         match (asked.what, outcome) {
             (What::Look, Outcome::Done(_)) => {
                 self.look = false;
-                self.see(Lease::read(&outcome.value()), now);
+                let lease = Lease::read(&outcome.value());
+                let version = lease.as_ref().map_or(0, |lease| lease.version);
+                if now.since(asked.at) > PROMPT && self.spared != version {
+                    self.spared = version;
+                    self.silent = true;
+                }
+                self.see(lease, now);
+                self.told = self.told.max(asked.at);
             }
             (What::Look, Outcome::Gone(_)) => {
                 self.look = false;

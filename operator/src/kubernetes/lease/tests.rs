@@ -92,15 +92,47 @@ fn anothers_lease_is_taken_exactly_when_it_was_seen_unchanged_for_its_whole_dura
     assert_eq!(asks(&mut election, 0, 1999), []);
     election.see(Some(lease(8, "b")), at(400));
     assert_eq!(election.due(), Some(at(2400)));
-    assert_eq!(asks(&mut election, 400, 2400), [(2400, What::Take)]);
+    assert_eq!(asks(&mut election, 400, 2399), []);
+    is_sure(&mut election, &lease(8, "b"), 2400);
+    assert_eq!(asks(&mut election, 2405, 2405), [(2405, What::Take)]);
+}
+
+/// The lease has run out by what the watch shows, and is still so when it is asked for, which takes 5 ms.
+fn is_sure(election: &mut Election, lease: &Lease, now: u64) {
+    let (asked, _) = election.next(at(now), at(now)).unwrap();
+    assert_eq!(asked.what, What::Look);
+    election.answered(asked, &object(lease), at(now + 5));
 }
 
 #[test]
 fn who_is_overtaken_names_its_predecessor() {
     let mut election = looked("a", Some(&lease(7, "b")));
-    let (asked, _) = election.next(at(2000), at(2000)).unwrap();
+    is_sure(&mut election, &lease(7, "b"), 2000);
+    let (asked, _) = election.next(at(2005), at(2005)).unwrap();
+    assert_eq!(asked.what, What::Take);
     election.answered(asked, &object(&lease(8, "a")), at(2010));
-    assert_eq!(election.tenure(), Some(&Tenure { until: at(4000), former: "b".into() }));
+    assert_eq!(election.tenure(), Some(&Tenure { until: at(4005), former: "b".into() }));
+}
+
+#[test]
+fn a_renewal_that_a_watch_has_not_yet_shown_is_found_before_the_lease_is_taken() {
+    let mut election = looked("a", Some(&lease(7, "b")));
+    is_sure(&mut election, &lease(8, "b"), 2000);
+    assert_eq!(asks(&mut election, 2005, 4004), []);
+}
+
+#[test]
+fn an_api_server_that_answers_late_has_stood_still_for_the_holder_too() {
+    let mut election = looked("a", Some(&lease(7, "b")));
+    let mut late = |now: u64| {
+        let (asked, _) = election.next(at(now), at(now)).unwrap();
+        assert_eq!(asked.what, What::Look);
+        election.answered(asked, &object(&lease(7, "b")), at(now + 600));
+        asks(&mut election, now + 600, now + 2599)
+    };
+    assert_eq!(late(2000), []);
+    // Once for each version: a server that is always slow has a leader all the same.
+    assert_eq!(late(4600)[0], (5200, What::Take));
 }
 
 #[test]
@@ -115,7 +147,7 @@ fn where_no_watch_shows_the_lease_it_is_looked_at_twice_a_second() {
         }
     }
     let what = |now| (now, What::Look);
-    assert_eq!(looks[..5], [what(100), what(600), what(1100), what(1600), (2000, What::Take)]);
+    assert_eq!(looks[..6], [what(100), what(600), what(1100), what(1600), what(2000), (2001, What::Take)]);
 }
 
 #[test]
@@ -135,7 +167,9 @@ fn silence_of_the_api_server_is_not_silence_of_the_holder() {
     election.see(Some(lease(7, "b")), at(9000));
     election.look = false;
     election.watched(true, at(9000));
-    assert_eq!(asks(&mut election, 9700, 11_000), [(11_000, What::Take)]);
+    assert_eq!(asks(&mut election, 9700, 10_999), []);
+    is_sure(&mut election, &lease(7, "b"), 11_000);
+    assert_eq!(asks(&mut election, 11_005, 11_005), [(11_005, What::Take)]);
 }
 
 #[test]
