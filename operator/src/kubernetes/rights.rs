@@ -24,8 +24,8 @@ use crate::clock;
 /// A right that was refused and is not asked for any more is forgotten after this time: longer than the longest pause before anything that
 /// is needed is tried again.
 pub const FORGOTTEN: Duration = Duration::from_mins(15);
-/// Rights and namespaces that are known at a time: enough to say what is wrong, however many namespaces there are.
-const LIMIT: usize = 1024;
+/// Namespaces that are known of one right: enough to say when it is had again, however many there are.
+const NAMESPACES: usize = 64;
 
 /// A right, as a role gives it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +51,8 @@ pub struct Asked {
     applies: bool,
     /// The right to block the removal of what owns it.
     owner: Option<Right>,
+    /// Whether that right was looked at when this is done: where nothing is made the API server does not look.
+    owns: bool,
 }
 
 impl Asked {
@@ -71,6 +73,7 @@ impl Asked {
             namespace: request.namespace.as_deref().unwrap_or_default().into(),
             applies: request.verb == Verb::Apply && request.subresource.is_empty(),
             owner,
+            owns: request.verb == Verb::Create,
         }
     }
 
@@ -82,7 +85,7 @@ impl Asked {
     /// What a verb on a resource that is none of [`Kind`] takes.
     pub fn to(verb: &str, resource: impl Into<Box<str>>, namespace: &str) -> Self {
         let right = Right { verb: verb.into(), resource: resource.into() };
-        Self { right, namespace: namespace.into(), applies: false, owner: None }
+        Self { right, namespace: namespace.into(), applies: false, owner: None, owns: false }
     }
 
     /// The right that is missing where this was refused; none: it is not for want of one.
@@ -90,7 +93,11 @@ impl Asked {
         if message.contains("you can't set finalizers on") {
             return self.owner.clone();
         }
-        named(message)
+        let named = named(message)?;
+        let creates = self.applies && &*named.verb == "create";
+        // Others may refuse in words of their own, about anything.
+        let asked = named.resource == self.right.resource && (named.verb == self.right.verb || creates);
+        asked.then_some(named)
     }
 }
 
@@ -129,11 +136,40 @@ pub enum News {
     Has(Right),
 }
 
+/// Where a right was refused.
+#[derive(Clone, Debug, Default)]
+struct Refused {
+    /// When last, by namespace.
+    namespaces: BTreeMap<Box<str>, Timestamp>,
+    /// When last in a namespace beyond those.
+    elsewhere: Option<Timestamp>,
+}
+
+impl Refused {
+    /// Whether it is still asked for, and refused, anywhere.
+    fn is_recent(&self, now: Timestamp) -> bool {
+        self.namespaces.values().chain(&self.elsewhere).any(|last| now.since(*last) < FORGOTTEN)
+    }
+
+    /// Takes note of a refusal; whether it says something new.
+    fn note(&mut self, namespace: &str, now: Timestamp) -> bool {
+        if let Some(last) = self.namespaces.get_mut(namespace) {
+            *last = now;
+            return false;
+        }
+        if self.namespaces.len() >= NAMESPACES {
+            self.elsewhere = Some(now);
+            return false;
+        }
+        self.namespaces.insert(namespace.into(), now);
+        true
+    }
+}
+
 /// The rights that are missing.
 #[derive(Clone, Debug, Default)]
 pub struct Lacking {
-    /// When they were refused last, by right and namespace.
-    refused: BTreeMap<(Right, Box<str>), Timestamp>,
+    refused: BTreeMap<Right, Refused>,
 }
 
 impl Lacking {
@@ -151,15 +187,12 @@ impl Lacking {
     }
 
     fn lacks(&mut self, right: Right, namespace: &str, now: Timestamp) -> Option<News> {
-        self.refused.retain(|_, last| now.since(*last) < FORGOTTEN);
-        let of = (right, namespace.into());
-        let is_known = self.refused.contains_key(&of);
-        if !is_known && self.refused.len() >= LIMIT {
-            return None;
+        for refused in self.refused.values_mut() {
+            refused.namespaces.retain(|_, last| now.since(*last) < FORGOTTEN);
         }
-        let right = of.0.clone();
-        self.refused.insert(of, now);
-        (!is_known).then_some(News::Lacks(right))
+        self.refused.retain(|_, refused| refused.is_recent(now));
+        let is_news = self.refused.entry(right.clone()).or_default().note(namespace, now);
+        is_news.then_some(News::Lacks(right))
     }
 
     fn has(&mut self, asked: &Asked, done: bool) -> Vec<News> {
@@ -167,13 +200,13 @@ impl Lacking {
             return Vec::new();
         }
         let creates = (asked.applies && done).then(|| Right { verb: "create".into(), ..asked.right.clone() });
-        let owns = asked.owner.clone().filter(|_| done);
+        let owns = asked.owner.clone().filter(|_| asked.owns && done);
         let had = [Some(asked.right.clone()), creates, owns].into_iter().flatten();
         let mut news = Vec::new();
         for right in had {
-            let of = (right, asked.namespace.clone());
-            if self.refused.remove(&of).is_some() {
-                news.push(News::Has(of.0));
+            let Some(refused) = self.refused.get_mut(&right) else { continue };
+            if refused.namespaces.remove(&asked.namespace).is_some() {
+                news.push(News::Has(right));
             }
         }
         news
@@ -181,8 +214,7 @@ impl Lacking {
 
     /// The rights that are missing somewhere.
     pub fn rights(&self, now: Timestamp) -> BTreeSet<&Right> {
-        let known = self.refused.iter().filter(|(_, last)| now.since(**last) < FORGOTTEN);
-        known.map(|((right, _), _)| right).collect()
+        self.refused.iter().filter(|(_, refused)| refused.is_recent(now)).map(|(right, _)| right).collect()
     }
 }
 

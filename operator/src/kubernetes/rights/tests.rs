@@ -74,6 +74,49 @@ fn an_apply_may_lack_the_right_to_create_and_a_child_that_to_set_finalizers() {
 }
 
 #[test]
+fn what_is_refused_everywhere_hides_no_other_right_and_is_missing_until_it_is_had_everywhere() {
+    let mut lacking = Lacking::default();
+    let in_namespace =
+        |number: usize| Asked::of(&Request::new(Verb::Create, Kind::Pod, &format!("team-{number}"), "w-0-1"));
+    let many = 5 * NAMESPACES;
+    for number in 0..many {
+        let news = lacking.note(&in_namespace(number), &refusal("create", "pods", ""), AT);
+        assert_eq!(news.len(), usize::from(number < NAMESPACES));
+    }
+    let leases = Asked::all("list", Kind::Lease, Some("kube-node-lease"));
+    drop(lacking.note(&leases, &refusal("list", "leases", "coordination.k8s.io"), AT));
+    assert_eq!(said(&lacking, AT), ["create pods", "list leases.coordination.k8s.io"]);
+    for number in 0..NAMESPACES {
+        drop(lacking.note(&in_namespace(number), &done(), AT));
+    }
+    assert_eq!(said(&lacking, AT), ["create pods", "list leases.coordination.k8s.io"]);
+    assert_eq!(said(&lacking, AT.plus(FORGOTTEN)), [""; 0]);
+}
+
+#[test]
+fn a_refusal_in_the_words_of_others_names_no_right() {
+    let mut lacking = Lacking::default();
+    let asked = Asked::of(&Request::new(Verb::Create, Kind::Pod, "default", "w-0-1"));
+    for forged in [refusal("create", "secrets", ""), refusal("steal", "pods", "")] {
+        assert!(lacking.note(&asked, &forged, AT).is_empty());
+    }
+    assert_eq!(said(&lacking, AT), [""; 0]);
+}
+
+#[test]
+fn a_change_of_what_is_there_says_nothing_of_the_right_to_set_finalizers() {
+    let mut lacking = Lacking::default();
+    let owned = json!({"metadata": {"ownerReferences": [{"kind": "Widget", "name": "w"}]}});
+    let asked = |verb, kind| Asked::of(&Request::new(verb, kind, "default", "w").with(owned.clone()));
+    let why = "pods \"w\" is forbidden: cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers on: , <nil>";
+    drop(lacking.note(&asked(Verb::Create, Kind::Pod), &Outcome::Forbidden(why.to_owned()), AT));
+    drop(lacking.note(&asked(Verb::Apply, Kind::ConfigMap), &done(), AT));
+    assert_eq!(said(&lacking, AT), ["update widgets.kontrol.dev/finalizers"]);
+    drop(lacking.note(&asked(Verb::Create, Kind::Pod), &done(), AT));
+    assert_eq!(said(&lacking, AT), [""; 0]);
+}
+
+#[test]
 fn what_is_not_asked_for_any_more_is_forgotten() {
     let mut lacking = Lacking::default();
     let asked = Asked::all("list", Kind::Lease, Some("kube-node-lease"));
