@@ -9,7 +9,7 @@ use hyper_util::{
 };
 use kube::client::{Body, ClientBuilder, ConfigExt as _};
 use tokio::time::timeout;
-use tower::BoxError;
+use tower::{BoxError, ServiceExt as _};
 
 use super::{
     request::{Outcome, Request},
@@ -35,11 +35,15 @@ fn closing(config: kube::Config, idle: Duration) -> Result<kube::Client, kube::E
     }
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
-    tcp.set_connect_timeout(config.connect_timeout);
+    let within = config.connect_timeout.unwrap_or(PATIENCE);
+    let connector = config.rustls_https_connector_with_connector(tcp)?.map_future(move |connecting| {
+        // Whoever takes a connection and never shakes hands is given up too.
+        Box::pin(async move { timeout(within, connecting).await.map_err(BoxError::from)? })
+    });
     let http = Http::builder(TokioExecutor::new())
         .pool_idle_timeout(idle)
         .pool_timer(TokioTimer::new())
-        .build::<_, Body>(config.rustls_https_connector_with_connector(tcp)?);
+        .build::<_, Body>(connector);
     let service = tower::ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
@@ -169,6 +173,17 @@ mod tests {
     };
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_never_shakes_hands_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let mut config = kube::Config::new(url.parse().unwrap());
+        config.connect_timeout = Some(Duration::from_millis(50));
+        let client = closing(config, IDLE).unwrap();
+        let refused = client.request_text(http::Request::get("/version").body(Vec::new()).unwrap()).await;
+        assert!(chain(&refused.unwrap_err()).contains("deadline has elapsed"));
+    }
 
     #[tokio::test]
     async fn connections_that_nobody_uses_are_closed() {
