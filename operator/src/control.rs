@@ -12,6 +12,7 @@
 //! gets it when it comes back. A message above [`SIGNALS`](kontrol_core::limits::SIGNALS) ends its session: it is not read.
 
 mod figures;
+mod held;
 mod identity;
 mod listener;
 mod proof;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::authority::Authority;
 pub use figures::Figures;
+pub use held::{Closed, Held};
 pub use listener::Error;
 pub use proof::{AUDIENCE, Pod, Pods, Proof, Reason, Refusal, Review, judge};
 pub use session::{Event, Session, SessionId, Upward};

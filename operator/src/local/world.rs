@@ -357,6 +357,7 @@ impl World {
             match effect {
                 Effect::Say(level, text) => self.logs.event(clock::now(), level, text),
                 Effect::Tell(session, message) => session.tell(message),
+                Effect::End(session) => session.end(),
                 Effect::Order(key, order) => {
                     // A process that has ended takes no orders.
                     if let Some(orders) = self.orders.get(&key) {

@@ -1,4 +1,4 @@
-//! Sidecars and hubs on their control streams: what they say, and what they are told.
+//! Sidecars and hubs on their control sessions: what they say, and what they are told.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -20,7 +20,7 @@ use kontrol_proto::{
 
 use super::{Effect, State};
 use crate::{
-    control::{Event, Reason, Session, SessionId, Upward},
+    control::{Closed, Event, Held, Reason, SessionId, Upward},
     kubernetes::{object::Key, observe::Word, pod::PodOf},
     view::{self, Addresses, View as _},
 };
@@ -31,9 +31,7 @@ pub(super) struct Companion {
     /// Its pod.
     pod: Key,
     of: PodOf,
-    session: Option<(SessionId, Session)>,
-    /// The one before, which its sidecar ends once it has the new one.
-    former: Option<Session>,
+    held: Held,
     pub(super) addresses: Addresses,
     /// What a sidecar said last, and when.
     pub(super) signals: Option<(Timestamp, v1::Signals)>,
@@ -94,7 +92,7 @@ impl Companions {
         self.queues.get(topic)?.get(subscription)
     }
 
-    /// Streams that are open.
+    /// Sessions that are open.
     pub(super) fn open(&self) -> usize {
         self.by_session.len()
     }
@@ -105,7 +103,7 @@ impl Companions {
 }
 
 impl State {
-    /// Takes note of what a stream says.
+    /// Takes note of what a session says.
     pub(super) fn control(&mut self, event: Event, now: Timestamp) {
         match event {
             Event::Opened { id, hello, session } => {
@@ -115,7 +113,7 @@ impl State {
                     tracing::info!(
                         subject = hello.subject,
                         uid = &*uid,
-                        "a stream of a pod that is not known"
+                        "a session of a pod that is not known"
                     );
                     self.replies.push(Effect::End(session));
                     return;
@@ -139,8 +137,7 @@ impl State {
                 let companion = self.companions.by_uid.entry(uid.clone()).or_insert_with(|| Companion {
                     pod: key,
                     of: of.clone(),
-                    session: None,
-                    former: None,
+                    held: Held::default(),
                     addresses: Addresses::default(),
                     signals: None,
                     word: None,
@@ -149,7 +146,7 @@ impl State {
                     sent: None,
                     version: 0,
                 });
-                companion.former = companion.session.replace((id, session)).map(|(_, former)| former);
+                companion.held.open(id, session);
                 companion.addresses = addresses;
                 companion.sent = None;
                 companion.heard = now;
@@ -171,13 +168,10 @@ impl State {
             Event::Closed { id, .. } => {
                 let Some(uid) = self.companions.by_session.remove(&id) else { return };
                 let Some(companion) = self.companions.by_uid.get_mut(&uid) else { return };
-                let current = companion.session.as_ref().is_some_and(|(current, _)| *current == id);
-                if current {
-                    companion.session = None;
-                    // Given up before it was used: the sidecar may still listen on the one before, where it is told nothing.
-                    self.replies.extend(companion.former.take().map(Effect::End));
+                if let Closed::Current(former) = companion.held.close(id) {
+                    self.replies.extend(former.map(Effect::End));
                     companion.sent = None;
-                    // What it said last still stands: that its stream ended says nothing of its widget.
+                    // What it said last still stands: that its session ended says nothing of its widget.
                     companion.signals = None;
                     let of = companion.of.clone();
                     let there = self.store.pod(&companion.pod).is_some_and(|pod| pod.meta.uid == uid);
@@ -429,7 +423,7 @@ impl State {
         }
         for uid in std::mem::take(&mut self.companions.due) {
             let Some(companion) = self.companions.by_uid.get(&uid) else { continue };
-            if companion.session.is_none() {
+            if companion.held.session().is_none() {
                 continue;
             }
             if self.store.pod(&companion.pod).is_none_or(|pod| pod.meta.uid != uid) {
@@ -480,7 +474,7 @@ impl State {
             companion.version += 1;
             companion.sent = Some(fingerprint);
             let told = message.with_version(companion.version);
-            if let Some((_, session)) = &companion.session {
+            if let Some(session) = companion.held.session() {
                 effects.push(Effect::Tell(session.clone(), told));
             }
         }
@@ -508,7 +502,7 @@ impl State {
         let there = self.store.pod(key).map(|pod| &pod.meta.uid);
         let uids = self.companions.by_pod.get(key).into_iter().flatten();
         let gone = uids.filter(|uid| {
-            let silent = self.companions.of(uid).is_none_or(|companion| companion.session.is_none());
+            let silent = self.companions.of(uid).is_none_or(|companion| companion.held.session().is_none());
             silent && there != Some(*uid)
         });
         let gone: Vec<Arc<str>> = gone.cloned().collect();

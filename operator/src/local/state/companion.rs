@@ -6,7 +6,7 @@ use kontrol_core::time::Timestamp;
 use kontrol_proto::v1::Hello;
 
 use crate::{
-    control::{Session, SessionId},
+    control::{Closed, Held, Session, SessionId},
     view::Addresses,
 };
 
@@ -42,7 +42,7 @@ pub(super) struct Companion {
     came_up: bool,
     pid: Option<u32>,
     addresses: Option<Addresses>,
-    session: Option<(SessionId, Session)>,
+    held: Held,
     was_up: bool,
 }
 
@@ -55,7 +55,7 @@ impl Default for Companion {
             came_up: false,
             pid: None,
             addresses: None,
-            session: None,
+            held: Held::default(),
             was_up: false,
         }
     }
@@ -88,12 +88,11 @@ impl Companion {
     }
 
     pub(super) fn session(&self) -> Option<&Session> {
-        self.session.as_ref().map(|(_, session)| session)
+        self.held.session()
     }
 
-    #[cfg(test)]
     pub(super) fn session_id(&self) -> Option<SessionId> {
-        self.session.as_ref().map(|(id, _)| *id)
+        self.held.id()
     }
 
     /// When it is to be looked at again.
@@ -148,7 +147,7 @@ impl Companion {
         self.failures += usize::from(by_itself);
         self.phase = Phase::Down { until: now.plus(pause) };
         self.pid = None;
-        self.session = None;
+        self.held = Held::default();
         by_itself
     }
 
@@ -160,21 +159,13 @@ impl Companion {
             admin: hello.admin.clone(),
             socket: hello.socket.clone(),
         });
-        self.session = Some((id, session));
+        self.held.open(id, session);
         self.was_up = true;
         self.came_up = true;
     }
 
-    /// A session has ended; false where a newer one has taken its place.
-    pub(super) fn closed(&mut self, id: SessionId) -> bool {
-        let current = self.session.as_ref().is_some_and(|(current, _)| *current == id);
-        if current {
-            self.session = None;
-        }
-        current
-    }
-
-    pub(super) fn has_session(&self, id: SessionId) -> bool {
-        self.session.as_ref().is_some_and(|(current, _)| *current == id)
+    /// A session has ended.
+    pub(super) fn closed(&mut self, id: SessionId) -> Closed {
+        self.held.close(id)
     }
 }

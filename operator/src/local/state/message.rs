@@ -95,6 +95,8 @@ pub enum Effect {
     Order(Key, Order),
     /// Tell a sidecar or the hub.
     Tell(Session, Configuration),
+    /// End a session; its sidecar, or the hub, comes back with a new one.
+    End(Session),
     /// Tell people.
     Say(Level, String),
 }

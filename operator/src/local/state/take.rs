@@ -9,7 +9,7 @@ use kontrol_proto::v1;
 use super::{Drain, Effect, Input, Key, Report, State};
 use crate::{
     authority::HUB,
-    control::{Event, Upward},
+    control::{Closed, Event, Upward},
     local::{desired::Desired, logs::Level},
     view,
 };
@@ -196,29 +196,27 @@ impl State {
                 self.all_sidecars_are_up().into_iter().collect()
             }
             Event::Closed { id, subject } if subject == HUB => {
-                if self.hub.closed(id) {
-                    self.queues.clear();
-                }
-                Vec::new()
+                let Closed::Current(former) = self.hub.closed(id) else { return Vec::new() };
+                self.queues.clear();
+                former.map(Effect::End).into_iter().collect()
             }
             Event::Closed { id, subject } => {
-                if let Some(slot) = slot_of(&mut self.slots, &subject)
-                    && slot.sidecar.closed(id)
-                {
-                    slot.signals = None;
-                    slot.sent = None;
-                }
-                Vec::new()
+                let Some(slot) = slot_of(&mut self.slots, &subject) else { return Vec::new() };
+                let Closed::Current(former) = slot.sidecar.closed(id) else { return Vec::new() };
+                slot.signals = None;
+                slot.sent = None;
+                former.map(Effect::End).into_iter().collect()
             }
             Event::Said { id, message: Upward::Hub(signals), .. } => {
-                if self.hub.has_session(id) {
+                if self.hub.session_id() == Some(id) {
                     self.hub_signals(signals, now);
                 }
                 Vec::new()
             }
             Event::Said { id, subject, message } => {
                 let Ok(instance) = subject.parse::<InstanceId>() else { return Vec::new() };
-                let known = self.slots.get(&instance).is_some_and(|slot| slot.sidecar.has_session(id));
+                let known =
+                    self.slots.get(&instance).is_some_and(|slot| slot.sidecar.session_id() == Some(id));
                 match message {
                     Upward::Applied(applied) if known => self.applied(&instance, &applied),
                     Upward::Signals(mut signals) if known => {

@@ -43,6 +43,8 @@ pub(super) struct House {
     pub(super) sidecars: Vec<Key>,
     /// What the sidecars and the hub were told, in order.
     pub(super) told: Vec<Configuration>,
+    /// Sessions that were ended.
+    pub(super) ended: usize,
     sessions: u64,
 }
 
@@ -95,6 +97,7 @@ impl House {
             launched: BTreeMap::new(),
             sidecars: Vec::new(),
             told: Vec::new(),
+            ended: 0,
             sessions: 0,
         };
         house.settle();
@@ -117,6 +120,21 @@ impl House {
     pub(super) fn hears(&mut self, name: &str, health: v1::Health, hung: bool) {
         let instance = instance(&format!("{name}/0"));
         self.says(&instance, v1::Signals { health: health.into(), hung, ..v1::Signals::default() });
+    }
+
+    /// A sidecar opens another session beside the one that it has.
+    pub(super) fn opens_another(&mut self, name: &str) {
+        self.sessions += 1;
+        let (id, session) = Session::unheard(self.sessions);
+        let hello = Hello { subject: instance(&format!("{name}/0")).to_string(), ..Hello::default() };
+        self.take(Input::Control(control::Event::Opened { id, hello, session }));
+    }
+
+    /// The session that it opened last ends.
+    pub(super) fn closes(&mut self, name: &str) {
+        let instance = instance(&format!("{name}/0"));
+        let id = self.state.slots[&instance].sidecar.session_id().unwrap();
+        self.take(Input::Control(control::Event::Closed { id, subject: instance.to_string() }));
     }
 
     /// The sidecar of the process that runs says this.
@@ -171,6 +189,10 @@ impl House {
                         Configuration::Sidecar(config) => self.applied(&config),
                         Configuration::Hub(_) => Vec::new(),
                     }
+                }
+                Effect::End(_) => {
+                    self.ended += 1;
+                    Vec::new()
                 }
                 Effect::Launch(key, command) => self.launch(key, command),
                 Effect::Order(key, order) => self.order(key, order),

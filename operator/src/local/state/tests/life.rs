@@ -127,6 +127,14 @@ fn a_sidecar_that_comes_up_each_time_is_soon_started_again_however_often_it_ends
 }
 
 #[test]
+fn a_session_that_is_given_up_before_it_was_used_takes_the_one_before_along() {
+    let mut house = House::new(group("", &BOTH));
+    house.opens_another("a");
+    house.closes("a");
+    assert_eq!(house.ended, 1, "or its sidecar is never told anything again");
+}
+
+#[test]
 fn a_widget_without_health_is_taken_at_its_word_all_the_same() {
     let mut house = House::new(group("", &[("a", "")]));
     house.hears("a", Health::NotReady, false);
