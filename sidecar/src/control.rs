@@ -1,6 +1,7 @@
 //! The session with the operator: configuration down, signals up. It comes back by itself; meanwhile the last configuration holds.
 
 mod signals;
+mod taking;
 mod wire;
 
 use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
@@ -11,6 +12,7 @@ use kontrol_proto::{
     session::Configuration,
     v1::{self, session_request},
 };
+use taking::Taking;
 use tokio::time::{Instant, sleep, sleep_until};
 pub use wire::Wire;
 
@@ -38,7 +40,7 @@ pub trait Role: Send + Sync + 'static {
     /// The first message.
     fn hello(&self) -> v1::Hello;
 
-    /// Takes what the operator sends; the answer, if there is one.
+    /// Takes what the operator sends; the answer, if there is one. It may be given up in the middle when the session ends.
     fn take(
         &self,
         configuration: Configuration,
@@ -89,6 +91,7 @@ async fn keep<R: Role>(
     tracing::info!(operator = address, "session with the operator");
     // What is seen at the start is worth telling at once.
     let (mut last, mut pace) = (None::<Instant>, PACE.0);
+    let mut taking = Taking::new(role);
     let mut successor: Option<BoxFuture<'_, Result<Wire, Error>>> = None;
     loop {
         let silent_at = session.silent_at();
@@ -96,11 +99,8 @@ async fn keep<R: Role>(
         tokio::select! {
             // What was said before a silence ended counts.
             biased;
-            configuration = session.hear() => {
-                if let Some(answer) = role.take(configuration?).await {
-                    session.say(answer).await?;
-                }
-            }
+            answer = taking.answer() => session.say(answer).await?,
+            configuration = session.hear() => taking.begin(configuration?),
             () = sleep_until(silent_at) => session.ask().await?,
             () = role.alarmed(), if pace > URGENT => pace = URGENT,
             () = role.touched(), if pace > PACE.0 => pace = PACE.0,

@@ -115,7 +115,9 @@ impl Role for HubRole {
         match configuration {
             Configuration::Hub(config) => {
                 let version = config.version;
-                match self.applying.apply(config).await {
+                // A task of its own: a session that ends meanwhile leaves nothing half in force.
+                let applying = Arc::clone(&self.applying);
+                match self.door.tasks.spawn(async move { applying.apply(config).await }).await.ok()? {
                     Outcome::Applied(applied) => Some(session_request::Message::Applied(applied)),
                     Outcome::Waiting(again) => {
                         self.door.tasks.spawn(self.door.until_draining(again));
