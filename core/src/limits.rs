@@ -42,7 +42,7 @@ pub const BREAKER_REASON: usize = 200;
 /// The most subscriptions in one message of a hub; of more it tells in several.
 pub const SUBSCRIPTIONS: usize = 200;
 
-/// The largest message on a control stream to the operator, in bytes. What a sidecar says of its widget, within the limits above and in letters
+/// The largest message on a control session to the operator, in bytes. What a sidecar says of its widget, within the limits above and in letters
 /// of four bytes, is about 50 KiB; what a hub says of [`SUBSCRIPTIONS`] with the longest names is as much.
 pub const SIGNALS: usize = 64 << 10;
 

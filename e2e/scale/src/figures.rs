@@ -29,7 +29,7 @@ const PROVEN: Duration = Duration::from_secs(45);
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Row {
     pub(crate) widgets: usize,
-    pub(crate) streams: usize,
+    pub(crate) sessions: usize,
     /// From the first request to the last widget that runs.
     pub(crate) filled_seconds: f64,
     /// The leader's resident memory when steady.
@@ -48,9 +48,9 @@ impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} widgets, {} streams: filled in {:.0} s; leader {:.1} MiB, fresh replica {:.1} MiB; {:.1} writes a minute; {:.3} cores; cold sync {:.1} s",
+            "{} widgets, {} sessions: filled in {:.0} s; leader {:.1} MiB, fresh replica {:.1} MiB; {:.1} writes a minute; {:.3} cores; cold sync {:.1} s",
             self.widgets,
-            self.streams,
+            self.sessions,
             self.filled_seconds,
             self.leader_mib,
             self.fresh_mib,
@@ -68,7 +68,7 @@ impl Row {
             format!(
                 "| {} | {} | {:.1} MiB | {:.1} MiB | {:.1} | {:.3} | {:.1} s | {:.0} s |",
                 row.widgets,
-                row.streams,
+                row.sessions,
                 row.leader_mib,
                 row.fresh_mib,
                 row.writes_per_minute,
@@ -78,7 +78,7 @@ impl Row {
             )
         });
         let head = [
-            "| widgets | streams | leader | fresh replica | writes a minute | cores | cold sync | filled in |".to_owned(),
+            "| widgets | sessions | leader | fresh replica | writes a minute | cores | cold sync | filled in |".to_owned(),
             "| --- | --- | --- | --- | --- | --- | --- | --- |".to_owned(),
         ];
         head.into_iter().chain(lines).collect::<Vec<_>>().join("\n")
@@ -119,7 +119,7 @@ fn mebibytes(text: &str) -> f64 {
 pub(crate) async fn measure(
     lab: &Lab,
     widgets: usize,
-    streams: usize,
+    sessions: usize,
     steady: u64,
     filled: Duration,
     say: &dyn Fn(&str),
@@ -145,7 +145,7 @@ pub(crate) async fn measure(
     let (cold_sync_seconds, fresh_mib) = cold(lab).await?;
     Ok(Row {
         widgets,
-        streams,
+        sessions,
         filled_seconds: filled.as_secs_f64(),
         leader_mib: mebibytes(&after),
         fresh_mib,

@@ -3,7 +3,7 @@
 mod cpu;
 mod figures;
 mod fill;
-mod streams;
+mod sessions;
 
 use std::{io::Write as _, path::PathBuf};
 
@@ -15,7 +15,7 @@ use figures::Row;
 
 /// Fills the cluster that is up with widgets on fake nodes, and measures the operator at each size.
 ///
-/// The cluster must have fake nodes: `kontrol-cluster up --kwok 20`. One widget in ten has a control stream of its own with a certificate
+/// The cluster must have fake nodes: `kontrol-cluster up --kwok 20`. One widget in ten has a control session of its own with a certificate
 /// that the operator has issued for its pod; beside each widget there are two pods that are not Kontrol's.
 #[derive(Debug, Parser)]
 #[command(name = "kontrol-scale", version)]
@@ -23,9 +23,9 @@ struct Arguments {
     /// How many widgets there are at each measurement, rising
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 3_000, 10_000])]
     sizes: Vec<usize>,
-    /// One control stream for so many widgets
+    /// One control session for so many widgets
     #[arg(long, default_value_t = 10)]
-    widgets_per_stream: usize,
+    widgets_per_session: usize,
     /// So many foreign pods for each widget
     #[arg(long, default_value_t = 2)]
     foreign: usize,
@@ -41,21 +41,21 @@ struct Arguments {
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     anyhow::ensure!(arguments.sizes.is_sorted(), "the sizes must rise: {:?}", arguments.sizes);
-    anyhow::ensure!(arguments.widgets_per_stream > 0, "--widgets-per-stream must be at least 1");
+    anyhow::ensure!(arguments.widgets_per_session > 0, "--widgets-per-session must be at least 1");
     let say = |line: &str| drop(writeln!(std::io::stderr(), "==> {line}"));
     let lab = Lab::with_kontrol("scale").await?;
     lab.until_operators().await?;
     let nodes = fill::fake_nodes(&lab).await?;
-    let mut streams = streams::Streams::new(&lab).await?;
+    let mut sessions = sessions::Sessions::new(&lab).await?;
     let (mut rows, mut before) = (Vec::new(), 0);
     for size in arguments.sizes {
         say(&format!("{} foreign pods", size * arguments.foreign));
         fill::foreign(&lab, &nodes, before * arguments.foreign..size * arguments.foreign).await?;
         say(&format!("{size} widgets"));
         let filled = Box::pin(fill::widgets(&lab, before..size, &say)).await?;
-        let wanted = size / arguments.widgets_per_stream;
-        say(&format!("{wanted} control streams"));
-        streams.open(&lab, wanted).await?;
+        let wanted = size / arguments.widgets_per_session;
+        say(&format!("{wanted} control sessions"));
+        sessions.open(&lab, wanted).await?;
         let row = figures::measure(&lab, size, wanted, arguments.steady, filled, &say).await?;
         say(&row.to_string());
         rows.push(row);

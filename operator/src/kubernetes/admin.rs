@@ -2,7 +2,7 @@
 //!
 //! Ready means: everything was listed once, so this process could lead. It stays so, as with other controllers, also where all its watches have
 //! been broken for long. Sidecars reach the leader through a Service, which drops a pod that is not ready: an operator that gave its readiness
-//! up with its watches would be out of reach for those whose streams break meanwhile, and gain nothing. A leader that has no API server gives
+//! up with its watches would be out of reach for those whose sessions break meanwhile, and gain nothing. A leader that has no API server gives
 //! way by its lease; what is stale is not decided on, and `kontrol_operator_watch_stale` says so.
 
 use std::{io, sync::Arc};

@@ -50,14 +50,14 @@ pub(super) struct Leading {
     pub(super) tenure: watch::Receiver<Option<Tenure>>,
     /// What sidecars have to trust, as it becomes known.
     pub(super) bundles: mpsc::Sender<String>,
-    /// What streams say.
+    /// What sessions say.
     pub(super) events: mpsc::Sender<control::Event>,
     /// Pods whose subject is asked for.
     pub(super) asks: mpsc::Sender<Asked>,
 }
 
 impl Leading {
-    /// Leads until `stop`, which ends every stream.
+    /// Leads until `stop`, which ends every session.
     pub(super) async fn run(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             if let Err(error) = self.lead(&stop).await {

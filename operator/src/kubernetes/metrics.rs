@@ -65,7 +65,7 @@ pub struct Metrics {
     pub rollbacks: IntCounter,
     /// Nodes by health.
     pub nodes: IntGaugeVec,
-    /// Control streams that are open.
+    /// Control sessions that are open.
     pub sessions: IntGauge,
     /// Whether the cluster's definitions of our kinds lack fields that this operator writes: 1 or 0.
     pub schema_outdated: IntGauge,
@@ -175,7 +175,7 @@ impl Metrics {
             restarts,
             rollbacks: counter("kontrol_operator_rollbacks_total", "Roll-outs that went back by themselves."),
             nodes: gauges("kontrol_operator_nodes", "Nodes by health.", &["health"]),
-            sessions: gauge("kontrol_operator_control_sessions", "Control streams that are open."),
+            sessions: gauge("kontrol_operator_control_sessions", "Control sessions that are open."),
             schema_outdated: gauge(
                 "kontrol_operator_schema_outdated",
                 "Whether the cluster's definitions lack fields that this operator writes.",

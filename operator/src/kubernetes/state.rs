@@ -2,7 +2,7 @@
 //! actions into requests.
 //!
 //! ```text
-//!   watches, answers, streams ──take──► Store, sessions ──► trees that have to be looked at again
+//!   watches, answers, sessions ──take──► Store, sessions ──► trees that have to be looked at again
 //!                                                              │ step: one at a time for each tree
 //!        ┌─────────────────────────────────────────────────────┘
 //!        ▼
@@ -90,7 +90,7 @@ pub enum Input {
     Answer(Ticket, Outcome),
     /// This process leads, or no longer does.
     Leads(bool),
-    /// A control stream says something.
+    /// A control session says something.
     Control(control::Event),
     /// The kubelet of a machine listens.
     Open(Arc<str>),
@@ -113,7 +113,7 @@ pub enum Effect {
     Knock(Arc<str>, Box<str>),
     /// Tell a sidecar or a hub.
     Tell(Session, Configuration),
-    /// End a stream: nobody knows whose it is. It is opened again after a pause.
+    /// End a session: nobody knows whose it is. It is opened again after a pause.
     End(Session),
     /// Count a word that was not its sender's to say.
     Refused(control::Reason),
@@ -254,7 +254,7 @@ pub struct State {
     plans: u64,
     /// Trees whose sidecars may have to be told of a decision.
     decided: BTreeSet<Root>,
-    /// What follows from the words of streams.
+    /// What follows from the words of sessions.
     replies: Vec<Effect>,
     /// Trees that were not looked at since this process leads.
     survey: Survey,
@@ -322,7 +322,7 @@ impl State {
         self.plans
     }
 
-    /// Control streams that are open.
+    /// Control sessions that are open.
     pub fn sessions(&self) -> usize {
         self.companions.open()
     }

@@ -279,7 +279,7 @@ impl World {
                 () = sleep(pause.unwrap_or_default()), if pause.is_some() => {}
             }
         };
-        // What was asked for is answered, or has failed, before another may begin; then streams have somewhere to go.
+        // What was asked for is answered, or has failed, before another may begin; then sessions have somewhere to go.
         let answered = async { while requests.join_next().await.is_some() {} };
         drop(timeout(self.options.lease_duration, answered).await);
         requests.shutdown().await;

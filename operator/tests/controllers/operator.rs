@@ -9,7 +9,7 @@ use std::{
 use kontrol_core::time::Timestamp;
 use kontrol_e2e_apiserver::{Answered, ApiServer, Following, Session};
 use kontrol_operator::{
-    control::{Event, Session as Stream, SessionId, Upward},
+    control::{Event, Session as Control, SessionId, Upward},
     kubernetes::{
         Options,
         definitions::Lacks,
@@ -40,12 +40,12 @@ pub(crate) struct Operator {
     /// What it asks for, where a test wants to see it.
     pub(crate) asked: Option<Vec<Request>>,
     watches: Vec<Watching>,
-    /// The streams of sidecars, by the uid of their pod.
-    streams: BTreeMap<String, Sidecar>,
+    /// The sessions of sidecars, by the uid of their pod.
+    sessions: BTreeMap<String, Sidecar>,
     opened: u64,
 }
 
-/// A sidecar on its stream.
+/// A sidecar on its session.
 struct Sidecar {
     id: SessionId,
     subject: String,
@@ -84,18 +84,18 @@ impl Operator {
             lacking: Lacking::default(),
             asked: None,
             watches: sources.into_iter().map(watching).collect(),
-            streams: BTreeMap::new(),
+            sessions: BTreeMap::new(),
             opened: 0,
         }
     }
 
-    /// The sidecar of each pod that runs opens its stream, and says each second that its widget is ready; that of a pod that is gone is silent.
+    /// The sidecar of each pod that runs opens its session, and says each second that its widget is ready; that of a pod that is gone is silent.
     /// `false`: there is nothing to say.
     pub(crate) fn sidecars(&mut self, server: &ApiServer, now: Timestamp) -> bool {
         let pods = server.list("pods", "");
         let mut events = Vec::new();
         let there: BTreeSet<&str> = pods.iter().filter_map(|pod| pod["metadata"]["uid"].as_str()).collect();
-        self.streams.retain(|uid, Sidecar { id, subject, .. }| {
+        self.sessions.retain(|uid, Sidecar { id, subject, .. }| {
             let stays = there.contains(uid.as_str());
             if !stays {
                 events.push(Event::Closed { id: *id, subject: subject.clone() });
@@ -106,20 +106,20 @@ impl Operator {
             let text = |field: &str| pod["metadata"][field].as_str().unwrap_or_default().to_owned();
             let (namespace, name, uid) = (text("namespace"), text("name"), text("uid"));
             let runs = pod["status"]["containerStatuses"][0]["state"]["running"].is_object();
-            if !runs || self.streams.contains_key(&uid) {
+            if !runs || self.sessions.contains_key(&uid) {
                 continue;
             }
             let Some(subject) = self.state.subject(&namespace, &name, &uid) else { continue };
             let incarnation = pod["metadata"]["labels"]["kontrol.dev/incarnation"].as_str();
             let incarnation = incarnation.and_then(|text| text.parse().ok()).unwrap_or_default();
             self.opened += 1;
-            let (id, session) = Stream::unheard(self.opened);
+            let (id, session) = Control::unheard(self.opened);
             let hello = Hello { subject: subject.clone(), pod_uid: uid.clone(), ..Hello::default() };
             events.push(Event::Opened { id, hello, session });
             let signals = Signals { incarnation, health: Health::Ready.into(), ..Signals::default() };
-            self.streams.insert(uid, Sidecar { id, subject, signals, said: Timestamp::ZERO });
+            self.sessions.insert(uid, Sidecar { id, subject, signals, said: Timestamp::ZERO });
         }
-        for Sidecar { id, subject, signals, said } in self.streams.values_mut() {
+        for Sidecar { id, subject, signals, said } in self.sessions.values_mut() {
             if now.since(*said) >= Duration::from_secs(1) {
                 *said = now;
                 let message = Upward::Signals(signals.clone());

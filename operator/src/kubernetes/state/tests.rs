@@ -14,8 +14,8 @@ mod removal;
 mod reports;
 mod resting;
 mod rollouts;
+mod sessions;
 mod strangers;
-mod streams;
 mod told;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -36,7 +36,7 @@ struct Cluster {
     asked: Vec<Request>,
     /// Answers that are given in the place of the next ones of a verb and kind.
     answers: Vec<(Verb, Kind, Outcome)>,
-    /// All that was told on streams, in order.
+    /// All that was told on sessions, in order.
     told: Vec<Configuration>,
 }
 

@@ -29,7 +29,7 @@ impl Cluster {
         self.asked.iter().rposition(|request| (request.verb, request.kind) == (verb, kind))
     }
 
-    /// The companion of a pod opens its stream; the effects of it.
+    /// The companion of a pod opens its session; the effects of it.
     fn open(&mut self, pod: &str, subject: &str, number: u64) -> (SessionId, Vec<Effect>) {
         let (id, session) = Session::unheard(number);
         let hello =

@@ -1,8 +1,8 @@
-//! Who is told when something is declared otherwise: the sidecar of `llm`, which has the one stream here.
+//! Who is told when something is declared otherwise: the sidecar of `llm`, which has the one session here.
 
 use super::*;
 
-/// The widget `llm` as it is declared, and its sidecar on its stream.
+/// The widget `llm` as it is declared, and its sidecar on its session.
 fn hearing(further: &Value) -> Cluster {
     let mut cluster = Cluster::new();
     cluster.put(Kind::Topic, "t", json!({"spec": {}}));

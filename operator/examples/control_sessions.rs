@@ -1,6 +1,6 @@
-//! What control streams cost the operator: a server in this process, and its sessions in another one.
+//! What control sessions cost the operator: a server in this process, and its sessions in another one.
 //!
-//! `control_streams 1000 10`: 1,000 sessions that each send signals once a second, for 10 seconds; prints the server's processor time and memory.
+//! `control_sessions 1000 10`: 1,000 sessions that each send signals once a second, for 10 seconds; prints the server's processor time and memory.
 #![allow(clippy::print_stdout, reason = "it prints its figures")]
 #![allow(clippy::unwrap_used, reason = "what it shares with tests fails the test")]
 

@@ -1,4 +1,4 @@
-//! The stream of the sidecar of `llm-0-1`.
+//! The session of the sidecar of `llm-0-1`.
 
 use kontrol_proto::v1;
 
@@ -33,7 +33,7 @@ impl Cluster {
 }
 
 #[test]
-fn a_stream_that_is_given_up_before_it_was_used_takes_the_one_before_along() {
+fn a_session_that_is_given_up_before_it_was_used_takes_the_one_before_along() {
     let mut cluster = Cluster::new();
     cluster.put(Kind::Widget, "llm", json!({"spec": {"replicas": 1, "container": container()}}));
     cluster.run();

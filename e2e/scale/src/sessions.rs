@@ -1,4 +1,4 @@
-//! Control streams as sidecars have them: each with the token of its pod, a certificate from the operator, and a word once a second.
+//! Control sessions as sidecars have them: each with the token of its pod, a certificate from the operator, and a word once a second.
 
 use std::{fs, path::PathBuf, sync::Arc};
 
@@ -35,8 +35,8 @@ use crate::figures;
 /// Certificates asked for at once.
 const AT_ONCE: usize = 16;
 
-/// Streams that are open, until this is dropped.
-pub(crate) struct Streams {
+/// Sessions that are open, until this is dropped.
+pub(crate) struct Sessions {
     /// The operator, `address:port`.
     control: String,
     /// The authority's certificates, and tokens.
@@ -44,7 +44,7 @@ pub(crate) struct Streams {
     open: JoinSet<()>,
 }
 
-impl Streams {
+impl Sessions {
     pub(crate) async fn new(lab: &Lab) -> anyhow::Result<Self> {
         let service = Api::<Service>::namespaced(lab.client().clone(), SYSTEM).get("kontrol-control").await?;
         let ip = service.spec.and_then(|spec| spec.cluster_ip).context("kontrol-control has no address")?;
@@ -55,7 +55,7 @@ impl Streams {
         self.folder.path().join("ca.crt")
     }
 
-    /// Opens streams of pods that have none until there are `wanted`, and waits until the operator counts them.
+    /// Opens sessions of pods that have none until there are `wanted`, and waits until the operator counts them.
     pub(crate) async fn open(&mut self, lab: &Lab, wanted: usize) -> anyhow::Result<()> {
         let trust = lab.api::<ConfigMap>().get("kontrol-trust").await?;
         let pem = trust.data.into_iter().flatten().next().context("kontrol-trust is empty")?.1;
@@ -77,7 +77,7 @@ impl Streams {
                 drop(kept);
             });
         }
-        lab.wait(&format!("{wanted} control streams"), async || {
+        lab.wait(&format!("{wanted} control sessions"), async || {
             let Some(leader) = leader(lab.client()).await? else { return Ok(Err(0.0)) };
             let text = figures::scrape(&leader).await.unwrap_or_default();
             let open = figures::sum(&text, "kontrol_operator_control_sessions", |_| true);
