@@ -16,8 +16,10 @@
 //! - Where most of several machines are silent together, or nothing at all is heard any more, it is us who are deaf. Then only the slow
 //!   word counts: no sign of life of any kind for [`SLOW_AFTER`] while the cluster itself can be asked. Kubernetes' node lifecycle controller
 //!   stops evictions for the same reason (`--unhealthy-zone-threshold`, 0.55).
-//! - Who has just begun to listen gives everybody the time to come back first: [`RECONNECT_WITHIN`]. Whoever was deaf begins anew to count
-//!   silence.
+//! - Who has just begun to listen gives everybody the time to come back first: [`RECONNECT_WITHIN`]. Whoever was deaf, or did not look for a
+//!   while, begins anew to count silence: what came meanwhile may not have been read yet.
+//! - The age of leases counts only while the cluster is reached and leases come: where all stand still, it is the watch that does.
+//! - A machine that was given up stays so until it gives a sign of life, and its silence says nothing of us.
 //! - As long as machines come back one after the other, to who has just begun or was deaf ([`SETTLED_WITHIN`]), the others are on their way
 //!   too: silence counts from when the last one came.
 
@@ -67,18 +69,23 @@ pub struct Listener {
     since: Timestamp,
     /// When the cluster itself was heard last: an answer or a watch event of the API server. None: not yet.
     pub cluster: Option<Timestamp>,
+    looked: Timestamp,
+    /// Since when it has looked without a break.
+    hears: Timestamp,
     /// When it was deaf last.
     deaf: Option<Timestamp>,
     /// When a machine came back last that had been silent, while that spoke for others too.
     returned: Option<Timestamp>,
     /// The machines that were silent at the last look.
     silent: BTreeSet<Arc<str>>,
+    /// Those that are given up, and since when they are silent.
+    lost: BTreeMap<Arc<str>, Timestamp>,
 }
 
 impl Listener {
     /// One that begins to listen.
     pub fn new(since: Timestamp) -> Self {
-        Self { since, ..Self::default() }
+        Self { since, looked: since, hears: since, ..Self::default() }
     }
 
     /// Begins to listen anew: whoever was heard has to come back first.
@@ -91,57 +98,90 @@ impl Listener {
         self.since
     }
 
-    /// How each machine is, by all that is known of it now. Healthy ones are left out.
+    /// Whether it was deaf at the last look.
+    pub fn is_deaf(&self) -> bool {
+        self.deaf.is_some_and(|deaf| deaf >= self.looked)
+    }
+
+    /// The machines that are given up.
+    pub fn lost(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.lost.keys()
+    }
+
+    /// How each machine is, by all that is known of it now. Healthy ones are left out. One that was given up stays so until it gives a sign of life,
+    /// or is no longer asked about: that nothing is expected of it any more is none.
     pub fn look(
         &mut self,
         signs: &BTreeMap<Arc<str>, Signs>,
         now: Timestamp,
     ) -> BTreeMap<Arc<str>, NodeHealth> {
-        let is_deaf = self.is_deaf(signs, now);
-        self.note(signs, is_deaf, now);
-        let reached = self.cluster.is_some_and(|at| now.since(at) < LOST_AFTER);
-        let mut folded = BTreeMap::new();
-        for (node, signs) in signs {
-            let Some(last) = signs.last(self.since) else { continue };
-            let counted = [Some(last), self.deaf, self.returned].into_iter().flatten().max();
-            let silent = counted.map_or(Duration::ZERO, |counted| now.since(counted));
-            let health = if reached && now.since(last) >= SLOW_AFTER {
-                NodeHealth::Lost { since: last }
-            } else if signs.expected == 0 || is_deaf || silent < SUSPECT_AFTER {
-                continue;
-            } else if silent < LOST_AFTER {
-                NodeHealth::Suspect { since: last }
-            } else {
-                NodeHealth::Lost { since: last }
-            };
-            folded.insert(node.clone(), health);
+        if now < self.looked {
+            // The clock was set back: no time that is known means anything.
+            self.begin(now);
+        }
+        if now.since(self.looked) > SUSPECT_AFTER {
+            self.hears = now;
+        }
+        self.looked = now;
+        self.lost.retain(|node, since| {
+            signs.get(node).is_some_and(|signs| signs.newest().is_none_or(|newest| newest <= *since))
+        });
+        self.note(signs, now);
+        let trust = Trust {
+            silence: !self.is_deaf() && !self.hears_nothing_else(signs, now),
+            leases: self.cluster.is_some_and(|at| now.since(at) < LOST_AFTER) && leases_come(signs, now),
+        };
+        let folded: BTreeMap<_, _> = signs
+            .iter()
+            .filter_map(|(node, signs)| Some((node.clone(), self.judge(node, signs, trust, now)?)))
+            .collect();
+        for (node, health) in &folded {
+            if let NodeHealth::Lost { since } = health {
+                self.lost.entry(node.clone()).or_insert(*since);
+            }
         }
         folded
     }
 
-    /// Whether it is us who hear nothing: most of several machines are silent together, or one is and nothing else is heard either.
-    fn is_deaf(&self, signs: &BTreeMap<Arc<str>, Signs>, now: Timestamp) -> bool {
-        let heard = |signs: &Signs| now.since(signs.word(self.since)) < SUSPECT_AFTER;
-        let expected: Vec<_> = signs.values().filter(|signs| signs.expected > 0).collect();
-        match expected.as_slice() {
-            [only] => {
-                let others = signs.values().filter(|other| !std::ptr::eq(*other, *only));
-                let newest = others.filter_map(|other| other.knock).chain(self.cluster).max();
-                !heard(only) && newest.is_none_or(|at| now.since(at) >= LOST_AFTER)
-            }
-            several => {
-                let silent = several.iter().filter(|signs| !heard(signs)).count();
-                silent * 2 > several.len()
-            }
+    /// How a machine is; none: healthy.
+    fn judge(&self, node: &str, signs: &Signs, trust: Trust, now: Timestamp) -> Option<NodeHealth> {
+        if let Some(since) = self.lost.get(node) {
+            return Some(NodeHealth::Lost { since: *since });
         }
+        let since = signs.last(self.since)?;
+        let heard = since.max(self.hears);
+        if trust.leases && now.since(heard) >= SLOW_AFTER {
+            return Some(NodeHealth::Lost { since });
+        }
+        let counted = [self.deaf, self.returned].into_iter().flatten().fold(heard, Timestamp::max);
+        let silent = now.since(counted);
+        if signs.expected == 0 || !trust.silence || silent < SUSPECT_AFTER {
+            return None;
+        }
+        Some(if silent < LOST_AFTER { NodeHealth::Suspect { since } } else { NodeHealth::Lost { since } })
     }
 
-    fn note(&mut self, signs: &BTreeMap<Arc<str>, Signs>, is_deaf: bool, now: Timestamp) {
-        if is_deaf {
+    /// Whether sidecars are expected of one machine alone, and nothing else was heard for long either.
+    fn hears_nothing_else(&self, signs: &BTreeMap<Arc<str>, Signs>, now: Timestamp) -> bool {
+        let mut expected =
+            signs.iter().filter(|(node, signs)| signs.expected > 0 && !self.lost.contains_key(*node));
+        let (Some((only, _)), None) = (expected.next(), expected.next()) else { return false };
+        let others = signs.iter().filter(|(node, _)| *node != only);
+        let newest = others.filter_map(|(_, other)| other.knock).chain(self.cluster).max();
+        newest.is_none_or(|at| now.since(at) >= LOST_AFTER)
+    }
+
+    /// Takes note of who is silent, and of what that says of us.
+    fn note(&mut self, signs: &BTreeMap<Arc<str>, Signs>, now: Timestamp) {
+        let is_heard = |signs: &Signs| signs.heard.is_some_and(|heard| now.since(heard) < SUSPECT_AFTER);
+        // Those that are given up say nothing of us any more.
+        let known = signs.iter().filter(|(node, signs)| signs.expected > 0 && !self.lost.contains_key(*node));
+        let (silent, heard): (Vec<_>, Vec<_>) =
+            known.partition(|(_, signs)| now.since(signs.word(self.since)) >= SUSPECT_AFTER);
+        if silent.len() > 1.max(heard.len()) {
             self.deaf = Some(now);
         }
-        let is_heard = |signs: &Signs| signs.heard.is_some_and(|heard| now.since(heard) < SUSPECT_AFTER);
-        let disturbed = self.deaf.map_or(self.since, |deaf| deaf.max(self.since));
+        let disturbed = self.deaf.map_or(self.hears, |deaf| deaf.max(self.hears));
         let came = self.silent.iter().any(|node| signs.get(node).is_some_and(is_heard));
         if came && now.since(disturbed) < SETTLED_WITHIN {
             self.returned = Some(now);
@@ -151,21 +191,41 @@ impl Listener {
     }
 }
 
+/// What may be gone by.
+#[derive(Clone, Copy, Debug)]
+struct Trust {
+    /// The silence of sidecars.
+    silence: bool,
+    /// The age of leases.
+    leases: bool,
+}
+
+/// Whether leases are renewed for all that is seen: where those of several machines all stand still, it is what shows them that does.
+fn leases_come(signs: &BTreeMap<Arc<str>, Signs>, now: Timestamp) -> bool {
+    let leases = || signs.values().filter_map(|signs| signs.lease);
+    leases().count() < 2 || leases().max().is_some_and(|newest| now.since(newest) < SLOW_AFTER / 2)
+}
+
 impl Signs {
+    /// The newest sign of life that was seen; none: none was.
+    fn newest(&self) -> Option<Timestamp> {
+        self.heard.max(self.lease).max(self.kubelet).max(self.knock)
+    }
+
     /// The newest word of its sidecars. Who has just begun to listen takes everybody as heard until they had the time to come back.
     fn word(&self, since: Timestamp) -> Timestamp {
         let grace = since.plus(RECONNECT_WITHIN.saturating_sub(SUSPECT_AFTER));
         self.heard.map_or(grace, |heard| heard.max(grace))
     }
 
-    /// The newest sign of life of any kind.
+    /// What its silence is counted from: the newest sign of life, or when it could give one first. None: nothing was ever known of it.
     fn last(&self, since: Timestamp) -> Option<Timestamp> {
         let word = (self.expected > 0).then(|| self.word(since));
         let known = self.lease.is_some() || self.kubelet.is_some() || self.heard.is_some();
         if !known && word.is_none() {
             return None;
         }
-        [word, self.heard, self.lease, self.kubelet, self.knock, Some(since)].into_iter().flatten().max()
+        word.max(self.newest()).max(Some(since))
     }
 }
 

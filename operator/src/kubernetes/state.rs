@@ -90,6 +90,8 @@ pub enum Input {
     Answer(Ticket, Outcome),
     /// This process leads, or no longer does.
     Leads(bool),
+    /// This process holds the lease, which the API server has said a moment ago.
+    Holds,
     /// A control session says something.
     Control(control::Event),
     /// The kubelet of a machine listens.

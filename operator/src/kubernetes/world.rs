@@ -209,6 +209,7 @@ impl World {
                 _ => {}
             }
             if may_act {
+                state.take(Input::Holds, now);
                 for effect in state.step(now) {
                     carry_out(&asking, effect, &answers, &mut requests);
                 }

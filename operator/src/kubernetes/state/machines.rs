@@ -9,7 +9,7 @@ use std::{
 use kontrol_core::{id::WidgetId, time::Timestamp};
 use kontrol_plan::{
     NodeHealth,
-    nodes::{Listener, SETTLED_WITHIN, Signs},
+    nodes::{LOST_AFTER, Listener, SETTLED_WITHIN, Signs},
 };
 
 use super::{Effect, State};
@@ -23,6 +23,9 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// After so much silence of all its sidecars a machine's kubelet is knocked at.
 const QUIET: Duration = Duration::from_secs(1);
+/// How long who has just begun to lead expects the sidecars that were heard before: a machine may be judged so late. One that has not come by
+/// then is not expected any more.
+const INHERITED: Duration = SETTLED_WITHIN.saturating_add(LOST_AFTER).saturating_add(Duration::from_secs(10));
 /// The time between two knocks at one.
 const KNOCK: Duration = Duration::from_millis(500);
 /// Knocks at one look.
@@ -44,10 +47,10 @@ pub(super) struct Machines {
 
 impl Machines {
     /// Whether the sidecar of a pod is expected to be heard though it was not yet: a pod is ready on the word of its sidecar, so who leads after another
-    /// expects those that the other has heard, for [`SETTLED_WITHIN`]. A node may be lost together with who led.
+    /// expects those that the other has heard. A node may be lost together with who led.
     fn inherits(&self, pod: &Pod, now: Timestamp) -> bool {
         let since = self.listener.since();
-        now.since(since) < SETTLED_WITHIN && pod.ready.is_some_and(|ready| ready < since)
+        now.since(since) < INHERITED && pod.ready.is_some_and(|ready| ready < since)
     }
 
     /// The machines to be knocked at: those that were expected to be heard, and are silent.
@@ -59,9 +62,11 @@ impl Machines {
             sign.expected > 0 && now.since(heard) >= QUIET
         });
         let due = silent
-            .map(|(node, _)| node)
-            .filter(|node| self.asked.get(*node).is_none_or(|at| now.since(*at) >= KNOCK));
-        let due: Vec<_> = due.take(AT_ONCE).cloned().collect();
+            .map(|(node, _)| (self.asked.get(node), node))
+            .filter(|(asked, _)| asked.is_none_or(|at| now.since(*at) >= KNOCK));
+        // Whoever was never asked first, then who was asked longest ago: each has its turn before it is given up.
+        let due: BTreeSet<_> = due.collect();
+        let due: Vec<_> = due.into_iter().take(AT_ONCE).map(|(_, node)| node.clone()).collect();
         self.asked.extend(due.iter().map(|node| (node.clone(), now)));
         due
     }
@@ -70,7 +75,8 @@ impl Machines {
 impl State {
     /// Looks at the machines, where it is time.
     pub(super) fn look_at_machines(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        if now.since(self.machines.looked) < LOOK {
+        // A clock that was set back stops nothing.
+        if now >= self.machines.looked && now.since(self.machines.looked) < LOOK {
             return;
         }
         self.machines.looked = now;
@@ -103,6 +109,16 @@ impl State {
                 signs.insert(Arc::from(&**name), sign);
             }
         }
+        // Nothing may be expected any more of those that are given up; they are so all the same, as long as they are there.
+        for node in self.machines.listener.lost() {
+            if let Some(known) = self.store.nodes().get(&**node) {
+                signs.entry(node.clone()).or_insert_with(|| Signs {
+                    lease: known.renewed.filter(|_| seen),
+                    kubelet: known.written,
+                    ..Signs::default()
+                });
+            }
+        }
         for node in self.machines.knock(&signs, now) {
             let known = self.store.nodes().get(&*node).filter(|known| !known.address.is_empty());
             effects.extend(known.map(|known| Effect::Knock(node.clone(), known.address.clone())));
@@ -110,16 +126,16 @@ impl State {
         for (node, sign) in &mut signs {
             sign.knock = self.machines.open.get(node).copied();
         }
-        let mut health = self.machines.listener.look(&signs, now);
-        // One that was given up stays so until it gives a sign of life: that nothing is expected of it any more is none.
-        for (node, before) in &self.machines.health {
-            let NodeHealth::Lost { since } = before else { continue };
-            let sign = signs.get(node).copied().unwrap_or_default();
-            let newest = sign.heard.max(sign.lease).max(sign.kubelet).max(sign.knock);
-            let silent = newest.is_none_or(|at| at <= *since);
-            if silent && self.store.nodes().contains_key(&**node) && !health.contains_key(node) {
-                health.insert(node.clone(), *before);
+        let was_deaf = self.machines.listener.is_deaf();
+        let health = self.machines.listener.look(&signs, now);
+        match (was_deaf, self.machines.listener.is_deaf()) {
+            (false, true) => {
+                tracing::warn!(
+                    "most machines are silent together: none is given up by the silence of its sidecars"
+                );
             }
+            (true, false) => tracing::info!("most machines are heard again"),
+            _ => {}
         }
         if health == self.machines.health {
             return;
@@ -149,7 +165,7 @@ impl State {
     /// When the machines are looked at next; none: nobody is expected to be heard.
     pub(super) fn next_look(&self) -> Option<Timestamp> {
         let looked = self.machines.looked;
-        let is_new = looked.since(self.machines.listener.since()) < SETTLED_WITHIN;
+        let is_new = looked.since(self.machines.listener.since()) < INHERITED;
         let anybody = self.companions.iter().next().is_some()
             || !self.machines.health.is_empty()
             || (is_new && self.store.pods().any(|(_, pod)| self.machines.inherits(pod, looked)));
@@ -182,12 +198,26 @@ mod tests {
     }
 
     #[test]
+    fn however_many_are_silent_each_is_knocked_at_in_turn() {
+        let mut machines = Machines { listener: Listener::new(at(0)), ..Machines::default() };
+        let silent = Signs { expected: 2, heard: Some(at(0)), ..Signs::default() };
+        let signs = (0..100).map(|number| (format!("n{number:02}").into(), silent)).collect();
+        let looks = (0..4).map(|look| machines.knock(&signs, at(2000 + 250 * look)));
+        let knocked: BTreeSet<_> = looks.flatten().collect();
+        assert_eq!(knocked.len(), 100);
+    }
+
+    #[test]
     fn a_kubelet_that_opens_keeps_its_machine() {
         let silent = Signs { expected: 2, heard: Some(at(10_000)), ..Signs::default() };
-        let other = Signs { expected: 2, heard: Some(at(14_900)), ..Signs::default() };
         let health = |silent| {
-            let signs = BTreeMap::from([("a".into(), silent), ("b".into(), other)]);
-            Listener::new(at(0)).look(&signs, at(15_000)).get("a").copied()
+            let mut listener = Listener::new(at(0));
+            let looks = (250..=15_000).step_by(250).map(|now| {
+                let other = Signs { expected: 2, heard: Some(at(now - 100)), ..Signs::default() };
+                let signs = BTreeMap::from([("a".into(), silent), ("b".into(), other)]);
+                listener.look(&signs, at(now)).get("a").copied()
+            });
+            looks.last().flatten()
         };
         assert_eq!(health(silent), Some(NodeHealth::Lost { since: at(10_000) }));
         assert_eq!(health(Signs { knock: Some(at(14_800)), ..silent }), None);

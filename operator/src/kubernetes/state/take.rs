@@ -38,6 +38,7 @@ impl State {
                 }
                 self.answer(ticket, &outcome, now);
             }
+            Input::Holds => self.machines.listener.cluster = Some(now),
             Input::Leads(leads) => {
                 let began = leads && !self.leads;
                 self.leads = leads;
