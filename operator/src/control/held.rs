@@ -7,7 +7,8 @@ use super::{Session, SessionId};
 #[derive(Debug, Default)]
 pub struct Held {
     current: Option<(SessionId, Session)>,
-    former: Option<(SessionId, Session)>,
+    /// Those before it, the oldest first.
+    former: Vec<(SessionId, Session)>,
 }
 
 /// What has ended.
@@ -15,24 +16,25 @@ pub struct Held {
 pub enum Closed {
     /// One that another has taken the place of.
     Former,
-    /// The one that was told. With it the one before, where that is left: the new one was given up before it was used, and its sidecar still
-    /// listens on the one before, where nothing is told. That is to be ended, so that it comes back.
-    Current(Option<Session>),
+    /// The one that was told. With it those before that are left: it was given up before it was used, and its sidecar still listens on one
+    /// of them, where nothing is told. They are to be ended, so that it comes back.
+    Current(Vec<Session>),
 }
 
 impl Held {
     /// It is told on this one from now on.
     pub fn open(&mut self, id: SessionId, session: Session) {
-        self.former = self.current.replace((id, session));
+        self.former.extend(self.current.replace((id, session)));
     }
 
     /// This one has ended.
     pub fn close(&mut self, id: SessionId) -> Closed {
         if self.id() == Some(id) {
             self.current = None;
-            return Closed::Current(self.former.take().map(|(_, former)| former));
+            let former = std::mem::take(&mut self.former);
+            return Closed::Current(former.into_iter().map(|(_, former)| former).collect());
         }
-        self.former.take_if(|(former, _)| *former == id);
+        self.former.retain(|(former, _)| *former != id);
         Closed::Former
     }
 
@@ -60,6 +62,14 @@ mod tests {
         held
     }
 
+    /// How many are to be ended.
+    fn left(closed: Closed) -> usize {
+        match closed {
+            Closed::Current(former) => former.len(),
+            Closed::Former => panic!("not the one that was told"),
+        }
+    }
+
     fn id(number: u64) -> SessionId {
         Session::unheard(number).0
     }
@@ -69,15 +79,19 @@ mod tests {
         let mut held = of(&[1, 2]);
         assert!(matches!(held.close(id(1)), Closed::Former));
         assert_eq!(held.id(), Some(id(2)));
-        assert!(matches!(held.close(id(2)), Closed::Current(None)));
+        assert_eq!(left(held.close(id(2))), 0);
         assert!(held.session().is_none());
     }
 
     #[test]
     fn one_that_is_given_up_before_it_was_used_takes_the_one_before_along() {
         let mut held = of(&[1, 2]);
-        assert!(matches!(held.close(id(2)), Closed::Current(Some(_))), "or it is never told anything again");
+        assert_eq!(left(held.close(id(2))), 1, "or it is never told anything again");
         assert!(matches!(held.close(id(1)), Closed::Former));
+        // Its certificate was renewed twice while it opened them.
+        let mut held = of(&[1, 2, 3]);
+        assert!(matches!(held.close(id(2)), Closed::Former));
+        assert_eq!(left(held.close(id(3))), 1);
     }
 
     #[test]

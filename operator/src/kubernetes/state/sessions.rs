@@ -169,7 +169,7 @@ impl State {
                 let Some(uid) = self.companions.by_session.remove(&id) else { return };
                 let Some(companion) = self.companions.by_uid.get_mut(&uid) else { return };
                 if let Closed::Current(former) = companion.held.close(id) {
-                    self.replies.extend(former.map(Effect::End));
+                    self.replies.extend(former.into_iter().map(Effect::End));
                     companion.sent = None;
                     // What it said last still stands: that its session ended says nothing of its widget.
                     companion.signals = None;

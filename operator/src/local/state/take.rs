@@ -198,14 +198,14 @@ impl State {
             Event::Closed { id, subject } if subject == HUB => {
                 let Closed::Current(former) = self.hub.closed(id) else { return Vec::new() };
                 self.queues.clear();
-                former.map(Effect::End).into_iter().collect()
+                former.into_iter().map(Effect::End).collect()
             }
             Event::Closed { id, subject } => {
                 let Some(slot) = slot_of(&mut self.slots, &subject) else { return Vec::new() };
                 let Closed::Current(former) = slot.sidecar.closed(id) else { return Vec::new() };
                 slot.signals = None;
                 slot.sent = None;
-                former.map(Effect::End).into_iter().collect()
+                former.into_iter().map(Effect::End).collect()
             }
             Event::Said { id, message: Upward::Hub(signals), .. } => {
                 if self.hub.session_id() == Some(id) {
