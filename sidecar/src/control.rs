@@ -208,7 +208,7 @@ impl SidecarRole {
             tracing::warn!(%error, "the configuration could not be kept on disk");
         }
         tracing::info!(version, incarnation, "configuration in force");
-        // Links announce a new incarnation before the operator raises the fence on our word.
+        // Links announce a new incarnation before the operator raises the fence on the word that it is applied.
         for _ in 0..4 {
             tokio::task::yield_now().await;
         }

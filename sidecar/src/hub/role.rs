@@ -105,6 +105,27 @@ fn messages(seen: &[v1::hub_signals::Subscription], at_micros: i64) -> Vec<sessi
     }
 }
 
+/// Puts a configuration in force; what there is to say of it.
+async fn apply(
+    door: Arc<HubDoor>,
+    applying: Arc<Applying>,
+    config: v1::HubConfig,
+) -> Option<session_request::Message> {
+    let version = config.version;
+    match applying.apply(config).await {
+        Outcome::Applied(applied) => return Some(session_request::Message::Applied(applied)),
+        Outcome::Waiting(again) => drop(door.tasks.spawn(door.until_draining(again))),
+        Outcome::Refused(error) => {
+            tracing::error!(version, code = %error.code, %error, "the configuration cannot be applied");
+            if door.hub().is_none() {
+                // Without its log a hub is of no use: whoever runs it is to know.
+                drop(door.fatal.send(error).await);
+            }
+        }
+    }
+    None
+}
+
 impl Role for HubRole {
     fn hello(&self) -> v1::Hello {
         let hello = self.place.hello(self.door.subject().to_owned());
@@ -112,32 +133,17 @@ impl Role for HubRole {
     }
 
     async fn take(&self, configuration: Configuration) -> Option<session_request::Message> {
-        match configuration {
-            Configuration::Hub(config) => {
-                let version = config.version;
-                // A task of its own: a session that ends meanwhile leaves nothing half in force.
-                let applying = Arc::clone(&self.applying);
-                match self.door.tasks.spawn(async move { applying.apply(config).await }).await.ok()? {
-                    Outcome::Applied(applied) => Some(session_request::Message::Applied(applied)),
-                    Outcome::Waiting(again) => {
-                        self.door.tasks.spawn(self.door.until_draining(again));
-                        None
-                    }
-                    Outcome::Refused(error) => {
-                        tracing::error!(version, code = %error.code, %error, "the configuration cannot be applied");
-                        if self.door.hub().is_none() {
-                            // Without its log a hub is of no use: whoever runs it is to know.
-                            drop(self.door.fatal.send(error).await);
-                        }
-                        None
-                    }
-                }
-            }
-            Configuration::Sidecar(_) => {
-                tracing::warn!("a configuration for a sidecar came to the hub");
-                None
-            }
-        }
+        let Configuration::Hub(config) = configuration else {
+            tracing::warn!("a configuration for a sidecar came to the hub");
+            return None;
+        };
+        // A task of its own: a session that ends meanwhile leaves nothing half in force, and what follows from it is done.
+        let applied =
+            self.door.tasks.spawn(apply(Arc::clone(&self.door), Arc::clone(&self.applying), config));
+        applied.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a configuration was not applied");
+            None
+        })
     }
 
     fn signals(&self) -> Vec<session_request::Message> {
