@@ -35,7 +35,9 @@ fn closing(config: kube::Config, idle: Duration) -> Result<kube::Client, kube::E
     }
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
-    let within = config.connect_timeout.unwrap_or(PATIENCE);
+    let within = config.connect_timeout.map_or(PATIENCE, |within| within.min(PATIENCE));
+    // Shared by the addresses of a name.
+    tcp.set_connect_timeout(Some(within));
     let connector = config.rustls_https_connector_with_connector(tcp)?.map_future(move |connecting| {
         // Whoever takes a connection and never shakes hands is given up too.
         Box::pin(async move { timeout(within, connecting).await.map_err(BoxError::from)? })
