@@ -141,7 +141,7 @@ pub enum News {
 struct Refused {
     /// When last, by namespace.
     namespaces: BTreeMap<Box<str>, Timestamp>,
-    /// When last in a namespace beyond those.
+    /// When last in a namespace beyond those; forgotten when one of them has the right.
     elsewhere: Option<Timestamp>,
 }
 
@@ -207,6 +207,9 @@ impl Lacking {
             let Some(refused) = self.refused.get_mut(&right) else { continue };
             if refused.namespaces.remove(&asked.namespace).is_some() {
                 news.push(News::Has(right));
+            } else {
+                // Where it is still missing elsewhere, that is soon said again.
+                refused.elsewhere = None;
             }
         }
         news
