@@ -22,7 +22,7 @@ use crate::kubernetes::{
 };
 
 /// Objects of one page of a list: what is read at once, several kilobytes each and twice over, is what a process needs beyond what it keeps.
-pub(super) const PAGE: usize = 100;
+pub(super) const PAGE: usize = 250;
 /// A watch that was open for so long works, and one that ends before has failed.
 pub const PROOF: Duration = Duration::from_secs(1);
 /// So long after its last word a watch that has told something has told all that it had.
