@@ -21,6 +21,16 @@ const START: u64 = 1_767_225_600_000_000;
 /// Rounds at one moment before a scenario counts as one that never rests.
 const RESTLESS: usize = 400;
 
+/// The ways in which a call fails that the process survives.
+pub(crate) const FAULTS: [Fault; 6] = [
+    Fault::Conflict,
+    Fault::TooMany(1),
+    Fault::ErrorBefore,
+    Fault::ErrorAfter,
+    Fault::LostBefore,
+    Fault::LostAfter,
+];
+
 /// What goes wrong once, while the first process of the operator runs.
 #[derive(Clone, Debug)]
 pub(crate) enum Trouble {
@@ -131,15 +141,7 @@ impl Cluster {
                 Trouble::Write(n, fault) => operator.session.set_faults(fault::nth_write(*n, fault.clone())),
                 Trouble::Call(n, fault) => operator.session.set_faults(fault::nth_call(*n, fault.clone())),
                 Trouble::Seed(seed) => {
-                    let faults = [
-                        Fault::Conflict,
-                        Fault::TooMany(1),
-                        Fault::ErrorBefore,
-                        Fault::ErrorAfter,
-                        Fault::LostBefore,
-                        Fault::LostAfter,
-                    ];
-                    operator.session.set_faults(fault::seeded(*seed, 250, 200, &faults));
+                    operator.session.set_faults(fault::seeded(*seed, 250, 200, &FAULTS));
                 }
                 Trouble::Nothing | Trouble::Stale(..) | Trouble::Gap(_) => {}
             }

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, time::Duration};
 use kontrol_e2e_apiserver::{Ended, Fault};
 
 use crate::{
-    cluster::{Cluster, Trouble},
+    cluster::{Cluster, FAULTS, Trouble},
     scenarios::{self, Scenario},
     shape::{Shape, check_history, conditions},
 };
@@ -74,22 +74,14 @@ fn some(writes: usize, most: usize) -> impl Iterator<Item = usize> {
 /// Crashes and faults at the writes of a scenario that writes so often, one of the faults in turn, and the other kinds of trouble spread over its writes
 /// and calls. `KONTROL_TROUBLES=all` tries a crash after each write, and every fault at each.
 fn troubles(writes: usize) -> Vec<Trouble> {
-    let refused = [
-        Fault::Conflict,
-        Fault::TooMany(1),
-        Fault::ErrorBefore,
-        Fault::ErrorAfter,
-        Fault::LostBefore,
-        Fault::LostAfter,
-    ];
     #[allow(clippy::disallowed_methods, reason = "a test has no arguments")]
     let all = std::env::var("KONTROL_TROUBLES").is_ok_and(|text| text == "all");
     let unread = [Fault::ErrorBefore, Fault::LostAfter, Fault::TooMany(1)];
     let most = if all { writes } else { 16 };
     let crashes = some(writes, most).map(|n| Trouble::Write(n, Fault::Crash));
     let faults = some(writes, most).enumerate().flat_map(|(at, n)| {
-        let (from, many) = if all { (0, refused.len()) } else { (at % refused.len(), 1) };
-        refused[from..from + many].iter().map(move |fault| Trouble::Write(n, fault.clone()))
+        let (from, many) = if all { (0, FAULTS.len()) } else { (at % FAULTS.len(), 1) };
+        FAULTS[from..from + many].iter().map(move |fault| Trouble::Write(n, fault.clone()))
     });
     let stale = some(writes, 4).map(|n| Trouble::Stale(n, Duration::from_secs(10)));
     let calls = (0..6).map(|n| Trouble::Call(n, unread[n % unread.len()].clone()));
@@ -223,17 +215,8 @@ fn each_write_of_a_hub_may_fail_in_each_way() {
     for kind in ["services", "persistentvolumeclaims"] {
         assert!(wanted.objects.contains_key(&format!("{kind}/kontrol-hub-b")), "{:?}", wanted.objects.keys());
     }
-    let faults = [
-        Fault::Crash,
-        Fault::Conflict,
-        Fault::TooMany(1),
-        Fault::ErrorBefore,
-        Fault::ErrorAfter,
-        Fault::LostBefore,
-        Fault::LostAfter,
-    ];
     for write in 0..calm.writes() {
-        for fault in &faults {
+        for fault in FAULTS.iter().chain([&Fault::Crash]) {
             let cluster = run(scenarios::one_hub, Trouble::Write(write, fault.clone()));
             let differs = difference(&wanted, &Shape::of(&cluster));
             assert!(differs.is_empty(), "write {write}, {fault:?}:\n{differs}\n{}", cluster.history());

@@ -71,6 +71,17 @@ fn stalled(refusal: Option<&Refusal>, planned: Stalled, problem: Option<&Problem
     Some(shown("Stalled", true, "NotAccepted", problem?.message.clone()))
 }
 
+/// The condition `Reconciling`, with what is in the way.
+fn reconciling((status, reason): (bool, Reason), tree: &Tree) -> Shown {
+    shown("Reconciling", status, reason.as_str(), tree.trouble())
+}
+
+/// The condition `Progressing`; without a text what its reason says.
+fn progressing(finding: Finding, text: Option<String>) -> Shown {
+    let text = text.unwrap_or_else(|| rollout::said(finding.reason).to_owned());
+    shown("Progressing", finding.status, finding.reason.as_str(), text)
+}
+
 fn settled() -> Shown {
     shown("Stalled", false, Reason::Settled.as_str(), String::new())
 }
@@ -96,12 +107,10 @@ pub(super) fn of_node(
     });
     let refusal = refused.as_ref().or(tree.refusal.as_ref());
     let known = node.conditions;
-    let of = |kind, condition: Condition, message| {
-        shown(kind, condition.status, condition.reason.as_str(), message)
-    };
     let total = node.children.len();
     let number = node.children.iter().filter(|slot| is_ready(slot)).count();
-    let mut ready = of("Ready", known.ready, format!("{number} of {total} are ready"));
+    let ready = format!("{number} of {total} are ready");
+    let mut ready = shown("Ready", known.ready.status, known.ready.reason.as_str(), ready);
     if let Some(refusal) = refusal.filter(|_| !known.ready.status) {
         refusal.reason.clone_into(&mut ready.reason);
         ready.message = format!("{}: {}", ready.message, refusal.message);
@@ -114,15 +123,10 @@ pub(super) fn of_node(
     let progress = progress(node, declared, known.progressing);
     vec![
         ready,
-        of("Reconciling", known.reconciling, tree.trouble()),
+        reconciling((known.reconciling.status, known.reconciling.reason), tree),
         stalled(refusal, planned, problem).unwrap_or_else(settled),
         accepted,
-        shown(
-            "Progressing",
-            progress.status,
-            progress.reason.as_str(),
-            rollout::said(progress.reason).to_owned(),
-        ),
+        progressing(progress, None),
     ]
 }
 
@@ -209,14 +213,9 @@ pub(super) fn of_widget(of: Option<Of<'_>>, tree: &Tree, alone: Option<(Kind, &K
     let text = rollout::status(of.widget, of.spec, of.node.since).message;
     vec![
         ready,
-        shown("Reconciling", planned.reconciling.status, planned.reconciling.reason.as_str(), tree.trouble()),
+        reconciling((planned.reconciling.status, planned.reconciling.reason), tree),
         stalled(refusal, stands, problem).unwrap_or_else(otherwise),
         accepted,
-        shown(
-            "Progressing",
-            progress.status,
-            progress.reason.as_str(),
-            text.unwrap_or_else(|| rollout::said(progress.reason).to_owned()),
-        ),
+        progressing(progress, text),
     ]
 }
