@@ -86,7 +86,7 @@ impl Forest {
                 }
             }
         }
-        let Some(own) = own.filter(|own| own.meta.deleting.is_none()) else { return concerned };
+        let Some(own) = own.filter(|own| own.meta.deleting().is_none()) else { return concerned };
         let Ok(spec) = serde_json::from_str::<api::SupervisorSpec>(&own.spec.read()) else {
             return concerned;
         };
@@ -232,7 +232,7 @@ impl Forest {
                         spec::ChildRef::Supervisor(id) => (Kind::Supervisor, key_of(id)),
                         spec::ChildRef::Group(id) => group_kind(store, &key_of(id)),
                     };
-                    let there = store.own(kind, &key).filter(|own| own.meta.deleting.is_none());
+                    let there = store.own(kind, &key).filter(|own| own.meta.deleting().is_none());
                     // One with two parents is where the first of them, by name, has it.
                     let mine = self
                         .parents_of(kind, &key)

@@ -40,30 +40,61 @@ impl std::fmt::Display for Key {
 
 /// What every object says of itself, as far as it is needed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(from = "Flat", into = "Flat")]
 pub struct Meta {
     /// Tells this object from another of its name.
     pub uid: Arc<str>,
     /// Its version; versions of one kind are comparable.
     pub version: u64,
     /// The generation of its spec.
-    #[serde(skip_serializing_if = "is_default")]
     pub generation: i64,
-    /// When its removal was asked for.
-    #[serde(skip_serializing_if = "is_default")]
-    pub deleting: Option<Timestamp>,
-    /// Whether our finalizer is on it.
-    #[serde(skip_serializing_if = "is_default")]
-    pub finalizer: bool,
-    /// All its finalizers.
-    #[serde(skip_serializing_if = "is_default")]
-    pub finalizers: Box<[Box<str>]>,
     /// The object that controls it: kind, name and uid.
-    #[serde(skip_serializing_if = "is_default")]
     pub controller: Option<Box<Owner>>,
-    /// Its annotations of `kontrol.dev/`.
+    /// None: nothing of it.
+    rare: Option<Box<Rare>>,
+}
+
+/// What most objects do not say of themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Rare {
+    deleting: Option<Timestamp>,
+    finalizers: Box<[Box<str>]>,
+    annotations: LiteMap<Box<str>, Box<str>>,
+}
+
+/// The same as text.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Flat {
+    uid: Arc<str>,
+    version: u64,
     #[serde(skip_serializing_if = "is_default")]
-    pub annotations: LiteMap<Box<str>, Box<str>>,
+    generation: i64,
+    #[serde(skip_serializing_if = "is_default")]
+    deleting: Option<Timestamp>,
+    #[serde(skip_serializing_if = "is_default")]
+    finalizers: Box<[Box<str>]>,
+    #[serde(skip_serializing_if = "is_default")]
+    controller: Option<Box<Owner>>,
+    #[serde(skip_serializing_if = "is_default")]
+    annotations: LiteMap<Box<str>, Box<str>>,
+}
+
+impl From<Flat> for Meta {
+    fn from(flat: Flat) -> Self {
+        let Flat { uid, version, generation, deleting, finalizers, controller, annotations } = flat;
+        let rare = Rare { deleting, finalizers, annotations };
+        let rare = (rare != Rare::default()).then(|| Box::new(rare));
+        Self { uid, version, generation, controller, rare }
+    }
+}
+
+impl From<Meta> for Flat {
+    fn from(meta: Meta) -> Self {
+        let Meta { uid, version, generation, controller, rare } = meta;
+        let Rare { deleting, finalizers, annotations } = rare.map_or_else(Rare::default, |rare| *rare);
+        Self { uid, version, generation, deleting, finalizers, controller, annotations }
+    }
 }
 
 /// A controlling owner. It has many objects, so its texts are shared among them.
@@ -82,9 +113,30 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 impl Meta {
+    /// When its removal was asked for.
+    pub fn deleting(&self) -> Option<Timestamp> {
+        self.rare.as_ref()?.deleting
+    }
+
+    /// Whether our finalizer is on it.
+    pub fn has_finalizer(&self) -> bool {
+        self.finalizers().any(|finalizer| finalizer == FINALIZER)
+    }
+
+    /// All its finalizers.
+    pub fn finalizers(&self) -> impl Iterator<Item = &str> {
+        self.rare.iter().flat_map(|rare| &rare.finalizers).map(AsRef::as_ref)
+    }
+
     /// One of our annotations, by what follows `kontrol.dev/`.
     pub fn annotation(&self, name: &str) -> Option<&str> {
-        self.annotations.get(name).map(AsRef::as_ref)
+        self.rare.as_ref()?.annotations.get(name).map(AsRef::as_ref)
+    }
+
+    /// Without its annotations.
+    #[must_use]
+    pub(super) fn without_annotations(self) -> Self {
+        Flat { annotations: LiteMap::default(), ..self.into() }.into()
     }
 }
 
@@ -142,13 +194,12 @@ impl RawMeta {
             .annotations
             .iter()
             .filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?.into(), value.as_str().into())));
-        Meta {
+        Meta::from(Flat {
             uid: self.uid.as_str().into(),
             version: self.resource_version.parse().unwrap_or(0),
             generation: self.generation,
             deleting: self.deletion_timestamp.as_deref().and_then(time::parse),
             finalizers: self.finalizers.iter().map(|finalizer| finalizer.as_str().into()).collect(),
-            finalizer: self.finalizers.iter().any(|finalizer| finalizer == FINALIZER),
             controller: owner.map(|owner| {
                 Box::new(Owner {
                     kind: shared(&owner.kind),
@@ -157,7 +208,7 @@ impl RawMeta {
                 })
             }),
             annotations: ours.collect(),
-        }
+        })
     }
 }
 
@@ -283,7 +334,7 @@ mod tests {
         #[test]
         fn what_is_written_of_an_object_is_read_back(
             (uid, version, generation, deleting) in (text(), any::<u64>(), any::<i64>(), any::<Option<u32>>()),
-            (finalizer, finalizers) in (any::<bool>(), vec(text(), 0..3)),
+            finalizers in vec(text(), 0..3),
             owner in option::of((text(), text(), text())),
             annotations in vec((text(), text()), 0..3),
             (of, bus) in (text(), text()),
@@ -291,11 +342,11 @@ mod tests {
             let owner = owner.map(|(kind, name, uid)| {
                 Box::new(Owner { kind: shared(&kind), name: shared(&name), uid: shared(&uid) })
             });
-            let meta = Meta {
-                uid: uid.into(), version, generation, finalizer, finalizers: finalizers.into(), controller: owner,
+            let meta = Meta::from(Flat {
+                uid: uid.into(), version, generation, finalizers: finalizers.into(), controller: owner,
                 deleting: deleting.map(|at| Timestamp::from_micros(at.into())),
                 annotations: annotations.into_iter().collect(),
-            };
+            });
             let owned = Owned { meta, of, bus };
             let text = serde_json::to_string(&owned).unwrap();
             prop_assert_eq!(serde_json::from_str::<Owned>(&text).unwrap(), owned);

@@ -75,7 +75,7 @@ fn state_of(pod: &Pod, noted: Option<&Replica>, word: Option<&Word>) -> Told {
     if let Some(ended) = ended(pod) {
         return ended;
     }
-    if let Some(since) = pod.meta.deleting {
+    if let Some(since) = pod.meta.deleting() {
         return deleting(pod, noted, since);
     }
     if let Some(since) = pod.said().unschedulable.filter(|_| pod.node.is_none()) {
@@ -124,9 +124,9 @@ pub fn is_over(pod: &Pod) -> bool {
 /// Whether a pod has ended for good, however long it stays.
 fn ended(pod: &Pod) -> Option<Told> {
     let over = matches!(pod.phase, Phase::Succeeded | Phase::Failed);
-    let at = pod.meta.deleting.unwrap_or(pod.created);
+    let at = pod.meta.deleting().unwrap_or(pod.created);
     match &pod.container.state {
-        ContainerState::Ended(ended) if over || !pod.restarts_itself || pod.meta.deleting.is_some() => {
+        ContainerState::Ended(ended) if over || !pod.restarts_itself || pod.meta.deleting().is_some() => {
             let at = ended.at().unwrap_or(at);
             // The end of the container is the trace that an eviction leaves, not its cause.
             let (end, message) = match external(pod) {

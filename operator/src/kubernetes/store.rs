@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use kontrol_core::{
-    id::{InstanceId, Name, ObjectId},
+    id::{Name, ObjectId},
     time::Timestamp,
 };
 use litemap::LiteMap;
@@ -130,7 +130,8 @@ pub struct Store {
     standings: BTreeMap<Source, Standing>,
     own: HashMap<Kind, BTreeMap<Key, Box<Own>>>,
     pods: BTreeMap<Key, Box<Pod>>,
-    by_group: HashMap<(Name, Name), LiteMap<Key, ()>>,
+    /// The pods of each group.
+    by_group: BTreeSet<(Name, Key)>,
     hubs: BTreeMap<ObjectId, LiteMap<Key, ()>>,
     owned: HashMap<Kind, BTreeMap<Key, Packed>>,
     nodes: BTreeMap<Box<str>, Node>,
@@ -302,7 +303,12 @@ impl Store {
             node.written = Some(now);
         }
         let of = pod.of.clone();
-        self.pods_with(&of).insert(key.clone(), ());
+        match &of {
+            PodOf::Replica(instance) => {
+                self.by_group.insert((instance.widget.group.clone(), key.clone()));
+            }
+            PodOf::Hub(bus) => drop(self.hubs.entry(bus.clone()).or_default().insert(key.clone(), ())),
+        }
         self.pods.insert(key.clone(), Box::new(pod));
         Change::Pod(key, of)
     }
@@ -343,12 +349,15 @@ impl Store {
                 let Some(pod) = older.then(|| self.pods.remove(key)).flatten() else {
                     return Change::Nothing;
                 };
-                let names = self.pods_with(&pod.of);
-                names.remove(key);
-                if names.is_empty() {
-                    match &pod.of {
-                        PodOf::Replica(instance) => drop(self.by_group.remove(&group_of(instance))),
-                        PodOf::Hub(bus) => drop(self.hubs.remove(bus)),
+                match &pod.of {
+                    PodOf::Replica(instance) => {
+                        self.by_group.remove(&(instance.widget.group.clone(), key.clone()));
+                    }
+                    PodOf::Hub(bus) => {
+                        if let Some(names) = self.hubs.get_mut(bus) {
+                            names.remove(key);
+                        }
+                        self.hubs.retain(|_, names| !names.is_empty());
                     }
                 }
                 Change::Pod(key.clone(), pod.of)
@@ -366,17 +375,6 @@ impl Store {
                 let removed = remove(self.owned.get_mut(&kind), key, |owned| owned.version <= version);
                 if removed { Change::Owned(kind, key.clone()) } else { Change::Nothing }
             }
-        }
-    }
-
-    /// The names of the pods of one group, or of one hub.
-    fn pods_with(&mut self, of: &PodOf) -> &mut LiteMap<Key, ()> {
-        match of {
-            // Most have one.
-            PodOf::Replica(instance) => {
-                self.by_group.entry(group_of(instance)).or_insert_with(|| LiteMap::with_capacity(1))
-            }
-            PodOf::Hub(bus) => self.hubs.entry(bus.clone()).or_insert_with(|| LiteMap::with_capacity(1)),
         }
     }
 
@@ -468,8 +466,11 @@ impl Store {
 
     /// The pods of a group.
     pub fn pods_of(&self, namespace: &Name, group: &Name) -> impl Iterator<Item = (&Key, &Pod)> {
-        let names = self.by_group.get(&(namespace.clone(), group.clone()));
-        names.into_iter().flat_map(LiteMap::keys).filter_map(|key| self.known_pod(key))
+        let first = (group.clone(), Key::new(namespace.as_str(), ""));
+        let there = (group.clone(), first.1.namespace.clone());
+        let named = self.by_group.range(first..);
+        let of_group = named.take_while(move |(group, key)| (group, &key.namespace) == (&there.0, &there.1));
+        of_group.filter_map(|(_, key)| self.known_pod(key))
     }
 
     /// Something that an object of ours owns.
@@ -572,10 +573,6 @@ fn begin<'a, T>(
         let begins = move |key: &Key| key.namespace == namespace && key.name.starts_with(&*name);
         known.range(from.clone()..).take_while(move |(key, _)| begins(key))
     })
-}
-
-fn group_of(instance: &InstanceId) -> (Name, Name) {
-    (instance.widget.namespace.clone(), instance.widget.group.clone())
 }
 
 #[cfg(test)]

@@ -35,6 +35,13 @@ pub struct Declared {
 struct Place {
     tree: Arc<str>,
     root: Arc<Node>,
+    /// None: it is the root itself, and has few widgets, as most.
+    found: Option<Box<Found>>,
+}
+
+/// What leads to a node, and to its widgets.
+#[derive(Clone, Debug)]
+struct Found {
     way: Box<[usize]>,
     /// The positions of the widgets of a group of more than [`FEW`], by their names.
     by_name: Box<[usize]>,
@@ -45,7 +52,8 @@ const FEW: usize = 8;
 
 impl Place {
     fn node(&self) -> Option<&Node> {
-        self.way.iter().try_fold(&*self.root, |node, at| match node {
+        let way = self.found.as_ref().map_or(&[][..], |found| &found.way);
+        way.iter().try_fold(&*self.root, |node, at| match node {
             Node::Supervisor(supervisor) => Some(&supervisor.children.get(*at)?.node),
             Node::Group(_) => None,
         })
@@ -53,12 +61,13 @@ impl Place {
 
     fn widget(&self, id: &WidgetId) -> Option<&Widget> {
         let Node::Group(Group { widgets, .. }) = self.node()? else { return None };
-        if self.by_name.is_empty() {
+        let by_name = self.found.as_ref().map_or(&[][..], |found| &found.by_name);
+        if by_name.is_empty() {
             return widgets.iter().find(|widget| widget.id == *id);
         }
         let name = |at: &usize| widgets.get(*at).map(|widget| &widget.id.widget);
-        let found = self.by_name.binary_search_by(|at| name(at).cmp(&Some(&id.widget))).ok()?;
-        widgets.get(*self.by_name.get(found)?).filter(|widget| widget.id == *id)
+        let found = by_name.binary_search_by(|at| name(at).cmp(&Some(&id.widget))).ok()?;
+        widgets.get(*by_name.get(found)?).filter(|widget| widget.id == *id)
     }
 }
 
@@ -205,8 +214,9 @@ impl Declared {
         {
             self.forget_node(&elsewhere.root, there);
         }
-        let (way_down, by_name) = (way.as_slice().into(), by_name(node));
-        self.nodes.insert(key, Place { tree: tree.clone(), root: root.clone(), way: way_down, by_name });
+        let found = Found { way: way.as_slice().into(), by_name: by_name(node) };
+        let found = (!found.way.is_empty() || !found.by_name.is_empty()).then(|| Box::new(found));
+        self.nodes.insert(key, Place { tree: tree.clone(), root: root.clone(), found });
         match node {
             Node::Group(group) => {
                 for widget in &group.widgets {

@@ -90,7 +90,7 @@ impl State {
         shutdown: Option<Shutdown>,
     ) -> Option<(Purpose, Request)> {
         let (key, pod) = self.pod_of(instance, incarnation)?;
-        let asked = pod.meta.deleting.is_some();
+        let asked = pod.meta.deleting().is_some();
         let grace = shutdown.map(|shutdown| match shutdown {
             Shutdown::Graceful(grace) => render::grace_seconds(grace, pod.wrapped),
             Shutdown::Brutal => render::grace_seconds(Duration::ZERO, pod.wrapped),
@@ -163,7 +163,7 @@ impl State {
             return None;
         };
         let (object, _) = self.object_of(tree, &instance.widget);
-        let own = self.store.own(Kind::Widget, &object).filter(|own| own.meta.deleting.is_none())?;
+        let own = self.store.own(Kind::Widget, &object).filter(|own| own.meta.deleting().is_none())?;
         let node = tree.node.as_deref()?;
         let group = super::groups(node).into_iter().find(|group| {
             group.id.name == instance.widget.group && group.id.namespace == instance.widget.namespace

@@ -61,7 +61,7 @@ impl State {
     /// The Service and the budget of a widget, and what is left of its old revisions.
     fn surround(&self, tree: &mut Tree, widget: &spec::Widget, now: Timestamp, requests: &mut Requests) {
         let (object, _) = self.object_of(tree, &widget.id);
-        let Some(own) = self.store.own(Kind::Widget, &object).filter(|own| own.meta.deleting.is_none())
+        let Some(own) = self.store.own(Kind::Widget, &object).filter(|own| own.meta.deleting().is_none())
         else {
             return;
         };
@@ -123,7 +123,7 @@ impl State {
             Holder::Itself => {
                 tree.more |= tree.taken.remove(&of).is_some();
                 let there = there.filter(|there| {
-                    there.meta.deleting.is_none() && there.meta.annotation("applied") != Some(hash.as_str())
+                    there.meta.deleting().is_none() && there.meta.annotation("applied") != Some(hash.as_str())
                 })?;
                 if there.meta.controller.is_some() {
                     body["metadata"].as_object_mut()?.remove("ownerReferences");
@@ -212,7 +212,7 @@ impl State {
             let prefix = format!("{}-", key.name);
             for (name, there) in self.store.named(Kind::Widget, &key.namespace, &prefix) {
                 let ours = there.meta.controller.as_ref().is_some_and(|owner| owner.uid == own.meta.uid);
-                if ours && there.meta.deleting.is_none() && !wanted.contains(name) && !kept.contains(name) {
+                if ours && there.meta.deleting().is_none() && !wanted.contains(name) && !kept.contains(name) {
                     requests.push((Purpose::Sweep, act::remove(Kind::Widget, name, &there.meta.uid, None)));
                 }
             }

@@ -29,7 +29,7 @@ impl State {
         let pods = groups.iter().flat_map(|(namespace, group)| self.store.pods_of(namespace, group));
         pods.filter_map(|(key, pod)| {
             let word = self.word(pod)?;
-            (pod.gate? != is_ready(word) && pod.meta.deleting.is_none() && !observe::is_over(pod))
+            (pod.gate? != is_ready(word) && pod.meta.deleting().is_none() && !observe::is_over(pod))
                 .then(|| (Purpose::Gate, gate(key, pod, word, now)))
         })
         .collect()

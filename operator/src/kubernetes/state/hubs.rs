@@ -115,10 +115,10 @@ impl State {
     /// Whether something may name a bus that cannot be read: nobody knows that nothing needs its hub.
     pub(super) fn may_be_named(&self, bus: &ObjectId) -> bool {
         let own = self.store.own(Kind::MessageBus, &key_of(bus));
-        own.is_some_and(|own| own.meta.deleting.is_none())
+        own.is_some_and(|own| own.meta.deleting().is_none())
             || self.store.all_in(Kind::Topic, bus.namespace.as_str()).any(|(key, own)| {
                 let read = id_of(key).is_some_and(|id| self.declared.topic(&id).is_some());
-                own.meta.deleting.is_none() && !read
+                own.meta.deleting().is_none() && !read
             })
     }
 
@@ -213,7 +213,7 @@ impl State {
     ) -> Requests {
         let (namespace, bus) = (id.namespace.as_str(), id.name.as_str());
         let object = self.store.own(Kind::MessageBus, &key_of(id));
-        if object.is_some_and(|object| object.meta.deleting.is_some()) {
+        if object.is_some_and(|object| object.meta.deleting().is_some()) {
             return Requests::new();
         }
         let trust = self.trust(namespace);
@@ -235,7 +235,7 @@ impl State {
             }
             requests.extend(self.service_of(id, owner.as_ref()));
         }
-        let over = pods.iter().filter(|(_, pod)| is_over(pod) && pod.meta.deleting.is_none());
+        let over = pods.iter().filter(|(_, pod)| is_over(pod) && pod.meta.deleting().is_none());
         requests
             .extend(over.map(|(key, pod)| (Purpose::Stop, act::remove(Kind::Pod, key, &pod.meta.uid, None))));
         let lives = pods.iter().any(|(_, pod)| !is_over(pod));
@@ -283,7 +283,7 @@ impl State {
             self.trees.remove(root);
             return Requests::new();
         }
-        let stays = left.into_iter().filter(|(_, _, meta)| meta.deleting.is_none());
+        let stays = left.into_iter().filter(|(_, _, meta)| meta.deleting().is_none());
         stays.map(|(kind, key, meta)| (Purpose::Stop, act::remove(kind, key, &meta.uid, None))).collect()
     }
 

@@ -88,7 +88,7 @@ impl State {
                 continue;
             }
             let runs = pod.phase == Phase::Running
-                && pod.meta.deleting.is_none()
+                && pod.meta.deleting().is_none()
                 && matches!(pod.container.state, ContainerState::Running(_));
             let sign = signs.entry(node).or_default();
             sign.expected += u32::from(runs && matches!(pod.of, PodOf::Replica(_)));

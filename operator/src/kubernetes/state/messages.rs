@@ -161,7 +161,8 @@ impl State {
 
     /// Shows how a topic or a route stands.
     pub(super) fn show_message(&mut self, root: &Root, now: Timestamp, effects: &mut Vec<Effect>) {
-        let Some(own) = self.store.own(root.kind, &root.key).filter(|own| own.meta.deleting.is_none()) else {
+        let Some(own) = self.store.own(root.kind, &root.key).filter(|own| own.meta.deleting().is_none())
+        else {
             self.trees.remove(root);
             self.queue.at(root, None);
             return;
@@ -452,7 +453,7 @@ impl State {
     /// declared before as it is.
     pub(super) fn declare_message(&mut self, kind: Kind, key: &Key) -> Option<ObjectId> {
         let id = id_of(key)?;
-        let own = self.store.own(kind, key).filter(|own| own.meta.deleting.is_none());
+        let own = self.store.own(kind, key).filter(|own| own.meta.deleting().is_none());
         match (kind, own) {
             (Kind::Topic, None) => self.declared.set_topic(&id, None),
             (Kind::Route, None) => self.declared.set_route(&id, None),

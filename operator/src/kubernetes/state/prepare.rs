@@ -20,8 +20,8 @@ impl State {
         let Some(node) = tree.node.as_deref() else { return requests };
         let groups = super::groups(node);
         let ordered = root.kind == Kind::WidgetGroup && groups.iter().any(|group| group.widgets.len() > 1);
-        if ordered && !own.meta.finalizer {
-            let mut finalizers: Vec<&str> = own.meta.finalizers.iter().map(AsRef::as_ref).collect();
+        if ordered && !own.meta.has_finalizer() {
+            let mut finalizers: Vec<&str> = own.meta.finalizers().collect();
             finalizers.push(FINALIZER);
             let body = json!({
                 "metadata": {
@@ -74,7 +74,7 @@ impl State {
             };
             let (object, _) = self.object_of(tree, &widget.id);
             let there = self.store.own(Kind::Widget, &object);
-            if there.is_some_and(|there| there.meta.deleting.is_some()) {
+            if there.is_some_and(|there| there.meta.deleting().is_some()) {
                 continue;
             }
             let owner = render::Owner {
@@ -116,7 +116,7 @@ impl State {
         let own = self.store.own(Kind::Widget, &object)?;
         let name = act::revision_name(&object, widget.revision);
         let key = Key::new(&object.namespace, &name);
-        if self.store.has_owned(Kind::ControllerRevision, &key) || own.meta.deleting.is_some() {
+        if self.store.has_owned(Kind::ControllerRevision, &key) || own.meta.deleting().is_some() {
             return None;
         }
         let spec = self.declared_spec(tree, &widget.id)?;

@@ -86,8 +86,8 @@ impl State {
             return self.show(root, tree, now);
         }
         tree.failed = None;
-        let removed = own.meta.deleting.is_some();
-        if removed && !own.meta.finalizer {
+        let removed = own.meta.deleting().is_some();
+        if removed && !own.meta.has_finalizer() {
             // What it owns goes with it.
             return Vec::new();
         }
@@ -170,7 +170,7 @@ impl State {
                 self.store.is_good(*kind, key);
             }
         }
-        let node = assembled.node.filter(|_| own.meta.deleting.is_none());
+        let node = assembled.node.filter(|_| own.meta.deleting().is_none());
         if tree.node.as_deref() != node.as_ref() {
             let old = std::mem::replace(&mut tree.node, node.map(Arc::new));
             self.declared.set_tree(&root.to_string(), tree.node.clone());

@@ -31,7 +31,7 @@ impl State {
         let (mut requests, mut next) = (Requests::new(), later);
         for (kind, key) in leaving {
             let Some(own) = self.store.own(kind, &key) else { continue };
-            let Some(since) = own.meta.deleting else { continue };
+            let Some(since) = own.meta.deleting() else { continue };
             let Some(tree) = self.trees.awake(root) else { continue };
             let itself = (kind, &key) == (root.kind, &root.key);
             let (grace, left) = self.what_is_left(root, tree, (!itself).then_some(&key));
@@ -49,7 +49,7 @@ impl State {
     fn leaving(&self, root: &Root) -> Vec<(Kind, Key)> {
         let waits = |kind: Kind, key: &Key| {
             let own = self.store.own(kind, key);
-            own.is_some_and(|own| own.meta.deleting.is_some() && own.meta.finalizer)
+            own.is_some_and(|own| own.meta.deleting().is_some() && own.meta.has_finalizer())
         };
         let itself = waits(root.kind, &root.key).then(|| (root.kind, root.key.clone()));
         let below =
@@ -94,7 +94,7 @@ impl State {
 
 /// The request that takes our finalizer off an object. Only ours is taken away: the version says that the list is the one that was seen.
 fn without_finalizer(kind: Kind, key: &Key, own: &Own) -> Request {
-    let others: Vec<_> = own.meta.finalizers.iter().filter(|known| &***known != FINALIZER).collect();
+    let others: Vec<_> = own.meta.finalizers().filter(|known| *known != FINALIZER).collect();
     let body = json!({
         "metadata": {
             "resourceVersion": own.meta.version.to_string(), "uid": own.meta.uid, "finalizers": others,
