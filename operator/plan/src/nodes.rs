@@ -15,7 +15,7 @@
 //! - A machine of which no sidecar is expected to be heard is never suspect by its silence.
 //! - Where most of several machines are silent together, or nothing at all is heard any more, it is us who are deaf. Then only the slow
 //!   word counts: no sign of life of any kind for [`SLOW_AFTER`] while the cluster itself can be asked. Kubernetes' node lifecycle controller
-//!   stops evictions for the same reason (`--unhealthy-zone-threshold`, 0.55).
+//!   slows evictions down, or stops them, for the same reason (`--unhealthy-zone-threshold`, 0.55).
 //! - Who has just begun to listen gives everybody the time to come back first: [`RECONNECT_WITHIN`]. Whoever was deaf, or did not look for a
 //!   while, begins anew to count silence: what came meanwhile may not have been read yet.
 //! - The age of leases counts only while the cluster is reached and leases come: where all stand still, it is the watch that does.
@@ -103,9 +103,9 @@ impl Listener {
         self.deaf.is_some_and(|deaf| deaf >= self.looked)
     }
 
-    /// The machines that are given up.
-    pub fn lost(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.lost.keys()
+    /// Whether a machine is given up.
+    pub fn is_lost(&self, node: &str) -> bool {
+        self.lost.contains_key(node)
     }
 
     /// How each machine is, by all that is known of it now. Healthy ones are left out. One that was given up stays so until it gives a sign of life,
@@ -161,10 +161,17 @@ impl Listener {
         Some(if silent < LOST_AFTER { NodeHealth::Suspect { since } } else { NodeHealth::Lost { since } })
     }
 
+    /// The machines that sidecars are expected of. Those that are given up say nothing of us any more.
+    fn expected<'a>(
+        &self,
+        signs: &'a BTreeMap<Arc<str>, Signs>,
+    ) -> impl Iterator<Item = (&'a Arc<str>, &'a Signs)> {
+        signs.iter().filter(|(node, signs)| signs.expected > 0 && !self.is_lost(node))
+    }
+
     /// Whether sidecars are expected of one machine alone, and nothing else was heard for long either.
     fn hears_nothing_else(&self, signs: &BTreeMap<Arc<str>, Signs>, now: Timestamp) -> bool {
-        let mut expected =
-            signs.iter().filter(|(node, signs)| signs.expected > 0 && !self.lost.contains_key(*node));
+        let mut expected = self.expected(signs);
         let (Some((only, _)), None) = (expected.next(), expected.next()) else { return false };
         let others = signs.iter().filter(|(node, _)| *node != only);
         let newest = others.filter_map(|(_, other)| other.knock).chain(self.cluster).max();
@@ -174,10 +181,8 @@ impl Listener {
     /// Takes note of who is silent, and of what that says of us.
     fn note(&mut self, signs: &BTreeMap<Arc<str>, Signs>, now: Timestamp) {
         let is_heard = |signs: &Signs| signs.heard.is_some_and(|heard| now.since(heard) < SUSPECT_AFTER);
-        // Those that are given up say nothing of us any more.
-        let known = signs.iter().filter(|(node, signs)| signs.expected > 0 && !self.lost.contains_key(*node));
         let (silent, heard): (Vec<_>, Vec<_>) =
-            known.partition(|(_, signs)| now.since(signs.word(self.since)) >= SUSPECT_AFTER);
+            self.expected(signs).partition(|(_, signs)| now.since(signs.word(self.since)) >= SUSPECT_AFTER);
         if silent.len() > 1.max(heard.len()) {
             self.deaf = Some(now);
         }

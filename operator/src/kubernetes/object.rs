@@ -132,12 +132,6 @@ impl Meta {
     pub fn annotation(&self, name: &str) -> Option<&str> {
         self.rare.as_ref()?.annotations.get(name).map(AsRef::as_ref)
     }
-
-    /// Without its annotations.
-    #[must_use]
-    pub(super) fn without_annotations(self) -> Self {
-        Flat { annotations: LiteMap::default(), ..self.into() }.into()
-    }
 }
 
 /// The finalizer of objects whose pods are stopped in order before they go.
@@ -158,7 +152,7 @@ pub(super) struct RawMeta {
     pub(super) creation_timestamp: Option<String>,
     finalizers: Vec<String>,
     owner_references: Vec<RawOwner>,
-    annotations: BTreeMap<String, String>,
+    pub(super) annotations: BTreeMap<String, String>,
     pub(super) labels: BTreeMap<String, String>,
 }
 

@@ -296,10 +296,11 @@ impl RawPod {
         let label = |name: &str| labels.get(name).map(String::as_str);
         let number = |name: &str| label(name)?.parse().ok().filter(|number| *number <= HIGHEST);
         let of = of(&self.metadata.namespace, &labels).filter(|of| self.is_owned(of))?;
+        // No other of its annotations is asked for, and there are as many pods as replicas.
+        let annotations = std::mem::take(&mut self.metadata.annotations);
+        let alternative = annotations.get("kontrol.dev/alternative");
+        let alternative = alternative.and_then(|text| text.parse().ok()).unwrap_or(0);
         let meta = self.metadata.meta();
-        let alternative = meta.annotation("alternative").and_then(|text| text.parse().ok()).unwrap_or(0);
-        // No other is asked for, and there are as many pods as replicas.
-        let meta = meta.without_annotations();
         let created = self.metadata.creation_timestamp.as_deref().and_then(time::parse);
         let created = created.unwrap_or_default();
         let condition = |name: &str| self.status.conditions.iter().find(|known| known.r#type == name);

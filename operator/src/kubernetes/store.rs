@@ -354,10 +354,13 @@ impl Store {
                         self.by_group.remove(&(instance.widget.group.clone(), key.clone()));
                     }
                     PodOf::Hub(bus) => {
-                        if let Some(names) = self.hubs.get_mut(bus) {
+                        let empty = self.hubs.get_mut(bus).is_some_and(|names| {
                             names.remove(key);
+                            names.is_empty()
+                        });
+                        if empty {
+                            self.hubs.remove(bus);
                         }
-                        self.hubs.retain(|_, names| !names.is_empty());
                     }
                 }
                 Change::Pod(key.clone(), pod.of)

@@ -94,29 +94,17 @@ impl State {
             sign.expected += u32::from(runs && matches!(pod.of, PodOf::Replica(_)));
             sign.heard = sign.heard.max(companion.map(|companion| companion.heard));
         }
-        // Machines where no sidecar is expected to be heard speak by their leases, as long as those can be seen.
+        // Machines where no sidecar is expected to be heard speak by their leases, as long as those can be seen. Those that are given up are so
+        // all the same, as long as they are there.
         let seen = self.store.fresh(Kind::Lease, None);
         signs.retain(|_, sign| seen || sign.expected > 0);
         for (name, node) in self.store.nodes() {
+            let lease = node.renewed.filter(|_| seen);
+            if !signs.contains_key(&**name) && (lease.is_some() || self.machines.listener.is_lost(name)) {
+                signs.insert(Arc::from(&**name), Signs::default());
+            }
             if let Some(sign) = signs.get_mut(&**name) {
-                sign.lease = node.renewed.filter(|_| seen);
-                sign.kubelet = node.written;
-            }
-        }
-        for (name, node) in self.store.nodes().iter().filter(|_| seen) {
-            if !signs.contains_key(&**name) && node.renewed.is_some() {
-                let sign = Signs { lease: node.renewed, kubelet: node.written, ..Signs::default() };
-                signs.insert(Arc::from(&**name), sign);
-            }
-        }
-        // Nothing may be expected any more of those that are given up; they are so all the same, as long as they are there.
-        for node in self.machines.listener.lost() {
-            if let Some(known) = self.store.nodes().get(&**node) {
-                signs.entry(node.clone()).or_insert_with(|| Signs {
-                    lease: known.renewed.filter(|_| seen),
-                    kubelet: known.written,
-                    ..Signs::default()
-                });
+                (sign.lease, sign.kubelet) = (lease, node.written);
             }
         }
         for node in self.machines.knock(&signs, now) {
