@@ -95,9 +95,13 @@ impl Server {
         let Serving { authority, proof, known, events } = serving;
         let Self { listener, figures, strangers, .. } = self;
         let (accepted, incoming) = mpsc::channel(16);
-        let sessions = session::Sessions::new(events, Arc::clone(&figures), stop.clone());
-        let door =
-            listener::Door::new(Arc::clone(&authority), Arc::clone(&figures), strangers, sessions.clone());
+        let sessions = Arc::new(session::Sessions::new(events, Arc::clone(&figures), stop.clone()));
+        let door = listener::Door::new(
+            Arc::clone(&authority),
+            Arc::clone(&figures),
+            strangers,
+            Arc::clone(&sessions),
+        );
         let handshakes = listener::accept(listener, door, accepted, stop.clone());
         let limits = identity::Limits::default();
         let issuing = identity::Issuing { authority, known, proof, figures, limits };

@@ -86,20 +86,30 @@ pub async fn read<M: Message + Default>(
     Ok(Some(M::decode(body.as_slice())?))
 }
 
-/// Writes a message of at most `most` bytes, as one piece. A write that is given up in the middle loses its place.
-pub async fn write(
-    into: &mut (impl AsyncWrite + Unpin),
-    message: &impl Message,
-    most: usize,
-) -> Result<(), Error> {
+/// A message of at most `most` bytes as it is written: who holds this need not hold the message while it is on its way.
+pub fn frame(message: &impl Message, most: usize) -> Result<Vec<u8>, Error> {
     let length = message.encoded_len();
     let said = u32::try_from(length).ok().filter(|_| length <= most);
     let said = said.ok_or(Error::TooLong { length, most })?;
     let mut frame = Vec::with_capacity(LENGTH + length);
     frame.extend(said.to_be_bytes());
     message.encode_raw(&mut frame);
+    Ok(frame)
+}
+
+/// Writes a [`frame`], as one piece. A write that is given up in the middle loses its place.
+pub async fn write_frame(into: &mut (impl AsyncWrite + Unpin), frame: Vec<u8>) -> io::Result<()> {
     into.write_all(&frame).await?;
-    Ok(into.flush().await?)
+    into.flush().await
+}
+
+/// Writes a message of at most `most` bytes. A write that is given up in the middle loses its place.
+pub async fn write(
+    into: &mut (impl AsyncWrite + Unpin),
+    message: &impl Message,
+    most: usize,
+) -> Result<(), Error> {
+    Ok(write_frame(into, frame(message, most)?).await?)
 }
 
 #[cfg(test)]

@@ -28,8 +28,8 @@ impl Texts {
         if let Some(known) = self.known.get(text) {
             return Arc::clone(known);
         }
-        // One look for as many new ones as there were: it costs each of them the same, however many there are.
-        if self.known.len() >= FEW.max(self.used.saturating_mul(2)) {
+        // One look for a quarter as many new ones as there were: it costs each of them the same, however many there are.
+        if self.known.len() >= FEW.max(self.used + self.used / 4) {
             self.known.retain(|text| Arc::strong_count(text) > 1);
             self.used = self.known.len();
         }

@@ -123,7 +123,7 @@ pub(super) struct Door {
     figures: Arc<Figures>,
     strangers: Arc<Semaphore>,
     stays: Duration,
-    sessions: Sessions,
+    sessions: Arc<Sessions>,
 }
 
 impl Door {
@@ -132,7 +132,7 @@ impl Door {
         authority: Arc<Authority>,
         figures: Arc<Figures>,
         strangers: (usize, Duration),
-        sessions: Sessions,
+        sessions: Arc<Sessions>,
     ) -> Self {
         let (places, stays) = strangers;
         Self { authority, figures, strangers: Arc::new(Semaphore::new(places)), stays, sessions }

@@ -1,6 +1,7 @@
 //! One session for each sidecar and for the hub: a connection, and a task that listens to it and tells it what there is.
 
 use std::{
+    ops::ControlFlow,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,8 +16,8 @@ use kontrol_proto::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, sink, split},
-    sync::mpsc,
-    time::{sleep, timeout},
+    sync::mpsc::{self, error::TrySendError},
+    time::{error::Elapsed, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -136,7 +137,6 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
 
 /// What every session shares.
-#[derive(Clone)]
 pub(super) struct Sessions {
     events: mpsc::Sender<Event>,
     figures: Arc<Figures>,
@@ -159,8 +159,8 @@ impl Sessions {
     }
 
     /// Begins to serve a connection. What a session needs only once is boxed: there are thousands of these tasks.
-    pub(super) fn begin<S: Stream>(&self, stream: S, peer: Peer) {
-        let this = self.clone();
+    pub(super) fn begin<S: Stream>(self: &Arc<Self>, stream: S, peer: Peer) {
+        let this = Arc::clone(self);
         let (mut from, mut into) = split(stream);
         self.tasks.spawn(async move {
             match Box::pin(this.greet(&mut from, peer)).await {
@@ -239,7 +239,7 @@ impl Sessions {
     }
 
     async fn serve<S: Stream>(
-        self,
+        &self,
         mut from: ReadHalf<S>,
         mut into: WriteHalf<S>,
         hello: Box<Hello>,
@@ -281,7 +281,7 @@ impl Sessions {
             None => drop(timeout(FAREWELL, into.shutdown()).await),
         }
         self.figures.closed();
-        drop(self.events.send(Event::Closed { id, subject }).await);
+        drop(Box::pin(self.events.send(Event::Closed { id, subject })).await);
     }
 
     /// Hears what it says, until it is done; then why it is over where it should be told.
@@ -294,33 +294,54 @@ impl Sessions {
     ) -> Option<(Code, String)> {
         loop {
             let said = timeout(self.patience.silence, session::read::<SessionRequest>(from, SIGNALS)).await;
-            let request = match said {
-                Ok(Ok(Some(request))) => request,
-                Ok(Ok(None)) => return None,
-                Ok(Err(error)) => {
-                    let code = unread(&error)?;
-                    self.figures.refused(Reason::Malformed);
-                    return Some((code, error.to_string()));
-                }
-                Err(_) => {
-                    let message = format!("{subject} has said nothing for {:?}", self.patience.silence);
-                    return Some((Code::ControlUnavailable, message));
-                }
-            };
-            let message = match request.message {
-                Some(session_request::Message::Applied(applied)) => Upward::Applied(applied),
-                Some(session_request::Message::Signals(signals)) => Upward::Signals(signals),
-                Some(session_request::Message::HubSignals(signals)) => Upward::Hub(signals),
-                Some(session_request::Message::Ping(ping)) => {
-                    session.send(session_response::Message::Pong(ping));
-                    continue;
-                }
-                Some(session_request::Message::Hello(_)) | None => continue,
-            };
-            self.figures.heard();
-            if self.events.send(Event::Said { id, subject: subject.to_owned(), message }).await.is_err() {
-                return None;
+            match self.heard(said, id, subject, session) {
+                ControlFlow::Continue(None) => {}
+                // The world is busy.
+                ControlFlow::Continue(Some(waits)) => Box::pin(self.events.send(*waits)).await.ok()?,
+                ControlFlow::Break(over) => return over,
             }
+        }
+    }
+
+    /// Passes on what was said, and gives what has to wait for that. A session waits for its next message nearly always: what it does with
+    /// one takes no room in its task.
+    fn heard(
+        &self,
+        said: Result<Result<Option<SessionRequest>, session::Error>, Elapsed>,
+        id: SessionId,
+        subject: &str,
+        session: &Session,
+    ) -> ControlFlow<Option<(Code, String)>, Option<Box<Event>>> {
+        let request = match said {
+            Ok(Ok(Some(request))) => request,
+            Ok(Ok(None)) => return ControlFlow::Break(None),
+            Ok(Err(error)) => {
+                let over = unread(&error).map(|code| (code, error.to_string()));
+                if over.is_some() {
+                    self.figures.refused(Reason::Malformed);
+                }
+                return ControlFlow::Break(over);
+            }
+            Err(_) => {
+                let message = format!("{subject} has said nothing for {:?}", self.patience.silence);
+                return ControlFlow::Break(Some((Code::ControlUnavailable, message)));
+            }
+        };
+        let message = match request.message {
+            Some(session_request::Message::Applied(applied)) => Upward::Applied(applied),
+            Some(session_request::Message::Signals(signals)) => Upward::Signals(signals),
+            Some(session_request::Message::HubSignals(signals)) => Upward::Hub(signals),
+            Some(session_request::Message::Ping(ping)) => {
+                session.send(session_response::Message::Pong(ping));
+                return ControlFlow::Continue(None);
+            }
+            Some(session_request::Message::Hello(_)) | None => return ControlFlow::Continue(None),
+        };
+        self.figures.heard();
+        match self.events.try_send(Event::Said { id, subject: subject.to_owned(), message }) {
+            Ok(()) => ControlFlow::Continue(None),
+            Err(TrySendError::Full(waits)) => ControlFlow::Continue(Some(Box::new(waits))),
+            Err(TrySendError::Closed(_)) => ControlFlow::Break(None),
         }
     }
 }
@@ -346,13 +367,10 @@ async fn tell<S: Stream>(
             message = responses.recv() => message,
             () = ended.cancelled() => None,
         };
-        let response = SessionResponse { message: Some(*message?) };
-        match session::write(into, &response, RESPONSE).await {
-            Ok(()) => {}
-            Err(error @ session::Error::TooLong { .. }) => {
-                return Some((Code::MessageTooLarge, format!("its configuration: {error}")));
-            }
-            Err(_) => return None,
+        let frame = session::frame(&SessionResponse { message: Some(*message?) }, RESPONSE);
+        match frame {
+            Ok(frame) => session::write_frame(into, frame).await.ok()?,
+            Err(error) => return Some((Code::MessageTooLarge, format!("its configuration: {error}"))),
         }
     }
 }

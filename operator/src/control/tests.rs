@@ -293,7 +293,7 @@ fn piped(
     let mut sessions = session::Sessions::new(sender, Arc::clone(&figures), CancellationToken::new());
     sessions.patience = patience;
     let not_after = clock::now().plus(life);
-    sessions.begin(there, listener::Peer { subject: SUBJECT.to_owned(), pod_uid: None, not_after });
+    Arc::new(sessions).begin(there, listener::Peer { subject: SUBJECT.to_owned(), pod_uid: None, not_after });
     (here, events, figures)
 }
 

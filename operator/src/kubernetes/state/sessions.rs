@@ -48,7 +48,8 @@ pub(super) struct Companion {
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Companions {
-    by_uid: HashMap<Arc<str>, Companion>,
+    /// Boxed: a table has room for twice as many as are in it.
+    by_uid: HashMap<Arc<str>, Box<Companion>>,
     /// Of one pod's name there may be several for a while.
     by_pod: BTreeMap<Key, BTreeSet<Arc<str>>>,
     by_session: HashMap<SessionId, Arc<str>>,
@@ -63,18 +64,18 @@ type Queue = (Timestamp, v1::hub_signals::Subscription);
 
 impl Companions {
     pub(super) fn of(&self, uid: &str) -> Option<&Companion> {
-        self.by_uid.get(uid)
+        self.by_uid.get(uid).map(AsRef::as_ref)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&PodOf, &Key, &Companion)> {
-        self.by_uid.values().map(|companion| (&companion.of, &companion.pod, companion))
+        self.by_uid.values().map(|companion| (&companion.of, &companion.pod, companion.as_ref()))
     }
 
     /// Those of the pods of one namespace.
     fn within<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = (&'a Arc<str>, &'a Companion)> {
         let pods = self.by_pod.range(Key::bound(namespace, "")..);
         let here = pods.take_while(move |(key, _)| &*key.namespace == namespace);
-        here.flat_map(|(_, uids)| uids).filter_map(|uid| self.by_uid.get_key_value(uid))
+        here.flat_map(|(_, uids)| uids).filter_map(|uid| Some((uid, self.by_uid.get(uid)?.as_ref())))
     }
 
     fn remove(&mut self, uid: &str) {
@@ -134,17 +135,19 @@ impl State {
                 };
                 self.companions.by_session.insert(id, uid.clone());
                 self.companions.by_pod.entry(key.clone()).or_default().insert(uid.clone());
-                let companion = self.companions.by_uid.entry(uid.clone()).or_insert_with(|| Companion {
-                    pod: key,
-                    of: of.clone(),
-                    held: Held::default(),
-                    addresses: Addresses::default(),
-                    signals: None,
-                    word: None,
-                    silence_counts,
-                    heard: now,
-                    sent: None,
-                    version: 0,
+                let companion = self.companions.by_uid.entry(uid.clone()).or_insert_with(|| {
+                    Box::new(Companion {
+                        pod: key,
+                        of: of.clone(),
+                        held: Held::default(),
+                        addresses: Addresses::default(),
+                        signals: None,
+                        word: None,
+                        silence_counts,
+                        heard: now,
+                        sent: None,
+                        version: 0,
+                    })
                 });
                 companion.held.open(id, session);
                 companion.addresses = addresses;
