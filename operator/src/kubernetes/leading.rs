@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kontrol_core::trust::TrustDomain;
+use kontrol_core::{time::Timestamp, trust::TrustDomain};
 use serde_json::{Value, json};
 use tokio::{
     sync::{mpsc, watch},
@@ -20,6 +20,7 @@ use super::{
     metrics::Metrics,
     options::Options,
     request::{Outcome, Request, Verb},
+    state::Input,
 };
 use crate::{
     authority::Authority,
@@ -46,10 +47,12 @@ pub(super) struct Leading {
     pub(super) trust: TrustDomain,
     /// Who led before; empty: nobody.
     pub(super) former: Arc<str>,
+    /// When that one was heard last, by the wall clock; none: it gave the lease up.
+    pub(super) silent_since: Option<Timestamp>,
     /// How this process stands.
     pub(super) tenure: watch::Receiver<Option<Tenure>>,
-    /// What sidecars have to trust, as it becomes known.
-    pub(super) bundles: mpsc::Sender<String>,
+    /// What the world is told: what sidecars have to trust, and where the former leader stood.
+    pub(super) world: mpsc::Sender<Input>,
     /// What sessions say.
     pub(super) events: mpsc::Sender<control::Event>,
     /// Pods whose subject is asked for.
@@ -71,11 +74,12 @@ impl Leading {
         label(&self.client, &self.options.namespace, &self.options.pod_name, &Value::Null).await;
     }
 
-    /// Sets or takes the label of the leader on a pod, as long as this process may act; whether it was done.
-    async fn label(&self, pod: &str, value: &Value) -> bool {
+    /// Sets or takes the label of the leader on a pod, as long as this process may act; none: it was not done. Otherwise the pod's node, where it
+    /// is there and has one.
+    async fn label(&self, pod: &str, value: &Value) -> Option<Box<str>> {
         tokio::select! {
             biased;
-            () = lapsed(self.tenure.clone()) => false,
+            () = lapsed(self.tenure.clone()) => None,
             done = label(&self.client, &self.options.namespace, pod, value) => done,
         }
     }
@@ -86,8 +90,11 @@ impl Leading {
         // One that was cut off, or whose machine is lost, cannot do so itself, and sidecars would go on trying to reach it.
         let mut relieved = self.former.is_empty();
         loop {
-            let labelled = self.label(me, &json!("true")).await;
-            relieved = relieved || self.label(&self.former, &Value::Null).await;
+            let labelled = self.label(me, &json!("true")).await.is_some();
+            if !relieved && let Some(node) = self.label(&self.former, &Value::Null).await {
+                relieved = true;
+                self.tell_of_former(&node).await;
+            }
             if !labelled || !relieved {
                 sleep(PAUSE).await;
                 continue;
@@ -106,6 +113,14 @@ impl Leading {
         }
     }
 
+    /// Tells the world which machine the former leader stood on.
+    async fn tell_of_former(&self, node: &str) {
+        if let Some(silent_since) = self.silent_since.filter(|_| !node.is_empty()) {
+            // A world that has ended need not know.
+            drop(self.world.send(Input::Led { node: node.into(), silent_since }).await);
+        }
+    }
+
     fn may_act(&self) -> bool {
         self.tenure.borrow().as_ref().is_some_and(|tenure| tenure.until > clock::steady())
     }
@@ -116,7 +131,7 @@ impl Leading {
         let kept =
             authority::open(&self.client, namespace, clock::now()).await.map_err(|error| failed(&error))?;
         let shared = Arc::new(authority::authority(&kept, &self.trust).map_err(|error| failed(&error))?);
-        self.bundles.send(kept.keys.bundle()).await.map_err(|error| failed(&error))?;
+        self.world.send(Input::Trust(kept.keys.bundle())).await.map_err(|error| failed(&error))?;
         let server =
             control::Server::bind(self.options.control.as_str()).await.map_err(|error| failed(&error))?;
         self.metrics.sessions_of(&server.figures());
@@ -149,7 +164,10 @@ impl Leading {
                     let bundle = kept.keys.bundle();
                     if bundle != trusted {
                         shared.replace(&kept.keys).map_err(|error| error.to_string())?;
-                        self.bundles.send(bundle.clone()).await.map_err(|error| error.to_string())?;
+                        self.world
+                            .send(Input::Trust(bundle.clone()))
+                            .await
+                            .map_err(|error| error.to_string())?;
                         trusted = bundle;
                     }
                 }
@@ -200,15 +218,15 @@ impl Office {
     }
 }
 
-/// Sets or takes the label of the leader on a pod.
-pub(super) async fn label(client: &Client, namespace: &str, pod: &str, value: &Value) -> bool {
+/// Sets or takes the label of the leader on a pod; none: it was not done. Otherwise the pod's node; empty: it has none, or is not there.
+pub(super) async fn label(client: &Client, namespace: &str, pod: &str, value: &Value) -> Option<Box<str>> {
     let request = Request::new(Verb::Merge, Kind::Pod, namespace, pod);
     let body = json!({"metadata": {"labels": {LABEL: value}}});
     let outcome = client.send(&request.by("kontrol-leader").with(body)).await;
     // The pod of a leader before may be gone.
-    let done = outcome.is_done() || matches!(outcome, Outcome::Gone(_));
-    if !done {
+    if !outcome.is_done() && !matches!(outcome, Outcome::Gone(_)) {
         tracing::warn!(pod, message = outcome.message(), "the label of the leader cannot be set on its pod");
+        return None;
     }
-    done
+    Some(outcome.value()["spec"]["nodeName"].as_str().unwrap_or_default().into())
 }

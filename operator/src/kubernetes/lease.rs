@@ -92,6 +92,8 @@ pub struct Tenure {
     pub until: Timestamp,
     /// Who held the lease before; empty: nobody, or this process.
     pub former: Arc<str>,
+    /// When that one was heard last, by this process's steady clock; none: it gave the lease up, or somebody took it away.
+    pub silent_since: Option<Timestamp>,
 }
 
 /// What is asked of the API server.
@@ -230,13 +232,22 @@ impl Election {
                 self.due = self.due.max(now.plus(AGAIN));
             }
             (What::Take | What::Renew, Outcome::Done(_)) => {
+                let held = self
+                    .seen
+                    .as_ref()
+                    .filter(|(lease, _)| !lease.is_free() && lease.holder != self.candidate.me);
+                let silent_since = held.map(|(_, since)| *since);
                 self.see(Lease::read(&outcome.value()), now);
                 if self.seen.as_ref().is_some_and(|(lease, _)| lease.holder == self.candidate.me) {
                     let until = asked.at.plus(self.candidate.duration);
                     let renew = self.candidate.renew.min(self.candidate.duration / 3);
                     self.due = self.due.max(asked.at.plus(renew));
                     let former = &self.former;
-                    let tenure = self.tenure.get_or_insert_with(|| Tenure { until, former: former.clone() });
+                    let tenure = self.tenure.get_or_insert_with(|| Tenure {
+                        until,
+                        former: former.clone(),
+                        silent_since,
+                    });
                     tenure.until = tenure.until.max(until);
                 }
             }

@@ -75,7 +75,7 @@ use hubs::Hub;
 use machines::Machines;
 use pause::Pause;
 use queue::Queue;
-use refusal::{Denied, Refusal};
+use refusal::{Denied, Leaving, Refusal};
 use sessions::Companions;
 use sight::Sight;
 use survey::Survey;
@@ -90,6 +90,13 @@ pub enum Input {
     Answer(Ticket, Outcome),
     /// This process leads, or no longer does.
     Leads(bool),
+    /// The process that led before stood on this machine, and was heard last at this time: it did not give up the lease.
+    Led {
+        /// The machine.
+        node: Arc<str>,
+        /// When it was heard last.
+        silent_since: Timestamp,
+    },
     /// This process holds the lease, which the API server has said a moment ago.
     Holds,
     /// A control session says something.
@@ -262,6 +269,7 @@ pub struct State {
     survey: Survey,
     /// Facts that were decided, to be told.
     told: Vec<(Root, Event)>,
+    leaving: Leaving,
     /// What the cluster's definitions of our kinds lack, or the API server drops, and is not written.
     lacks: Lacks,
     /// What the definitions themselves lacked when that changed last, and when.
@@ -299,6 +307,7 @@ impl State {
             replies: Vec::new(),
             survey: Survey::default(),
             told: Vec::new(),
+            leaving: Leaving::default(),
             lacks: Lacks::default(),
             read: (Lacks::default(), Timestamp::ZERO),
         }

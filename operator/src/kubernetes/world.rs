@@ -161,7 +161,7 @@ impl World {
         let mut state = State::new(Arc::clone(&self.options), sources);
         let mut requests: JoinSet<()> = JoinSet::new();
         let mut told = (Events::new(&self.options.pod_name), Outbox::default());
-        let (bundles, mut trusted) = mpsc::channel(4);
+        let (tells, mut told_by_leading) = mpsc::channel(4);
         let (events, mut said) = mpsc::channel(MAILBOX);
         let (lacks, mut lacking) = mpsc::channel(1);
         let read_again = Arc::new(Notify::new());
@@ -187,7 +187,7 @@ impl World {
             let tenure = leading.borrow_and_update().clone();
             let may_act = acting.note(tenure.as_ref(), clock::steady(), &self.metrics);
             match &tenure {
-                Some(Tenure { former, .. }) if !state.leads() => {
+                Some(Tenure { former, silent_since, .. }) if !state.leads() => {
                     state.take(Input::Leads(true), now);
                     office.take(Leading {
                         client: self.client.clone(),
@@ -195,8 +195,9 @@ impl World {
                         metrics: Arc::clone(&self.metrics),
                         trust: trust.clone(),
                         former: former.clone(),
+                        silent_since: silent_since.map(|since| now.minus(clock::steady().since(since))),
                         tenure: leading.clone(),
-                        bundles: bundles.clone(),
+                        world: tells.clone(),
                         events: events.clone(),
                         asks: asks.clone(),
                     });
@@ -260,7 +261,7 @@ impl World {
                     }
                 }
                 Some(lacks) = lacking.recv() => state.take(Input::Definitions(lacks), clock::now()),
-                Some(bundle) = trusted.recv() => state.take(Input::Trust(bundle), clock::now()),
+                Some(input) = told_by_leading.recv() => state.take(input, clock::now()),
                 Some(event) = said.recv() => {
                     state.take(Input::Control(event), clock::now());
                     while let Ok(event) = said.try_recv() {

@@ -97,12 +97,22 @@ async fn lose(lab: &Lab, n: usize, leading: bool) -> Result<(Vec<Duration>, Vec<
         let measured: Result<()> = measured.await;
         lab.cluster().node_restart("node1")?;
         lab.cluster().wait_for_node("node1", true, Duration::from_mins(2))?;
+        until_well(lab).await?;
         measured?;
         lab.until_pods(&name, &name, 2).await?;
         lab.objects("Widget").delete(&name, &DeleteParams::background()).await?;
         lab.until_operators().await?;
     }
     Ok((created, ready))
+}
+
+/// Waits until the leader keeps away from no node: one that has just come back is avoided until its lease is renewed.
+async fn until_well(lab: &Lab) -> Result<()> {
+    lab.wait("every node to be well in the leader's eyes", async || {
+        let word = Word::hear(lab).await;
+        Ok(if word.as_ref().is_some_and(|word| word.suspect + word.lost == 0) { Ok(()) } else { Err(word) })
+    })
+    .await
 }
 
 /// What stands still where nothing is wrong: pods by name, with the restarts of their containers, and what objects count.

@@ -248,8 +248,9 @@ fn before() -> impl Strategy<Value = Option<Duration>> {
 }
 
 fn any_signs() -> impl Strategy<Value = Signs> {
-    (0..3_u32, moment(), moment(), moment(), moment())
-        .prop_map(|(expected, heard, lease, kubelet, knock)| Signs { expected, heard, lease, kubelet, knock })
+    (0..3_u32, moment(), moment(), moment(), moment(), moment()).prop_map(
+        |(expected, heard, lease, kubelet, knock, led)| Signs { expected, heard, lease, kubelet, knock, led },
+    )
 }
 
 proptest! {
@@ -281,12 +282,15 @@ proptest! {
         signs in any_signs(),
         knock in 0..60_000_u64,
         now in 60_000..120_000_u64,
+        since in proptest::option::of(0..60_000_u64),
     ) {
         let now = at(now);
+        let begun = |since| Listener { cluster: Some(now), looked: now, ..Listener::new(at(since)) };
         let knocked = Signs { knock: Some(signs.knock.unwrap_or(at(0)).max(at(knock))), ..signs };
         let of = |signs| {
-            let all = [(name("a"), signs), (name("b"), Signs { expected: 1, heard: Some(now), ..Signs::default() })];
-            listener(now).look(&all.into(), now).get("a").copied().unwrap_or_default()
+            let other = Signs { expected: 1, heard: Some(now), knock: Some(now), ..Signs::default() };
+            let all = [(name("a"), signs), (name("b"), other)];
+            since.map_or_else(|| listener(now), begun).look(&all.into(), now).get("a").copied().unwrap_or_default()
         };
         let rank = |health| match health {
             NodeHealth::Healthy => 0,
@@ -319,5 +323,61 @@ proptest! {
             lost = lost.or(is_lost.then_some(now));
         }
         prop_assert!(lost.is_some_and(|lost| lost <= 44_000), "{lost:?}");
+    }
+}
+
+/// When `a` is given up first by who began to lead at 1.8 s, after one that stood on it and was heard last at 0: `a` and `b` are expected to be
+/// heard, and are as `signs` gives them at a time.
+fn given_up_with_who_led(signs: impl Fn(u64) -> [Signs; 2]) -> Option<u64> {
+    let mut listener = Listener { cluster: Some(at(1_800)), ..Listener::new(at(1_800)) };
+    (1_800..8_000).step_by(50).find(|now| {
+        listener.cluster = Some(at(*now));
+        let [a, b] = signs(*now);
+        let all = [(name("a"), a), (name("b"), b)].into();
+        listener.look(&all, at(*now)).contains_key("a")
+    })
+}
+
+/// A machine of which nothing was heard yet, and its kubelet's word.
+fn unheard(led: Option<u64>, knock: Option<u64>) -> Signs {
+    Signs { expected: 2, led: led.map(at), knock: knock.map(at), ..Signs::default() }
+}
+
+#[test]
+fn a_machine_goes_with_who_led_from_it_where_its_kubelet_alone_does_not_open() {
+    let opens = |now: u64| (now >= 1_900).then_some(1_900);
+    assert_eq!(given_up_with_who_led(|now| [unheard(Some(0), None), unheard(None, opens(now))]), Some(3_300));
+    let renewed = Signs { lease: Some(at(1_000)), ..unheard(Some(0), None) };
+    assert_eq!(given_up_with_who_led(|now| [renewed, unheard(None, opens(now))]), Some(4_000));
+}
+
+#[test]
+fn who_led_and_fell_silent_alone_takes_no_machine_along() {
+    let opens = |now: u64| (now >= 1_900).then_some(now - 100);
+    for (what, found) in [
+        (
+            "its kubelet opens",
+            given_up_with_who_led(|now| [unheard(Some(0), opens(now)), unheard(None, opens(now))]),
+        ),
+        ("no kubelet opens", given_up_with_who_led(|_| [unheard(Some(0), None), unheard(None, None)])),
+        (
+            "it gave the lease up",
+            given_up_with_who_led(|now| [unheard(None, None), unheard(None, opens(now))]),
+        ),
+        (
+            "its sidecars come back",
+            given_up_with_who_led(|now| {
+                let heard = (now >= 3_200).then(|| at(now));
+                [Signs { heard, ..unheard(Some(0), None) }, unheard(None, opens(now))]
+            }),
+        ),
+        (
+            "it runs nothing of ours",
+            given_up_with_who_led(|now| {
+                [Signs { expected: 0, ..unheard(Some(0), None) }, unheard(None, opens(now))]
+            }),
+        ),
+    ] {
+        assert!(found.is_none_or(|at| at >= 5_300), "{what}: {found:?}");
     }
 }

@@ -111,7 +111,10 @@ fn who_is_overtaken_names_its_predecessor() {
     let (asked, _) = election.next(at(2005), at(2005)).unwrap();
     assert_eq!(asked.what, What::Take);
     election.answered(asked, &object(&lease(8, "a")), at(2010));
-    assert_eq!(election.tenure(), Some(&Tenure { until: at(4005), former: "b".into() }));
+    assert_eq!(
+        election.tenure(),
+        Some(&Tenure { until: at(4005), former: "b".into(), silent_since: Some(at(0)) })
+    );
 }
 
 #[test]

@@ -43,9 +43,18 @@ pub(super) struct Machines {
     asked: BTreeMap<Arc<str>, Timestamp>,
     /// When it was found open last.
     pub(super) open: BTreeMap<Arc<str>, Timestamp>,
+    /// Where the process stood that led before and did not give up the lease, and when it was heard last.
+    pub(super) led: Option<(Arc<str>, Timestamp)>,
 }
 
 impl Machines {
+    /// This process leads from now on.
+    pub(super) fn begin(&mut self, now: Timestamp) {
+        self.listener.begin(now);
+        self.health.clear();
+        self.led = None;
+    }
+
     /// Whether the sidecar of a pod is expected to be heard though it was not yet: a pod is ready on the word of its sidecar, so who leads after another
     /// expects those that the other has heard. A node may be lost together with who led.
     fn inherits(&self, pod: &Pod, now: Timestamp) -> bool {
@@ -53,20 +62,24 @@ impl Machines {
         now.since(since) < INHERITED && pod.ready.is_some_and(|ready| ready < since)
     }
 
-    /// The machines to be knocked at: those that were expected to be heard, and are silent.
+    /// The machines to be knocked at: those that were expected to be heard, and are silent. Who has just begun to lead after one that fell silent
+    /// knocks at once: where that one stood, and at others, to know whether knocks are heard at all.
     fn knock(&mut self, signs: &BTreeMap<Arc<str>, Signs>, now: Timestamp) -> Vec<Arc<str>> {
         self.asked.retain(|node, _| signs.contains_key(node));
         self.open.retain(|node, _| signs.contains_key(node));
+        let since = self.listener.since();
+        let at_once = self.led.is_some() && now.since(since) < QUIET;
         let silent = signs.iter().filter(|(_, sign)| {
-            let heard = sign.heard.map_or(self.listener.since(), |heard| heard.max(self.listener.since()));
-            sign.expected > 0 && now.since(heard) >= QUIET
+            let heard = sign.heard.map_or(since, |heard| heard.max(since));
+            sign.expected > 0 && (at_once || now.since(heard) >= QUIET)
         });
         let due = silent
-            .map(|(node, _)| (self.asked.get(node), node))
-            .filter(|(asked, _)| asked.is_none_or(|at| now.since(*at) >= KNOCK));
-        // Whoever was never asked first, then who was asked longest ago: each has its turn before it is given up.
+            .map(|(node, sign)| (sign.led.is_none(), self.asked.get(node), node))
+            .filter(|(_, asked, _)| asked.is_none_or(|at| now.since(*at) >= KNOCK));
+        // Whoever was never asked first, then who was asked longest ago: each has its turn before it is given up. Where the former leader stood
+        // that is soon.
         let due: BTreeSet<_> = due.collect();
-        let due: Vec<_> = due.into_iter().take(AT_ONCE).map(|(_, node)| node.clone()).collect();
+        let due: Vec<_> = due.into_iter().take(AT_ONCE).map(|(_, _, node)| node.clone()).collect();
         self.asked.extend(due.iter().map(|node| (node.clone(), now)));
         due
     }
@@ -106,6 +119,11 @@ impl State {
             if let Some(sign) = signs.get_mut(&**name) {
                 (sign.lease, sign.kubelet) = (lease, node.written);
             }
+        }
+        if let Some((node, silent_since)) = &self.machines.led
+            && let Some(sign) = signs.get_mut(node)
+        {
+            sign.led = Some(*silent_since);
         }
         for node in self.machines.knock(&signs, now) {
             let known = self.store.nodes().get(&*node).filter(|known| !known.address.is_empty());

@@ -56,6 +56,14 @@ impl State {
             }
             return;
         };
+        if own.meta.deleting().is_none()
+            && self.trees.is_unaware(root)
+            && let Some(until) = self.leaving.until(&root.key.namespace, now)
+        {
+            self.queue.at(root, Some(until));
+            self.surveyed(root);
+            return;
+        }
         // One at a time: nothing else looks at this object while it is out.
         let own = own.clone();
         let mut tree = self.trees.take(root, &self.declared);

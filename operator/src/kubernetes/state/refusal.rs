@@ -1,6 +1,6 @@
 //! What the API server does not allow: why, in one word, and when it is tried again.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use kontrol_core::time::Timestamp;
 use kontrol_plan::Action;
@@ -42,6 +42,24 @@ impl Refusal {
 /// Whether it is refused because it goes with its namespace; until then nothing can be made there.
 pub(super) fn is_terminating(message: &str) -> bool {
     message.contains("being terminated")
+}
+
+/// The namespaces that are being removed, and until when nobody tries to make anything there again: who tried first says why, and the others
+/// neither decide nor write what would go with the namespace anyway. There may be thousands of them.
+#[derive(Debug, Default)]
+pub(super) struct Leaving(BTreeMap<Arc<str>, Timestamp>);
+
+impl Leaving {
+    /// The API server has said so of one.
+    pub(super) fn note(&mut self, namespace: &Arc<str>, now: Timestamp) {
+        self.0.insert(Arc::clone(namespace), now.plus(TERMINATING));
+    }
+
+    /// Until when nobody tries; none: it is not known to be removed.
+    pub(super) fn until(&mut self, namespace: &str, now: Timestamp) -> Option<Timestamp> {
+        self.0.retain(|_, until| *until > now);
+        self.0.get(namespace).copied()
+    }
 }
 
 /// A start that is not allowed at the moment.

@@ -46,8 +46,7 @@ impl State {
                     // Whoever led before may have written what has not been seen here yet: every tree is looked at.
                     self.trees.clear();
                     self.declared.forget_trees();
-                    self.machines.listener.begin(now);
-                    self.machines.health.clear();
+                    self.machines.begin(now);
                     self.survey = Survey::default();
                     self.note_buses();
                     self.mark_all();
@@ -61,6 +60,7 @@ impl State {
                     self.queue = Queue::default();
                 }
             }
+            Input::Led { node, silent_since } => self.machines.led = Some((node, silent_since)),
             Input::Control(event) => self.control(event, now),
             Input::Open(node) => {
                 self.machines.open.insert(node, now);
@@ -267,6 +267,7 @@ impl State {
                 None
             }
             (_, Outcome::Forbidden(message)) if is_terminating(message) => {
+                self.leaving.note(&root.key.namespace, now);
                 tree.hold.wait(TERMINATING, now);
                 tree.refusal = Some(Refusal::of(message));
                 None
@@ -324,6 +325,9 @@ impl State {
         let Some(tree) = self.trees.awake_mut(root) else { return };
         let Some(of) = started(action) else { return };
         let refusal = Refusal::of(message);
+        if is_terminating(message) {
+            self.leaving.note(&root.key.namespace, now);
+        }
         let before = tree.denied.remove(&of);
         let is_news = before.as_ref().is_none_or(|before| before.refusal.reason != refusal.reason);
         if is_news && !is_terminating(message) {

@@ -169,6 +169,12 @@ impl Trees {
         self.resting.contains_key(root) || self.awake(root).is_some_and(|tree| tree.node.is_some())
     }
 
+    /// Whether one that is known has been told of nothing that is not allowed.
+    pub(super) fn is_unaware(&self, root: &Root) -> bool {
+        self.resting.contains_key(root)
+            || self.awake(root).is_some_and(|tree| tree.refusal.is_none() && tree.denied.is_empty())
+    }
+
     /// The status of one, whose object is this; none: there is none.
     pub(super) fn status(&self, root: &Root, own: Option<&Own>) -> Option<Cow<'_, Status>> {
         if let Some(tree) = self.awake(root) {

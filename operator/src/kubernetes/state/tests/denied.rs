@@ -88,6 +88,36 @@ fn a_namespace_that_goes_is_asked_for_nothing_at_a_rate() {
 }
 
 #[test]
+fn in_a_namespace_that_goes_nothing_is_decided_or_said_by_those_that_were_not_told() {
+    let mut cluster = lone();
+    let spec = || json!({"spec": {"container": container()}});
+    (0..20).for_each(|number| cluster.put(Kind::Widget, &format!("w{number:02}"), spec()));
+    cluster.run();
+    let pods: Vec<String> = cluster.names(Kind::Pod).into_iter().map(str::to_owned).collect();
+    assert_eq!(pods.len(), 21);
+    pods.iter().for_each(|pod| cluster.ready(pod));
+    cluster.run();
+    cluster.deny(1000, GOING);
+    cluster.asked.clear();
+    for pod in &pods {
+        cluster.remove(Kind::Pod, pod);
+        cluster.run();
+    }
+    cluster.pass(Duration::from_secs(30));
+    assert_eq!(cluster.asked_for(Verb::Create, Kind::Pod).len(), 1, "one has tried");
+    assert!(cluster.asked.len() < 10, "{} requests", cluster.asked.len());
+    // What is made under a name again is in another namespace of the same name.
+    cluster.answers.clear();
+    cluster.remove(Kind::Widget, "w00");
+    cluster.run();
+    cluster.put(Kind::Widget, "w00", spec());
+    cluster.run();
+    assert!(cluster.names(Kind::Pod).iter().any(|pod| pod.starts_with("w00-")));
+    cluster.pass(Duration::from_mins(2));
+    assert_eq!(cluster.names(Kind::Pod).len(), 21, "it was not removed after all");
+}
+
+#[test]
 fn a_status_that_cannot_be_written_keeps_nothing_from_being_done() {
     let mut cluster = lone();
     cluster.run();
