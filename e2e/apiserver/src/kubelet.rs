@@ -15,6 +15,9 @@ use crate::{clock::seconds, server::ApiServer};
 mod containers;
 mod schedule;
 
+/// Where every machine is found: nothing listens there, and nobody else is there.
+const ADDRESS: &str = "127.255.0.1";
+
 /// A node.
 #[derive(Clone, Debug, Default)]
 pub struct Machine {
@@ -118,7 +121,7 @@ impl Kubelet {
             "apiVersion": "v1", "kind": "Node", "metadata": {"name": machine.name, "labels": labels},
             "status": {
                 "capacity": capacity, "allocatable": capacity,
-                "addresses": [{"type": "InternalIP", "address": "192.0.2.1"}, {"type": "Hostname", "address": machine.name}],
+                "addresses": [{"type": "InternalIP", "address": ADDRESS}, {"type": "Hostname", "address": machine.name}],
                 "conditions": [{
                     "type": "Ready", "status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status",
                     "lastHeartbeatTime": now, "lastTransitionTime": now,

@@ -11,7 +11,7 @@
 //!
 //! - What is heard each second are the sessions of a machine's sidecars: silence is theirs, all of them together. One slow link, or one
 //!   sidecar that ends, is no silence of a machine.
-//! - Everything else is a sign of life only: it keeps a machine, its absence alone gives none up at this pace.
+//! - Everything else is a sign of life only: it keeps a machine, its absence alone gives none up at this pace, but for who led.
 //! - A machine of which no sidecar is expected to be heard is never suspect by its silence.
 //! - Where most of several machines are silent together, or nothing at all is heard any more, it is us who are deaf. Then only the slow
 //!   word counts: no sign of life of any kind for [`SLOW_AFTER`] while the cluster itself can be asked. Kubernetes' node lifecycle controller
@@ -20,9 +20,9 @@
 //!   while, begins anew to count silence: what came meanwhile may not have been read yet.
 //! - The age of leases counts only while the cluster is reached and leases come: where all stand still, it is the watch that does.
 //! - A machine that was given up stays so until it gives a sign of life, and its silence says nothing of us.
-//! - The process that led before is heard too, by the renewals of its lease. Where it fell silent without giving that up, the silence of its
-//!   machine counts from there, and its sidecars get no time to come back: as long as the kubelets of other machines open to a knock, and its
-//!   own does not. A machine is often lost together with who led.
+//! - The process that led before was heard too, by the renewals of its lease. Where it fell silent without giving that up, and nothing was heard
+//!   of its machine since ([`Signs::led`]), silence counts from there: its sidecars get no time to come back. A machine is often lost together
+//!   with who led.
 //! - As long as machines come back one after the other, to who has just begun or was deaf ([`SETTLED_WITHIN`]), the others are on their way
 //!   too: silence counts from when the last one came.
 
@@ -64,7 +64,8 @@ pub struct Signs {
     pub kubelet: Option<Timestamp>,
     /// When its kubelet's port was open to a knock last.
     pub knock: Option<Timestamp>,
-    /// When the process was heard last that led before and stood there; none: none did, or it gave up the lease.
+    /// When the process was heard last that led before, stood there, and fell silent; none: none did, or its machine's kubelet is not known
+    /// to open to knocks of ours, or has not been knocked at since. Its silence then has two witnesses.
     pub led: Option<Timestamp>,
 }
 
@@ -135,7 +136,6 @@ impl Listener {
         let trust = Trust {
             silence: !self.is_deaf() && !self.hears_nothing_else(signs, now),
             leases: self.cluster.is_some_and(|at| now.since(at) < LOST_AFTER) && leases_come(signs, now),
-            opened: signs.values().filter(|signs| self.has_opened(signs)).count(),
         };
         let folded: BTreeMap<_, _> = signs
             .iter()
@@ -154,8 +154,9 @@ impl Listener {
         if let Some(since) = self.lost.get(node) {
             return Some(NodeHealth::Lost { since: *since });
         }
-        if let Some(since) = signs.led.map(|led| signs.newest().map_or(led, |newest| newest.max(led)))
-            && self.lost_with_who_led(signs, since, trust, now)
+        if let Some(since) = signs.led.map(|led| led.max(signs.newest().unwrap_or(led)))
+            && self.went_with_who_led(signs, trust)
+            && now.since(since) >= LOST_AFTER
         {
             return Some(NodeHealth::Lost { since });
         }
@@ -172,20 +173,11 @@ impl Listener {
         Some(if silent < LOST_AFTER { NodeHealth::Suspect { since } } else { NodeHealth::Lost { since } })
     }
 
-    /// Whether a machine where the former leader stood is lost, of which nothing was heard since then.
-    fn lost_with_who_led(&self, signs: &Signs, since: Timestamp, trust: Trust, now: Timestamp) -> bool {
-        let elsewhere = trust.opened > usize::from(self.has_opened(signs));
-        let expected = signs.expected > 0 && trust.silence && elsewhere;
+    /// Whether the silence of a machine where the former leader stood counts from that one's last word.
+    fn went_with_who_led(&self, signs: &Signs, trust: Trust) -> bool {
         // Deaf since, or a gap between two looks: then its sidecars get their time like those of others.
         let unbroken = self.deaf.is_none() && self.hears == self.since;
-        // In this time its kubelet was knocked at more than once.
-        let knocked = now.since(self.since) >= SUSPECT_AFTER;
-        expected && unbroken && knocked && now.since(since) >= LOST_AFTER
-    }
-
-    /// Whether its kubelet has opened to a knock of ours.
-    fn has_opened(&self, signs: &Signs) -> bool {
-        signs.knock.is_some_and(|at| at >= self.since)
+        signs.expected > 0 && signs.heard.is_none() && trust.silence && unbroken
     }
 
     /// The machines that sidecars are expected of. Those that are given up say nothing of us any more.
@@ -230,8 +222,6 @@ struct Trust {
     silence: bool,
     /// The age of leases.
     leases: bool,
-    /// So many kubelets have opened to a knock: that another one does not means something.
-    opened: usize,
 }
 
 /// Whether leases are renewed for all that is seen: where those of several machines all stand still, it is what shows them that does.

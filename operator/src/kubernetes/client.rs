@@ -22,6 +22,13 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// A connection that nobody has used for so long is closed. Each takes some 25 KiB, and a moment in which much is asked leaves many of them.
 const IDLE: Duration = Duration::from_secs(15);
 
+/// How an answer is wanted: whole, or of each object the metadata alone.
+pub(super) const WHOLE: &str = "application/json";
+/// A page of a list of metadata.
+pub(super) const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+/// A watch of metadata.
+pub(super) const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+
 /// A client much as kube makes it, but that connections which nobody uses are closed: kube's keeps as many as there ever were, and so does
 /// this one through a proxy. It tries nothing again, has no limit on the time of a write ([`Client::send`] has one on all of it), and
 /// traces nothing.
@@ -114,9 +121,9 @@ impl Client {
         }
     }
 
-    /// Opens a stream of an answer's body, where the answer is good. `asked` is what that takes.
-    pub(super) async fn open(&self, asked: &Asked, uri: &str) -> Result<Body, Outcome> {
-        let opened = self.stream(uri).await;
+    /// Opens a stream of an answer's body, where the answer is good. `asked` is what that takes, `accept` how the answer is wanted.
+    pub(super) async fn open(&self, asked: &Asked, uri: &str, accept: &'static str) -> Result<Body, Outcome> {
+        let opened = self.stream(uri, accept).await;
         match &opened {
             Ok(_) => self.note(asked, &Outcome::Done(String::new())),
             Err(outcome) => self.note(asked, outcome),
@@ -124,11 +131,11 @@ impl Client {
         opened
     }
 
-    async fn stream(&self, uri: &str) -> Result<Body, Outcome> {
+    async fn stream(&self, uri: &str, accept: &'static str) -> Result<Body, Outcome> {
         let failed = |error: &dyn std::fmt::Display| Outcome::Failed(error.to_string());
         let request = http::Request::builder()
             .uri(uri)
-            .header(http::header::ACCEPT, "application/json")
+            .header(http::header::ACCEPT, accept)
             // Streams of a compressed member per event cannot be read back by every client library.
             .header(http::header::ACCEPT_ENCODING, "identity")
             .body(Body::empty())

@@ -10,7 +10,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{client::Client, definitions::Lacks, kind::Kind, rights::Asked};
+use super::{
+    client::{Client, WHOLE},
+    definitions::Lacks,
+    kind::Kind,
+    rights::Asked,
+};
 
 /// When it looks.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +76,7 @@ async fn read(client: &Client) -> Result<BTreeMap<Kind, Value>, String> {
     for kind in Kind::OWN {
         let uri =
             format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{}.kontrol.dev", kind.plural());
-        let body = client.open(&asked, &uri).await.map_err(|outcome| outcome.message().to_owned())?;
+        let body = client.open(&asked, &uri, WHOLE).await.map_err(|outcome| outcome.message().to_owned())?;
         let body = timeout(PATIENCE, body.collect()).await.map_err(|_| "it does not end".to_owned())?;
         let body = body.map_err(|error| error.to_string())?.to_bytes();
         installed.insert(kind, serde_json::from_slice(&body).map_err(|error| error.to_string())?);

@@ -44,6 +44,11 @@ impl Kind {
     pub const OWN: [Self; 6] =
         [Self::Supervisor, Self::WidgetGroup, Self::Widget, Self::MessageBus, Self::Topic, Self::Route];
 
+    /// Whether only the metadata of its objects is kept, and asked for: they are what others need, written by us alone.
+    pub const fn is_metadata_alone(self) -> bool {
+        matches!(self, Self::Service | Self::PodDisruptionBudget | Self::ControllerRevision)
+    }
+
     /// The kind as manifests spell it.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -126,6 +126,8 @@ pub struct Election {
     version: u64,
     /// Who held it last, other than this process.
     former: Arc<str>,
+    /// When that one was heard last; none: it gave the lease up, or that was taken away.
+    silent_since: Option<Timestamp>,
     tenure: Option<Tenure>,
     /// Whether a watch shows every change.
     watched: bool,
@@ -151,6 +153,7 @@ impl Election {
             seen: None,
             version: 0,
             former: Arc::default(),
+            silent_since: None,
             tenure: None,
             watched: false,
             silent: false,
@@ -232,17 +235,12 @@ impl Election {
                 self.due = self.due.max(now.plus(AGAIN));
             }
             (What::Take | What::Renew, Outcome::Done(_)) => {
-                let held = self
-                    .seen
-                    .as_ref()
-                    .filter(|(lease, _)| !lease.is_free() && lease.holder != self.candidate.me);
-                let silent_since = held.map(|(_, since)| *since);
                 self.see(Lease::read(&outcome.value()), now);
                 if self.seen.as_ref().is_some_and(|(lease, _)| lease.holder == self.candidate.me) {
                     let until = asked.at.plus(self.candidate.duration);
                     let renew = self.candidate.renew.min(self.candidate.duration / 3);
                     self.due = self.due.max(asked.at.plus(renew));
-                    let former = &self.former;
+                    let (former, silent_since) = (&self.former, self.silent_since);
                     let tenure = self.tenure.get_or_insert_with(|| Tenure {
                         until,
                         former: former.clone(),
@@ -277,7 +275,7 @@ impl Election {
             if let Some(tenure) = &mut self.tenure {
                 tenure.until = tenure.until.min(now);
             }
-            self.seen = None;
+            (self.seen, self.silent_since) = (None, None);
             self.due = now;
             return;
         };
@@ -301,6 +299,7 @@ impl Election {
                 (false, true) => end,
                 (false, false) => end.min(now.plus(LOOK)),
             };
+            self.silent_since = (!lease.is_free()).then_some(since);
             if !lease.is_free() {
                 self.former = lease.holder.clone();
             }

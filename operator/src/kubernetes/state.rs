@@ -73,9 +73,10 @@ use crate::{
 use follow::Taken;
 use hubs::Hub;
 use machines::Machines;
+pub(super) use machines::OPENS_WITHIN;
 use pause::Pause;
 use queue::Queue;
-use refusal::{Denied, Leaving, Refusal};
+use refusal::{Denied, Refusal, RemovedNamespaces};
 use sessions::Companions;
 use sight::Sight;
 use survey::Survey;
@@ -269,7 +270,7 @@ pub struct State {
     survey: Survey,
     /// Facts that were decided, to be told.
     told: Vec<(Root, Event)>,
-    leaving: Leaving,
+    removed_namespaces: RemovedNamespaces,
     /// What the cluster's definitions of our kinds lack, or the API server drops, and is not written.
     lacks: Lacks,
     /// What the definitions themselves lacked when that changed last, and when.
@@ -307,7 +308,7 @@ impl State {
             replies: Vec::new(),
             survey: Survey::default(),
             told: Vec::new(),
-            leaving: Leaving::default(),
+            removed_namespaces: RemovedNamespaces::default(),
             lacks: Lacks::default(),
             read: (Lacks::default(), Timestamp::ZERO),
         }

@@ -18,7 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    client::Client,
+    client::{Client, METADATA, METADATA_LIST, WHOLE},
     request::Outcome,
     rights::Asked,
     store::{Seen, Source},
@@ -29,6 +29,9 @@ pub use course::{Course, End, Next, PROOF};
 pub(super) const LIFE: Duration = Duration::from_secs(290);
 /// A watch that has not ended by then is broken, and so is a list.
 const SILENCE: Duration = Duration::from_secs(305);
+
+/// Bytes for which room is kept between two events.
+const ROOM: usize = 16 << 10;
 
 /// What a watch says, with its source.
 pub(super) type Heard = (Source, Seen);
@@ -113,7 +116,7 @@ impl Watch {
 
     /// Reads a page of a list.
     async fn list(&self, course: &mut Course, uri: &str) -> Result<(), Stop> {
-        let body = self.open("list", uri).await?;
+        let body = self.open("list", uri, METADATA_LIST).await?;
         let text = timeout(SILENCE, body.collect()).await.map_err(|_| End::failed("a list does not end"))?;
         let text = text.map_err(|error| End::failed(&error))?.to_bytes();
         for seen in course.listed(&text)? {
@@ -122,9 +125,11 @@ impl Watch {
         Ok(())
     }
 
-    async fn open(&self, verb: &str, uri: &str) -> Result<Body, End> {
+    /// `metadata` is how it is wanted where metadata is all that is kept.
+    async fn open(&self, verb: &str, uri: &str, metadata: &'static str) -> Result<Body, End> {
         let asked = Asked::all(verb, self.source.kind, self.source.namespace.as_deref());
-        self.client.open(&asked, uri).await.map_err(|outcome| match outcome {
+        let accept = if self.source.kind.is_metadata_alone() { metadata } else { WHOLE };
+        self.client.open(&asked, uri, accept).await.map_err(|outcome| match outcome {
             Outcome::Gone(message) if message.contains("too old") => End::Old,
             Outcome::Forbidden(message) => End::Refused(message),
             Outcome::Busy(after) => {
@@ -136,7 +141,7 @@ impl Watch {
 
     /// Follows all changes after a place; says in `lasted` whether it did so for [`PROOF`].
     async fn follow(&self, course: &mut Course, uri: &str, lasted: &mut bool) -> Result<(), Stop> {
-        let mut body = self.open("watch", uri).await?;
+        let mut body = self.open("watch", uri, METADATA).await?;
         course.opened();
         let proof = sleep(PROOF);
         tokio::pin!(proof);
@@ -177,7 +182,7 @@ impl Watch {
                 from = begin;
             }
             buffer.drain(..begin);
-            if buffer.is_empty() && buffer.capacity() > 1 << 20 {
+            if buffer.is_empty() && buffer.capacity() > ROOM {
                 buffer = Vec::new();
             }
         }

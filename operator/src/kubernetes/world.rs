@@ -27,7 +27,7 @@ use super::{
     metrics::Metrics,
     options::Options,
     request::{Outcome, Request, Verb},
-    state::{Effect, Input, State, Ticket},
+    state::{Effect, Input, OPENS_WITHIN, State, Ticket},
     store::{Seen, Source},
     watch::{Heard, LIFE, Watch},
 };
@@ -37,8 +37,6 @@ use crate::{clock, view};
 const MAILBOX: usize = 1024;
 /// The port of kubelets.
 const KUBELET: u16 = 10250;
-/// A kubelet that has not opened by then does not open.
-const KNOCK: Duration = Duration::from_secs(1);
 /// Messages that are taken together before anything is decided.
 const BATCH: usize = 256;
 
@@ -161,7 +159,7 @@ impl World {
         let mut state = State::new(Arc::clone(&self.options), sources);
         let mut requests: JoinSet<()> = JoinSet::new();
         let mut told = (Events::new(&self.options.pod_name), Outbox::default());
-        let (tells, mut told_by_leading) = mpsc::channel(4);
+        let (_, mut told_by_leading) = mpsc::channel(1);
         let (events, mut said) = mpsc::channel(MAILBOX);
         let (lacks, mut lacking) = mpsc::channel(1);
         let read_again = Arc::new(Notify::new());
@@ -189,6 +187,9 @@ impl World {
             match &tenure {
                 Some(Tenure { former, silent_since, .. }) if !state.leads() => {
                     state.take(Input::Leads(true), now);
+                    // What is left of an earlier tenure is not heard any more.
+                    let (tells, of_this_tenure) = mpsc::channel(4);
+                    told_by_leading = of_this_tenure;
                     office.take(Leading {
                         client: self.client.clone(),
                         options: Arc::clone(&self.options),
@@ -197,7 +198,7 @@ impl World {
                         former: former.clone(),
                         silent_since: silent_since.map(|since| now.minus(clock::steady().since(since))),
                         tenure: leading.clone(),
-                        world: tells.clone(),
+                        world: tells,
                         events: events.clone(),
                         asks: asks.clone(),
                     });
@@ -223,13 +224,20 @@ impl World {
                     });
                 }
             }
+            if let Some(effect) = state.go_round(now) {
+                carry_out(&asking, effect, &answers, &mut requests);
+            }
             show(&self.metrics, &state, &ready);
             if *state.lacks() != lacked {
                 lacked = state.lacks().clone();
                 outdated(&self.metrics, &lacked);
                 read_again.notify_one();
             }
-            let wake = state.wake().into_iter().chain(told.1.wake()).min().filter(|_| may_act);
+            let wake = if may_act {
+                state.wake().into_iter().chain(told.1.wake()).min()
+            } else {
+                state.next_round()
+            };
             let wake = wake.map(|at| at.since(now).max(Duration::from_millis(1)));
             let end = tenure.filter(|_| may_act).map(|tenure| tenure.until.since(clock::steady()));
             let pause = wake.into_iter().chain(end).min();
@@ -342,7 +350,7 @@ fn carry_out(asking: &Asking, effect: Effect, answers: &mpsc::Sender<Message>, r
             let answers = answers.clone();
             requests.spawn(async move {
                 let knock = TcpStream::connect((&*address, KUBELET));
-                if let Ok(Ok(_)) = timeout(KNOCK, knock).await {
+                if let Ok(Ok(_)) = timeout(OPENS_WITHIN, knock).await {
                     drop(answers.send(Message::Open(node)).await);
                 }
             });

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{Ended, Kubelet, condition, place, schedule};
+use super::{ADDRESS, Ended, Kubelet, condition, place, schedule};
 use crate::clock::seconds;
 
 /// Images of this prefix are not to be had.
@@ -30,7 +30,7 @@ impl Kubelet {
             let (init, main) = (statuses("initContainers"), statuses("containers"));
             let status = &mut pod["status"];
             status["startTime"] = seconds(now).into();
-            status["hostIP"] = "192.0.2.1".into();
+            status["hostIP"] = ADDRESS.into();
             status["podIP"] = schedule::address(count);
             status["podIPs"] = json!([{"ip": status["podIP"]}]);
             if !init.is_empty() {

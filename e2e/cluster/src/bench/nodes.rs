@@ -97,8 +97,9 @@ async fn lose(lab: &Lab, n: usize, leading: bool) -> Result<(Vec<Duration>, Vec<
         let measured: Result<()> = measured.await;
         lab.cluster().node_restart("node1")?;
         lab.cluster().wait_for_node("node1", true, Duration::from_mins(2))?;
-        until_well(lab).await?;
+        let well = until_well(lab).await;
         measured?;
+        well?;
         lab.until_pods(&name, &name, 2).await?;
         lab.objects("Widget").delete(&name, &DeleteParams::background()).await?;
         lab.until_operators().await?;

@@ -288,7 +288,7 @@ proptest! {
         let begun = |since| Listener { cluster: Some(now), looked: now, ..Listener::new(at(since)) };
         let knocked = Signs { knock: Some(signs.knock.unwrap_or(at(0)).max(at(knock))), ..signs };
         let of = |signs| {
-            let other = Signs { expected: 1, heard: Some(now), knock: Some(now), ..Signs::default() };
+            let other = Signs { expected: 1, heard: Some(now), ..Signs::default() };
             let all = [(name("a"), signs), (name("b"), other)];
             since.map_or_else(|| listener(now), begun).look(&all.into(), now).get("a").copied().unwrap_or_default()
         };
@@ -326,58 +326,51 @@ proptest! {
     }
 }
 
-/// When `a` is given up first by who began to lead at 1.8 s, after one that stood on it and was heard last at 0: `a` and `b` are expected to be
-/// heard, and are as `signs` gives them at a time.
-fn given_up_with_who_led(signs: impl Fn(u64) -> [Signs; 2]) -> Option<u64> {
-    let mut listener = Listener { cluster: Some(at(1_800)), ..Listener::new(at(1_800)) };
+/// When `a` is given up first by who began to lead at 1.8 s, after one that was heard last at 0: `a` and `b` are expected to be heard, and are as
+/// `signs` gives them at a time.
+fn given_up(begun: Listener, signs: impl Fn(u64) -> [Signs; 2]) -> Option<u64> {
+    let mut listener = begun;
     (1_800..8_000).step_by(50).find(|now| {
         listener.cluster = Some(at(*now));
         let [a, b] = signs(*now);
         let all = [(name("a"), a), (name("b"), b)].into();
-        listener.look(&all, at(*now)).contains_key("a")
+        listener.look(&all, at(*now)).get("a").is_some_and(|health| health.is_lost())
     })
 }
 
-/// A machine of which nothing was heard yet, and its kubelet's word.
-fn unheard(led: Option<u64>, knock: Option<u64>) -> Signs {
-    Signs { expected: 2, led: led.map(at), knock: knock.map(at), ..Signs::default() }
+/// A machine of which nothing was heard yet.
+fn unheard(led: Option<u64>) -> Signs {
+    Signs { expected: 2, led: led.map(at), ..Signs::default() }
 }
 
 #[test]
-fn a_machine_goes_with_who_led_from_it_where_its_kubelet_alone_does_not_open() {
-    let opens = |now: u64| (now >= 1_900).then_some(1_900);
-    assert_eq!(given_up_with_who_led(|now| [unheard(Some(0), None), unheard(None, opens(now))]), Some(3_300));
-    let renewed = Signs { lease: Some(at(1_000)), ..unheard(Some(0), None) };
-    assert_eq!(given_up_with_who_led(|now| [renewed, unheard(None, opens(now))]), Some(4_000));
+fn a_machine_that_went_with_who_led_is_given_up_by_that_ones_last_word() {
+    let begun = || Listener::new(at(1_800));
+    assert_eq!(given_up(begun(), |_| [unheard(Some(0)), unheard(None)]), Some(3_000));
+    let renewed = Signs { lease: Some(at(1_000)), ..unheard(Some(0)) };
+    assert_eq!(given_up(begun(), |_| [renewed, unheard(None)]), Some(4_000));
+    let of_two = given_up(begun(), |now| [unheard(Some(0)), Signs { heard: Some(at(now)), ..unheard(None) }]);
+    assert_eq!(of_two, Some(3_000));
 }
 
 #[test]
 fn who_led_and_fell_silent_alone_takes_no_machine_along() {
-    let opens = |now: u64| (now >= 1_900).then_some(now - 100);
-    for (what, found) in [
-        (
-            "its kubelet opens",
-            given_up_with_who_led(|now| [unheard(Some(0), opens(now)), unheard(None, opens(now))]),
-        ),
-        ("no kubelet opens", given_up_with_who_led(|_| [unheard(Some(0), None), unheard(None, None)])),
-        (
-            "it gave the lease up",
-            given_up_with_who_led(|now| [unheard(None, None), unheard(None, opens(now))]),
-        ),
-        (
-            "its sidecars come back",
-            given_up_with_who_led(|now| {
-                let heard = (now >= 3_200).then(|| at(now));
-                [Signs { heard, ..unheard(Some(0), None) }, unheard(None, opens(now))]
-            }),
-        ),
-        (
-            "it runs nothing of ours",
-            given_up_with_who_led(|now| {
-                [Signs { expected: 0, ..unheard(Some(0), None) }, unheard(None, opens(now))]
-            }),
-        ),
-    ] {
-        assert!(found.is_none_or(|at| at >= 5_300), "{what}: {found:?}");
-    }
+    let begun = || Listener::new(at(1_800));
+    let usual = given_up(begun(), |_| [unheard(None), unheard(None)]);
+    let heard = |now: u64| (now >= 2_900).then_some(at(2_900));
+    assert_eq!(
+        given_up(begun(), |now| [Signs { heard: heard(now), ..unheard(Some(0)) }, unheard(None)]),
+        usual
+    );
+    let opens = |now: u64| (now >= 2_000).then(|| at(now));
+    assert_eq!(
+        given_up(begun(), |now| [Signs { knock: opens(now), ..unheard(Some(0)) }, unheard(None)]),
+        None
+    );
+    let nothing_runs = Signs { expected: 0, ..unheard(Some(0)) };
+    assert_eq!(given_up(begun(), |_| [nothing_runs, unheard(None)]), None);
+    let was_deaf = Listener { deaf: Some(at(1_800)), ..begun() };
+    assert_eq!(given_up(was_deaf, |_| [unheard(Some(0)), unheard(None)]), usual);
+    let broken = Listener { hears: at(1_900), ..begun() };
+    assert_eq!(given_up(broken, |_| [unheard(Some(0)), unheard(None)]), usual);
 }

@@ -118,6 +118,27 @@ fn who_is_overtaken_names_its_predecessor() {
 }
 
 #[test]
+fn since_when_a_predecessor_is_silent_is_known_though_a_watch_shows_the_change_first() {
+    let mut election = looked("a", Some(&lease(7, "b")));
+    election.see(Some(lease(8, "b")), at(400));
+    is_sure(&mut election, &lease(8, "b"), 2400);
+    let (asked, _) = election.next(at(2405), at(2405)).unwrap();
+    election.see(Some(lease(9, "a")), at(2408));
+    election.answered(asked, &object(&lease(9, "a")), at(2410));
+    assert_eq!(election.tenure().unwrap().silent_since, Some(at(400)));
+}
+
+#[test]
+fn a_predecessor_that_gave_the_lease_up_did_not_fall_silent() {
+    let mut election = looked("a", Some(&lease(7, "b")));
+    election.see(Some(lease(8, "")), at(400));
+    let (asked, _) = election.next(at(400), at(400)).unwrap();
+    election.answered(asked, &object(&lease(9, "a")), at(410));
+    let tenure = election.tenure().unwrap();
+    assert_eq!((&*tenure.former, tenure.silent_since), ("b", None));
+}
+
+#[test]
 fn a_renewal_that_a_watch_has_not_yet_shown_is_found_before_the_lease_is_taken() {
     let mut election = looked("a", Some(&lease(7, "b")));
     is_sure(&mut election, &lease(8, "b"), 2000);

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Bound,
     sync::Arc,
     time::Duration,
 };
@@ -28,6 +29,10 @@ const QUIET: Duration = Duration::from_secs(1);
 const INHERITED: Duration = SETTLED_WITHIN.saturating_add(LOST_AFTER).saturating_add(Duration::from_secs(10));
 /// The time between two knocks at one.
 const KNOCK: Duration = Duration::from_millis(500);
+/// The time between two knocks of a process that does not lead: at any machine.
+const ROUND: Duration = Duration::from_secs(1);
+/// How long a kubelet may take to open.
+pub(in crate::kubernetes) const OPENS_WITHIN: Duration = Duration::from_secs(1);
 /// Knocks at one look.
 const AT_ONCE: usize = 32;
 
@@ -43,8 +48,21 @@ pub(super) struct Machines {
     asked: BTreeMap<Arc<str>, Timestamp>,
     /// When it was found open last.
     pub(super) open: BTreeMap<Arc<str>, Timestamp>,
-    /// Where the process stood that led before and did not give up the lease, and when it was heard last.
-    pub(super) led: Option<(Arc<str>, Timestamp)>,
+    /// Those whose kubelet has once opened to this process, whether it led or not: that such a one does not means something.
+    reachable: BTreeSet<Arc<str>>,
+    /// The one that was knocked at last by this process while it did not lead, and when.
+    round: (Box<str>, Timestamp),
+    led: Option<Led>,
+}
+
+/// Where the process stood that led before, and did not give up the lease.
+#[derive(Debug)]
+struct Led {
+    node: Arc<str>,
+    /// When it was heard last.
+    silent_since: Timestamp,
+    /// Since when this is known.
+    known: Timestamp,
 }
 
 impl Machines {
@@ -62,19 +80,37 @@ impl Machines {
         now.since(since) < INHERITED && pod.ready.is_some_and(|ready| ready < since)
     }
 
-    /// The machines to be knocked at: those that were expected to be heard, and are silent. Who has just begun to lead after one that fell silent
-    /// knocks at once: where that one stood, and at others, to know whether knocks are heard at all.
+    /// The process that led before stood on this machine, and fell silent.
+    pub(super) fn led(&mut self, node: Arc<str>, silent_since: Timestamp, now: Timestamp) {
+        self.led = Some(Led { node, silent_since, known: now });
+    }
+
+    /// The kubelet of a machine has opened.
+    pub(super) fn opened(&mut self, node: Arc<str>, now: Timestamp) {
+        self.reachable.insert(node.clone());
+        self.open.insert(node, now);
+    }
+
+    /// When the former leader was heard last that stood on a machine, once the machine's kubelet has been knocked at for long enough since then:
+    /// no machine is given up for a knock that could not be heard.
+    fn silence_of_who_led(&self, node: &str, now: Timestamp) -> Option<Timestamp> {
+        let led = self.led.as_ref().filter(|led| *led.node == *node && self.reachable.contains(node))?;
+        (now.since(led.known) >= OPENS_WITHIN).then_some(led.silent_since)
+    }
+
+    /// The machines to be knocked at: those that were expected to be heard, and are silent. That of the former leader at once, where it fell silent.
     fn knock(&mut self, signs: &BTreeMap<Arc<str>, Signs>, now: Timestamp) -> Vec<Arc<str>> {
         self.asked.retain(|node, _| signs.contains_key(node));
         self.open.retain(|node, _| signs.contains_key(node));
         let since = self.listener.since();
-        let at_once = self.led.is_some() && now.since(since) < QUIET;
-        let silent = signs.iter().filter(|(_, sign)| {
+        let led = |node: &Arc<str>| self.led.as_ref().is_some_and(|led| led.node == *node);
+        let silent = signs.iter().filter(|(node, sign)| {
             let heard = sign.heard.map_or(since, |heard| heard.max(since));
+            let at_once = sign.heard.is_none() && led(node);
             sign.expected > 0 && (at_once || now.since(heard) >= QUIET)
         });
         let due = silent
-            .map(|(node, sign)| (sign.led.is_none(), self.asked.get(node), node))
+            .map(|(node, _)| (!led(node), self.asked.get(node), node))
             .filter(|(_, asked, _)| asked.is_none_or(|at| now.since(*at) >= KNOCK));
         // Whoever was never asked first, then who was asked longest ago: each has its turn before it is given up. Where the former leader stood
         // that is soon.
@@ -120,17 +156,12 @@ impl State {
                 (sign.lease, sign.kubelet) = (lease, node.written);
             }
         }
-        if let Some((node, silent_since)) = &self.machines.led
-            && let Some(sign) = signs.get_mut(node)
-        {
-            sign.led = Some(*silent_since);
-        }
         for node in self.machines.knock(&signs, now) {
-            let known = self.store.nodes().get(&*node).filter(|known| !known.address.is_empty());
-            effects.extend(known.map(|known| Effect::Knock(node.clone(), known.address.clone())));
+            effects.extend(self.knock_at(node));
         }
         for (node, sign) in &mut signs {
             sign.knock = self.machines.open.get(node).copied();
+            sign.led = self.machines.silence_of_who_led(node, now);
         }
         let was_deaf = self.machines.listener.is_deaf();
         let health = self.machines.listener.look(&signs, now);
@@ -166,6 +197,34 @@ impl State {
         for widget in &widgets {
             self.mark_group(widget);
         }
+    }
+
+    fn knock_at(&self, node: Arc<str>) -> Option<Effect> {
+        let known = self.store.nodes().get(&*node).filter(|known| !known.address.is_empty())?;
+        Some(Effect::Knock(node, known.address.clone()))
+    }
+
+    /// What this process does while it does not lead: it knocks at one machine after the other, so that it knows whose kubelet it can reach when
+    /// the leader, and maybe its machine, falls silent.
+    pub fn go_round(&mut self, now: Timestamp) -> Option<Effect> {
+        let (last, at) = &self.machines.round;
+        // A clock that was set back stops nothing.
+        if self.leads || (now >= *at && now.since(*at) < ROUND) {
+            return None;
+        }
+        let nodes = self.store.nodes();
+        let after = nodes.range::<str, _>((Bound::Excluded(&**last), Bound::Unbounded)).next();
+        let next =
+            after.or_else(|| nodes.first_key_value()).map(|(name, _)| name.clone()).unwrap_or_default();
+        self.machines.reachable.retain(|node| nodes.contains_key(&**node));
+        let effect = self.knock_at(Arc::from(&*next));
+        self.machines.round = (next, now);
+        effect
+    }
+
+    /// When the next machine is knocked at; none: this process leads, or no machine is known.
+    pub fn next_round(&self) -> Option<Timestamp> {
+        (!self.leads && !self.store.nodes().is_empty()).then(|| self.machines.round.1.plus(ROUND))
     }
 
     /// When the machines are looked at next; none: nobody is expected to be heard.

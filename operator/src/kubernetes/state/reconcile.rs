@@ -58,9 +58,10 @@ impl State {
         };
         if own.meta.deleting().is_none()
             && self.trees.is_unaware(root)
-            && let Some(until) = self.leaving.until(&root.key.namespace, now)
+            && let Some(until) = self.removed_namespaces.until(&root.key.namespace, now)
         {
             self.queue.at(root, Some(until));
+            self.queue.soon(root, deadline);
             self.surveyed(root);
             return;
         }

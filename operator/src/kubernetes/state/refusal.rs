@@ -41,24 +41,29 @@ impl Refusal {
 
 /// Whether it is refused because it goes with its namespace; until then nothing can be made there.
 pub(super) fn is_terminating(message: &str) -> bool {
-    message.contains("being terminated")
+    message.contains("unable to create new content in namespace")
+        && message.ends_with("because it is being terminated")
 }
 
-/// The namespaces that are being removed, and until when nobody tries to make anything there again: who tried first says why, and the others
-/// neither decide nor write what would go with the namespace anyway. There may be thousands of them.
+/// The namespaces that are being removed, and until when nobody tries to make anything there again. Those that have tried say why, each minute
+/// a few more; the others neither decide nor write what would go with the namespace anyway. There may be thousands of them.
 #[derive(Debug, Default)]
-pub(super) struct Leaving(BTreeMap<Arc<str>, Timestamp>);
+pub(super) struct RemovedNamespaces(BTreeMap<Arc<str>, Timestamp>);
 
-impl Leaving {
+impl RemovedNamespaces {
     /// The API server has said so of one.
     pub(super) fn note(&mut self, namespace: &Arc<str>, now: Timestamp) {
         self.0.insert(Arc::clone(namespace), now.plus(TERMINATING));
     }
 
+    /// Nothing of ours is left in one: it may come back.
+    pub(super) fn forget(&mut self, namespace: &str) {
+        self.0.remove(namespace);
+    }
+
     /// Until when nobody tries; none: it is not known to be removed.
-    pub(super) fn until(&mut self, namespace: &str, now: Timestamp) -> Option<Timestamp> {
-        self.0.retain(|_, until| *until > now);
-        self.0.get(namespace).copied()
+    pub(super) fn until(&self, namespace: &str, now: Timestamp) -> Option<Timestamp> {
+        self.0.get(namespace).copied().filter(|until| *until > now)
     }
 }
 
@@ -116,6 +121,10 @@ mod tests {
                 "AdmissionDenied",
             ),
             ("admission webhook \"v.example\" denied the request: no", "AdmissionDenied"),
+            (
+                "admission webhook \"v.example\" denied the request: the pool is being terminated",
+                "AdmissionDenied",
+            ),
             ("pods is forbidden: User \"x\" cannot create resource \"pods\" in API group \"\"", "Forbidden"),
         ] {
             assert_eq!(Refusal::of(message).reason, reason, "{message}");

@@ -60,11 +60,9 @@ impl State {
                     self.queue = Queue::default();
                 }
             }
-            Input::Led { node, silent_since } => self.machines.led = Some((node, silent_since)),
+            Input::Led { node, silent_since } => self.machines.led(node, silent_since, now),
             Input::Control(event) => self.control(event, now),
-            Input::Open(node) => {
-                self.machines.open.insert(node, now);
-            }
+            Input::Open(node) => self.machines.opened(node, now),
             Input::Definitions(lacks) => {
                 // What the API server drops though its definitions have it, an admission policy takes away: that is tried again now and then.
                 let learnt = self.lacks != lacks && now.since(self.read.1) >= TRIES_AGAIN;
@@ -151,6 +149,7 @@ impl State {
     fn forget_namespace(&mut self, namespace: &str) {
         if Kind::OWN.into_iter().all(|kind| self.store.all_in(kind, namespace).next().is_none()) {
             self.trusted.remove(namespace);
+            self.removed_namespaces.forget(namespace);
         }
     }
 
@@ -267,7 +266,7 @@ impl State {
                 None
             }
             (_, Outcome::Forbidden(message)) if is_terminating(message) => {
-                self.leaving.note(&root.key.namespace, now);
+                self.removed_namespaces.note(&root.key.namespace, now);
                 tree.hold.wait(TERMINATING, now);
                 tree.refusal = Some(Refusal::of(message));
                 None
@@ -326,7 +325,7 @@ impl State {
         let Some(of) = started(action) else { return };
         let refusal = Refusal::of(message);
         if is_terminating(message) {
-            self.leaving.note(&root.key.namespace, now);
+            self.removed_namespaces.note(&root.key.namespace, now);
         }
         let before = tree.denied.remove(&of);
         let is_news = before.as_ref().is_none_or(|before| before.refusal.reason != refusal.reason);

@@ -95,7 +95,9 @@ fn in_a_namespace_that_goes_nothing_is_decided_or_said_by_those_that_were_not_to
     cluster.run();
     let pods: Vec<String> = cluster.names(Kind::Pod).into_iter().map(str::to_owned).collect();
     assert_eq!(pods.len(), 21);
-    pods.iter().for_each(|pod| cluster.ready(pod));
+    for pod in &pods {
+        cluster.ready(pod);
+    }
     cluster.run();
     cluster.deny(1000, GOING);
     cluster.asked.clear();
@@ -106,15 +108,35 @@ fn in_a_namespace_that_goes_nothing_is_decided_or_said_by_those_that_were_not_to
     cluster.pass(Duration::from_secs(30));
     assert_eq!(cluster.asked_for(Verb::Create, Kind::Pod).len(), 1, "one has tried");
     assert!(cluster.asked.len() < 10, "{} requests", cluster.asked.len());
-    // What is made under a name again is in another namespace of the same name.
+    // It is gone, and comes back under its name before the minute is over.
     cluster.answers.clear();
-    cluster.remove(Kind::Widget, "w00");
+    for kind in [Kind::Widget, Kind::Service, Kind::ControllerRevision] {
+        let names: Vec<String> = cluster.names(kind).into_iter().map(str::to_owned).collect();
+        for name in &names {
+            cluster.remove(kind, name);
+        }
+        cluster.run();
+    }
+    cluster.put(Kind::Widget, "again", spec());
     cluster.run();
-    cluster.put(Kind::Widget, "w00", spec());
+    assert_eq!(cluster.names(Kind::Pod), ["again-0-1"]);
+}
+
+#[test]
+fn those_that_were_not_told_go_on_where_a_namespace_stays_after_all() {
+    let mut cluster = lone();
+    let spec = || json!({"spec": {"container": container()}});
+    (0..3).for_each(|number| cluster.put(Kind::Widget, &format!("w{number}"), spec()));
     cluster.run();
-    assert!(cluster.names(Kind::Pod).iter().any(|pod| pod.starts_with("w00-")));
-    cluster.pass(Duration::from_mins(2));
-    assert_eq!(cluster.names(Kind::Pod).len(), 21, "it was not removed after all");
+    let pods: Vec<String> = cluster.names(Kind::Pod).into_iter().map(str::to_owned).collect();
+    cluster.deny(1, GOING);
+    for pod in &pods {
+        cluster.remove(Kind::Pod, pod);
+        cluster.run();
+    }
+    assert_eq!(cluster.names(Kind::Pod).len(), 0);
+    cluster.pass(Duration::from_secs(70));
+    assert_eq!(cluster.names(Kind::Pod).len(), 4);
 }
 
 #[test]

@@ -50,6 +50,65 @@ fn a_node_that_is_lost_together_with_the_leader_is_given_up_soon() {
     assert!(!cluster.names(Kind::Pod).contains(&"well-0-2"));
 }
 
+/// The former leader stood on node0 and fell silent 1.8 s before this one began to lead.
+fn led_from_node0(cluster: &mut Cluster) {
+    let silent_since = cluster.now.minus(Duration::from_millis(1_800));
+    cluster.state.take(Input::Led { node: "node0".into(), silent_since }, cluster.now);
+}
+
+#[test]
+fn a_node_goes_at_once_with_who_led_from_it_where_its_kubelet_no_longer_opens() {
+    let mut cluster = taken_over();
+    cluster.state.take(Input::Open("node0".into()), cluster.now.minus(Duration::from_mins(1)));
+    led_from_node0(&mut cluster);
+    passes(&mut cluster, Duration::from_millis(900), &["well"]);
+    assert!(!cluster.names(Kind::Pod).contains(&"lost-0-2"), "it may not have heard the knock");
+    passes(&mut cluster, Duration::from_millis(600), &["well"]);
+    assert!(cluster.names(Kind::Pod).contains(&"lost-0-2"), "{:?}", cluster.names(Kind::Pod));
+    assert!(!cluster.names(Kind::Pod).contains(&"late-0-2"));
+}
+
+#[test]
+fn a_node_whose_kubelet_was_never_reached_does_not_go_with_who_led_from_it() {
+    let mut cluster = taken_over();
+    led_from_node0(&mut cluster);
+    passes(&mut cluster, Duration::from_secs(4), &["well", "late"]);
+    assert!(!cluster.names(Kind::Pod).contains(&"lost-0-2"));
+    // The lead changes hands once more: what was said of the leader before the last is over.
+    cluster.state.take(Input::Leads(false), cluster.now);
+    cluster.state.take(Input::Open("node0".into()), cluster.now);
+    cluster.pass(Duration::from_secs(10));
+    cluster.state.take(Input::Leads(true), cluster.now);
+    passes(&mut cluster, Duration::from_secs(4), &["well", "late"]);
+    assert!(!cluster.names(Kind::Pod).contains(&"lost-0-2"));
+}
+
+#[test]
+fn who_does_not_lead_knocks_at_each_machine_in_turn() {
+    let mut cluster = Cluster::unled();
+    let mut knocked = Vec::new();
+    let mut round = |cluster: &mut Cluster| match cluster.state.go_round(cluster.now) {
+        Some(Effect::Knock(node, address)) => knocked.push(format!("{node} {address}")),
+        effect => assert!(effect.is_none()),
+    };
+    assert_eq!(cluster.state.next_round(), None, "no machine is known");
+    for node in ["a", "b"] {
+        let address = json!([{"type": "InternalIP", "address": format!("ip-{node}")}]);
+        cluster.put(Kind::Node, node, json!({"status": {"addresses": address}}));
+    }
+    for _ in 0..3 {
+        round(&mut cluster);
+        round(&mut cluster);
+        cluster.now = cluster.state.next_round().unwrap();
+    }
+    cluster.state.take(Input::Leads(true), cluster.now);
+    round(&mut cluster);
+    assert_eq!(
+        (knocked.as_slice(), cluster.state.next_round()),
+        (&["a ip-a", "b ip-b", "a ip-a"].map(str::to_owned)[..], None)
+    );
+}
+
 #[test]
 fn a_node_whose_sidecars_come_late_to_a_new_leader_is_kept_while_its_kubelet_listens() {
     let mut cluster = taken_over();
