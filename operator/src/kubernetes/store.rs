@@ -106,6 +106,8 @@ pub struct Node {
     pub written: Option<Timestamp>,
     /// The renewal that was seen last, as text.
     pub renewal: Box<str>,
+    /// The heartbeat in its status that was seen last, as text: its kubelet writes that as soon as it is back.
+    heartbeat: Box<str>,
     /// Extended resources, such as `nvidia.com/gpu`, and how many of each it gives to pods.
     pub extended: Box<[(Box<str>, u64)]>,
 }
@@ -331,6 +333,15 @@ impl Store {
             let address = internal.next().and_then(|address| address["address"].as_str());
             node.address = address.unwrap_or_default().into();
             node.extended = extended(&value["status"]["allocatable"]);
+            let conditions = value["status"]["conditions"].as_array();
+            let ready = conditions.into_iter().flatten().find(|condition| condition["type"] == "Ready");
+            let heartbeat = ready.and_then(|ready| ready["lastHeartbeatTime"].as_str()).unwrap_or_default();
+            if *node.heartbeat != *heartbeat {
+                if !node.heartbeat.is_empty() {
+                    node.written = Some(now);
+                }
+                node.heartbeat = heartbeat.into();
+            }
         }
         Change::Node(Key::new("", name))
     }

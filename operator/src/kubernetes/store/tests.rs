@@ -101,3 +101,23 @@ fn a_namespace_that_may_not_be_seen_is_stale_alone_and_not_waited_for() {
     let fresh = |namespace| store.fresh(Kind::Widget, namespace);
     assert_eq!((fresh(Some("shop")), fresh(Some("lab")), fresh(None)), (true, false, false));
 }
+
+#[test]
+fn a_kubelet_that_is_back_is_known_by_its_heartbeat_and_by_nobody_elses_word() {
+    let mut store = store();
+    let node = |version: u64, heartbeat: &str, ready: &str| {
+        format!(
+            r#"{{"metadata":{{"name":"n","resourceVersion":"{version}"}},"status":{{"conditions":[
+                {{"type":"DiskPressure","lastHeartbeatTime":"{version}"}},
+                {{"type":"Ready","status":"{ready}","lastHeartbeatTime":"{heartbeat}"}}]}}}}"#
+        )
+    };
+    let written = |store: &Store| store.nodes()["n"].written;
+    let at = |seconds: u64| Timestamp::from_micros(seconds * 1_000_000);
+    store.is(Kind::Node, &node(1, "2026-01-01T00:00:00Z", "True"), at(1));
+    assert_eq!(written(&store), None, "when it was written is not known");
+    store.is(Kind::Node, &node(2, "2026-01-01T00:00:00Z", "Unknown"), at(60));
+    assert_eq!(written(&store), None, "the node lifecycle controller says so");
+    store.is(Kind::Node, &node(3, "2026-01-01T00:01:30Z", "True"), at(91));
+    assert_eq!(written(&store), Some(at(91)));
+}
