@@ -107,7 +107,7 @@ pub struct Node {
     /// The renewal that was seen last, as text.
     pub renewal: Box<str>,
     /// The heartbeat in its status that was seen last, as text: its kubelet writes that as soon as it is back.
-    heartbeat: Box<str>,
+    pub heartbeat: Box<str>,
     /// Extended resources, such as `nvidia.com/gpu`, and how many of each it gives to pods.
     pub extended: Box<[(Box<str>, u64)]>,
 }

@@ -57,6 +57,8 @@ pub(super) struct Hub {
     claimed: bool,
     /// Whether the cluster refused the claim in its stricter form.
     common: bool,
+    /// The generation of its bus that the claim was asked for by last, and the one that it is as.
+    generations: (i64, i64),
     /// The version of the pod that missed the claim last.
     missed: u64,
 }
@@ -155,6 +157,9 @@ impl State {
             let newest = pods.iter().max_by_key(|(_, pod)| pod.incarnation).map(|(_, pod)| pod);
             requests = self.show_bus(&id, &hub, newest, now);
         }
+        if requests.iter().any(|(purpose, _)| matches!(purpose, Purpose::Claim(_))) {
+            hub.generations.0 = self.generation_of_bus(&id);
+        }
         let shows = self.trees.awake(root).and_then(|tree| tree.shows.until(now));
         let later = hub.not_before.filter(|at| *at > now);
         let next = [held, paused, shows, later].into_iter().flatten().min();
@@ -228,7 +233,7 @@ impl State {
         let mut requests = Requests::new();
         if surroundings {
             // Before anything is written on it, what it keeps is read.
-            if !hub.claimed || !hub.read {
+            if !hub.claimed || !hub.read || hub.generations.1 != self.generation_of_bus(id) {
                 requests.push((Purpose::Claim(id.clone()), self.claim(id, !hub.common)));
             } else if hub.kept < hub.incarnation {
                 requests.push(Self::keep_number(id, hub.incarnation));
@@ -308,10 +313,19 @@ impl State {
         hub.claimed = outcome.is_done();
         if hub.claimed {
             hub.remember(&outcome.value());
+            hub.generations.1 = hub.generations.0;
         }
-        let refused = matches!(outcome, Outcome::Invalid(_) | Outcome::Forbidden(_));
-        hub.common = refused && !hub.common;
+        // Of one that was read its form is known: what is refused then is another size.
+        if hub.read || !matches!(outcome, Outcome::Invalid(_) | Outcome::Forbidden(_)) {
+            return false;
+        }
+        hub.common = !hub.common;
         hub.common
+    }
+
+    /// 0: it is not declared, as those that topics alone name.
+    fn generation_of_bus(&self, id: &ObjectId) -> i64 {
+        self.store.own(Kind::MessageBus, &key_of(id)).map_or(0, |object| object.meta.generation)
     }
 
     /// The request that makes a hub's Service as it is to be; none: it is. One that somebody else has is left alone.

@@ -454,25 +454,23 @@ impl State {
     pub(super) fn declare_message(&mut self, kind: Kind, key: &Key) -> Option<ObjectId> {
         let id = id_of(key)?;
         let own = self.store.own(kind, key).filter(|own| own.meta.deleting().is_none());
-        match (kind, own) {
-            (Kind::Topic, None) => self.declared.set_topic(&id, None),
-            (Kind::Route, None) => self.declared.set_route(&id, None),
-            (Kind::Topic, Some(own)) => {
-                if let Ok(topic) = topic(own, key) {
-                    self.declared.set_topic(&id, Some(topic.into()));
-                }
+        let declared = &mut self.declared;
+        let Some(own) = own else {
+            match kind {
+                Kind::Topic => declared.set_topic(&id, None),
+                Kind::Route => declared.set_route(&id, None),
+                _ => declared.set_bus(&id, None),
             }
-            (Kind::Route, Some(own)) => {
-                if let Ok(route) = route(own, key) {
-                    self.declared.set_route(&id, Some(route.into()));
-                }
-            }
-            (_, None) => self.declared.set_bus(&id, None),
-            (_, Some(own)) => {
-                if let Ok(bus) = bus(own, key) {
-                    self.declared.set_bus(&id, Some(bus.into()));
-                }
-            }
+            return Some(id);
+        };
+        // One that cannot be read stays as it was declared last.
+        let is_read = match kind {
+            Kind::Topic => topic(own, key).map(|topic| declared.set_topic(&id, Some(topic.into()))).is_ok(),
+            Kind::Route => route(own, key).map(|route| declared.set_route(&id, Some(route.into()))).is_ok(),
+            _ => bus(own, key).map(|bus| declared.set_bus(&id, Some(bus.into()))).is_ok(),
+        };
+        if is_read {
+            self.store.is_good(kind, key);
         }
         Some(id)
     }

@@ -108,6 +108,47 @@ fn a_claim_that_is_refused_for_one_pod_is_asked_for_in_the_common_form() {
 }
 
 #[test]
+fn a_claim_grows_with_its_bus_and_what_is_refused_is_said() {
+    let mut cluster = Cluster::new();
+    let bus = |size: &str, generation: i64| json!({"metadata": {"generation": generation}, "spec": {"embedded": {"storage": {"size": size}}}});
+    cluster.put(Kind::MessageBus, "default", bus("1Gi", 1));
+    cluster.answer_so(
+        1,
+        Verb::Apply,
+        Kind::PersistentVolumeClaim,
+        &Outcome::Invalid("spec.accessModes: no".into()),
+    );
+    cluster.run();
+    cluster.put(Kind::Pod, "kontrol-hub-default-1", json!({"spec": {"nodeName": "n"}}));
+    cluster.pass(Duration::from_mins(1));
+    let sizes = |cluster: &Cluster| -> Vec<String> {
+        let claims = cluster.asked_for(Verb::Apply, Kind::PersistentVolumeClaim);
+        let of = |claim: &&Request| {
+            let spec = &claim.body["spec"];
+            format!("{} {}", spec["accessModes"][0], spec["resources"]["requests"]["storage"])
+                .replace('"', "")
+        };
+        claims.iter().map(of).collect()
+    };
+    assert_eq!(sizes(&cluster), ["ReadWriteOncePod 1152Mi", "ReadWriteOnce 1152Mi"]);
+    cluster.put(Kind::MessageBus, "default", bus("2Gi", 2));
+    cluster.pass(Duration::from_mins(1));
+    assert_eq!(sizes(&cluster)[2..], ["ReadWriteOnce 2240Mi"]);
+    let refused = "only dynamically provisioned pvc can be resized";
+    cluster.answer_so(100, Verb::Apply, Kind::PersistentVolumeClaim, &Outcome::Forbidden(refused.into()));
+    cluster.put(Kind::MessageBus, "default", bus("1Gi", 3));
+    cluster.pass(Duration::from_mins(1));
+    let stalled = cluster.condition(Kind::MessageBus, "default", "Stalled");
+    assert_eq!((&stalled["status"], &stalled["message"]), (&json!("True"), &json!(refused)));
+    assert!(sizes(&cluster)[3..].iter().all(|size| size == "ReadWriteOnce 1152Mi"), "{:?}", sizes(&cluster));
+    cluster.put(Kind::MessageBus, "default", bus("2Gi", 4));
+    cluster.answers.clear();
+    cluster.pass(Duration::from_mins(1));
+    assert_eq!(cluster.condition(Kind::MessageBus, "default", "Stalled")["status"], "False");
+    assert_eq!(cluster.names(Kind::Pod), ["kontrol-hub-default-1"]);
+}
+
+#[test]
 fn a_claim_over_quota_is_said_by_its_bus_until_there_is_room() {
     let mut cluster = Cluster::new();
     cluster.put(Kind::MessageBus, "default", json!({"spec": {}}));
