@@ -224,7 +224,7 @@ impl World {
                     });
                 }
             }
-            if let Some(effect) = state.go_round(now) {
+            for effect in state.go_round(now) {
                 carry_out(&asking, effect, &answers, &mut requests);
             }
             show(&self.metrics, &state, &ready);

@@ -1,8 +1,11 @@
 //! Pods: from a Widget to its pod, what the sidecar adds, and the rungs that the kubelet has a part in.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use super::{
     row::{Row, times},
@@ -110,6 +113,13 @@ pub(super) async fn pod_overhead(lab: &Lab, n: usize) -> Result<Vec<Row>> {
     ]))
 }
 
+/// A moment within the second in which the kubelet looks at its containers once: those of all rounds lie evenly in it. An end right after the
+/// kubelet's own word would always come at the same moment, another one for each of two pods that are compared.
+async fn any_moment(round: usize) {
+    const GOLDEN_RATIO: f64 = 0.618_033_988_75;
+    sleep(Duration::from_secs_f64((round as f64 * GOLDEN_RATIO).fract())).await;
+}
+
 /// From the end of a fresh pod's container to the kubelet's word that it runs again.
 pub(super) async fn restart_container(lab: &Lab, n: usize) -> Result<Vec<Row>> {
     let seen = Seen::watch(lab);
@@ -117,6 +127,7 @@ pub(super) async fn restart_container(lab: &Lab, n: usize) -> Result<Vec<Row>> {
     for round in 0..n {
         let name = format!("w{round}");
         let pod = started(lab, &name).await?;
+        any_moment(round).await;
         let ended = now();
         lab.signal(&pod, "widget", "SIGUSR1")?;
         ours.push(seen.until(&name_of(&pod), |pod| pod.restarted).await? - ended);
@@ -124,6 +135,7 @@ pub(super) async fn restart_container(lab: &Lab, n: usize) -> Result<Vec<Row>> {
         let name = format!("bare{round}");
         lab.apply(&bare(&name))?;
         let pod = lab.ready(&name).await?;
+        any_moment(round).await;
         let ended = now();
         lab.signal(&pod, "probe", "SIGKILL")?;
         theirs.push(seen.until(&name, |pod| pod.restarted).await? - ended);

@@ -29,11 +29,13 @@ const QUIET: Duration = Duration::from_secs(1);
 const INHERITED: Duration = SETTLED_WITHIN.saturating_add(LOST_AFTER).saturating_add(Duration::from_secs(10));
 /// The time between two knocks at one.
 const KNOCK: Duration = Duration::from_millis(500);
-/// The time between two knocks of a process that does not lead: at any machine.
+/// The time between two groups of knocks of a process that does not lead.
 const ROUND: Duration = Duration::from_secs(1);
+/// And until it begins anew with those that have not opened.
+const ANOTHER_ROUND: Duration = Duration::from_secs(10);
 /// How long a kubelet may take to open.
 pub(in crate::kubernetes) const OPENS_WITHIN: Duration = Duration::from_secs(1);
-/// Knocks at one look.
+/// Knocks at one look, or of one group.
 const AT_ONCE: usize = 32;
 
 /// What is known of them.
@@ -50,7 +52,7 @@ pub(super) struct Machines {
     pub(super) open: BTreeMap<Arc<str>, Timestamp>,
     /// Those whose kubelet has once opened to this process, whether it led or not: that such a one does not means something.
     reachable: BTreeSet<Arc<str>>,
-    /// The one that was knocked at last by this process while it did not lead, and when.
+    /// The one that was knocked at last by this process while it did not lead, and when it goes on after that.
     round: (Box<str>, Timestamp),
     led: Option<Led>,
 }
@@ -204,27 +206,37 @@ impl State {
         Some(Effect::Knock(node, known.address.clone()))
     }
 
-    /// What this process does while it does not lead: it knocks at one machine after the other, so that it knows whose kubelet it can reach when
-    /// the leader, and maybe its machine, falls silent.
-    pub fn go_round(&mut self, now: Timestamp) -> Option<Effect> {
-        let (last, at) = &self.machines.round;
+    /// What this process does while it does not lead: it knocks at machines that it has not reached yet, so that it knows whose kubelet it can
+    /// reach when the leader, and maybe its machine, falls silent.
+    pub fn go_round(&mut self, now: Timestamp) -> Vec<Effect> {
+        let Some(due) = self.next_round() else { return Vec::new() };
         // A clock that was set back stops nothing.
-        if self.leads || (now >= *at && now.since(*at) < ROUND) {
-            return None;
+        if now < due && due.since(now) <= ANOTHER_ROUND {
+            return Vec::new();
         }
-        let nodes = self.store.nodes();
-        let after = nodes.range::<str, _>((Bound::Excluded(&**last), Bound::Unbounded)).next();
-        let next =
-            after.or_else(|| nodes.first_key_value()).map(|(name, _)| name.clone()).unwrap_or_default();
-        self.machines.reachable.retain(|node| nodes.contains_key(&**node));
-        let effect = self.knock_at(Arc::from(&*next));
-        self.machines.round = (next, now);
-        effect
+        let (last, _) = &self.machines.round;
+        let after = self.store.nodes().range::<str, _>((Bound::Excluded(&**last), Bound::Unbounded));
+        let names = after.map(|(name, _)| Arc::<str>::from(&**name));
+        let next: Vec<_> =
+            names.filter(|name| !self.machines.reachable.contains(name)).take(AT_ONCE).collect();
+        self.machines.round = match next.last() {
+            Some(last) if next.len() == AT_ONCE => ((&**last).into(), now.plus(ROUND)),
+            _ => (Box::default(), now.plus(ANOTHER_ROUND)),
+        };
+        next.into_iter().filter_map(|node| self.knock_at(node)).collect()
     }
 
-    /// When the next machine is knocked at; none: this process leads, or no machine is known.
+    /// When it does so next; none: this process leads, or has reached all that it knows.
     pub fn next_round(&self) -> Option<Timestamp> {
-        (!self.leads && !self.store.nodes().is_empty()).then(|| self.machines.round.1.plus(ROUND))
+        let is_left = self.machines.reachable.len() < self.store.nodes().len();
+        (!self.leads && is_left).then_some(self.machines.round.1)
+    }
+
+    /// A machine has changed, or is gone.
+    pub(super) fn machine_changed(&mut self, node: &str) {
+        if !self.store.nodes().contains_key(node) {
+            self.machines.reachable.remove(node);
+        }
     }
 
     /// When the machines are looked at next; none: nobody is expected to be heard.

@@ -62,6 +62,8 @@ impl State {
             }
             Input::Led { node, silent_since } => self.machines.led(node, silent_since, now),
             Input::Control(event) => self.control(event, now),
+            // One that is gone is not known to open any more.
+            Input::Open(node) if !self.store.nodes().contains_key(&*node) => {}
             Input::Open(node) => self.machines.opened(node, now),
             Input::Definitions(lacks) => {
                 // What the API server drops though its definitions have it, an admission policy takes away: that is tried again now and then.
@@ -107,7 +109,8 @@ impl State {
 
     fn changed(&mut self, change: Change) {
         match change {
-            Change::Nothing | Change::Node(_) => {}
+            Change::Nothing => {}
+            Change::Node(key) => self.machine_changed(&key.name),
             Change::Own(kind, key) => {
                 if self.store.own(kind, &key).is_none() {
                     self.forget_namespace(&key.namespace);
