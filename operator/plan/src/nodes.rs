@@ -154,7 +154,7 @@ impl Listener {
         if let Some(since) = self.lost.get(node) {
             return Some(NodeHealth::Lost { since: *since });
         }
-        if let Some(since) = signs.led.map(|led| led.max(signs.newest().unwrap_or(led)))
+        if let Some(since) = signs.led.and_then(|led| signs.newest().max(Some(led)))
             && self.went_with_who_led(signs, trust)
             && now.since(since) >= LOST_AFTER
         {

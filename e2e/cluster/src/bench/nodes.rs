@@ -107,7 +107,7 @@ async fn lose(lab: &Lab, n: usize, leading: bool) -> Result<(Vec<Duration>, Vec<
     Ok((created, ready))
 }
 
-/// Waits until the leader keeps away from no node: one that has just come back is avoided until its lease is renewed.
+/// Waits until the leader keeps away from no node: one that has just come back is avoided until it gives a sign of life.
 async fn until_well(lab: &Lab) -> Result<()> {
     lab.wait("every node to be well in the leader's eyes", async || {
         let word = Word::hear(lab).await;

@@ -234,6 +234,9 @@ impl State {
         }
         let Some(tree) = self.trees.awake_mut(&root) else { return };
         tree.outstanding = tree.outstanding.saturating_sub(1);
+        if matches!(outcome, Outcome::Forbidden(message) if is_terminating(message)) {
+            self.removed_namespaces.note(&root.key.namespace, now);
+        }
         let failure = match (&purpose, outcome) {
             (Purpose::Whose, Outcome::Done(_) | Outcome::Gone(_)) => {
                 tree.belongs((kind, key.clone()), foreign.as_ref(), now);
@@ -269,7 +272,6 @@ impl State {
                 None
             }
             (_, Outcome::Forbidden(message)) if is_terminating(message) => {
-                self.removed_namespaces.note(&root.key.namespace, now);
                 tree.hold.wait(TERMINATING, now);
                 tree.refusal = Some(Refusal::of(message));
                 None
@@ -327,9 +329,6 @@ impl State {
         let Some(tree) = self.trees.awake_mut(root) else { return };
         let Some(of) = started(action) else { return };
         let refusal = Refusal::of(message);
-        if is_terminating(message) {
-            self.removed_namespaces.note(&root.key.namespace, now);
-        }
         let before = tree.denied.remove(&of);
         let is_news = before.as_ref().is_none_or(|before| before.refusal.reason != refusal.reason);
         if is_news && !is_terminating(message) {

@@ -12,6 +12,18 @@ impl Cluster {
         }
     }
 
+    fn owned_names(&self, kind: Kind) -> Vec<String> {
+        self.names(kind).into_iter().map(str::to_owned).collect()
+    }
+
+    /// Somebody removes these pods, one after the other.
+    fn lose(&mut self, pods: &[String]) {
+        for pod in pods {
+            self.remove(Kind::Pod, pod);
+            self.run();
+        }
+    }
+
     /// Ready and Stalled of the widget: status and reason.
     fn says(&self, kind: Kind, name: &str) -> [String; 2] {
         ["Ready", "Stalled"].map(|condition| {
@@ -87,13 +99,22 @@ fn a_namespace_that_goes_is_asked_for_nothing_at_a_rate() {
     assert!(cluster.asked_for(Verb::Create, Kind::Pod).len() <= 6);
 }
 
+fn plain() -> serde_json::Value {
+    json!({"spec": {"container": container()}})
+}
+
+/// So many widgets beside that of [`lone`], and the pods of all.
+fn several(count: usize) -> (Cluster, Vec<String>) {
+    let mut cluster = lone();
+    (0..count).for_each(|number| cluster.put(Kind::Widget, &format!("w{number:02}"), plain()));
+    cluster.run();
+    let pods = cluster.owned_names(Kind::Pod);
+    (cluster, pods)
+}
+
 #[test]
 fn in_a_namespace_that_goes_nothing_is_decided_or_said_by_those_that_were_not_told() {
-    let mut cluster = lone();
-    let spec = || json!({"spec": {"container": container()}});
-    (0..20).for_each(|number| cluster.put(Kind::Widget, &format!("w{number:02}"), spec()));
-    cluster.run();
-    let pods: Vec<String> = cluster.names(Kind::Pod).into_iter().map(str::to_owned).collect();
+    let (mut cluster, pods) = several(20);
     assert_eq!(pods.len(), 21);
     for pod in &pods {
         cluster.ready(pod);
@@ -101,39 +122,28 @@ fn in_a_namespace_that_goes_nothing_is_decided_or_said_by_those_that_were_not_to
     cluster.run();
     cluster.deny(1000, GOING);
     cluster.asked.clear();
-    for pod in &pods {
-        cluster.remove(Kind::Pod, pod);
-        cluster.run();
-    }
+    cluster.lose(&pods);
     cluster.pass(Duration::from_secs(30));
     assert_eq!(cluster.asked_for(Verb::Create, Kind::Pod).len(), 1, "one has tried");
     assert!(cluster.asked.len() < 10, "{} requests", cluster.asked.len());
     // It is gone, and comes back under its name before the minute is over.
     cluster.answers.clear();
     for kind in [Kind::Widget, Kind::Service, Kind::ControllerRevision] {
-        let names: Vec<String> = cluster.names(kind).into_iter().map(str::to_owned).collect();
-        for name in &names {
-            cluster.remove(kind, name);
+        for name in cluster.owned_names(kind) {
+            cluster.remove(kind, &name);
         }
         cluster.run();
     }
-    cluster.put(Kind::Widget, "again", spec());
+    cluster.put(Kind::Widget, "again", plain());
     cluster.run();
     assert_eq!(cluster.names(Kind::Pod), ["again-0-1"]);
 }
 
 #[test]
 fn those_that_were_not_told_go_on_where_a_namespace_stays_after_all() {
-    let mut cluster = lone();
-    let spec = || json!({"spec": {"container": container()}});
-    (0..3).for_each(|number| cluster.put(Kind::Widget, &format!("w{number}"), spec()));
-    cluster.run();
-    let pods: Vec<String> = cluster.names(Kind::Pod).into_iter().map(str::to_owned).collect();
+    let (mut cluster, pods) = several(3);
     cluster.deny(1, GOING);
-    for pod in &pods {
-        cluster.remove(Kind::Pod, pod);
-        cluster.run();
-    }
+    cluster.lose(&pods);
     assert_eq!(cluster.names(Kind::Pod).len(), 0);
     cluster.pass(Duration::from_secs(70));
     assert_eq!(cluster.names(Kind::Pod).len(), 4);
