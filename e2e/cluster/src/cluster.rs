@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use k8s_openapi::api::core::v1::Node;
@@ -17,7 +17,7 @@ use crate::{
     error::{at, json},
     fake, network, node,
     process::Process,
-    until, wait,
+    ready, until, wait,
 };
 
 /// How long anything of the cluster may take that should take seconds.
@@ -382,31 +382,32 @@ impl Cluster {
         network::connect(&self.run, node, true)
     }
 
-    /// Waits until the API server calls the node ready, or not ready.
+    /// Waits until the API server calls the node ready and gives it pods, or until it calls it not ready.
     pub fn wait_for_node(&self, node: &str, ready: bool, within: Duration) -> Result<()> {
         self.known(node)?;
         let [_, kubelet, _] = node::component_names(node);
         let what = if ready { "ready" } else { "not ready" };
         until(&format!("{node} to be {what}"), within, || {
-            if ready && self.process(&kubelet).is_none() {
-                return Err(self.component(&kubelet)?.ended(&self.run));
-            }
-            Ok(match self.ready(node) {
-                Ok(seen) if seen == ready => Ok(()),
-                Ok(seen) => Err(format!("Ready is {seen}")),
-                Err(error) => Err(error.to_string()),
-            })
+            let started = match self.process(&kubelet) {
+                None if ready => return Err(self.component(&kubelet)?.ended(&self.run)),
+                process => process.map(Process::started),
+            };
+            let seen = match self.node(node) {
+                Ok(seen) => seen.unwrap_or_default(),
+                Err(error) => return Ok(Err(error.to_string())),
+            };
+            let why_not = if ready {
+                ready::why_not(&seen, started.unwrap_or(SystemTime::UNIX_EPOCH))
+            } else {
+                ready::is_ready(&seen).then(|| "it is ready".to_owned())
+            };
+            Ok(why_not.map_or(Ok(()), Err))
         })
     }
 
-    /// Whether the API server calls the node ready.
-    fn ready(&self, node: &str) -> Result<bool> {
-        wait::block_on(async {
-            let found = Api::<Node>::all(self.client().await?).get_opt(node).await?;
-            let conditions = found.and_then(|node| node.status).and_then(|status| status.conditions);
-            let ready = conditions.into_iter().flatten().find(|condition| condition.type_ == "Ready");
-            Ok(ready.is_some_and(|condition| condition.status == "True"))
-        })
+    /// The node, as the API server has it.
+    fn node(&self, name: &str) -> Result<Option<Node>> {
+        wait::block_on(async { Ok(Api::<Node>::all(self.client().await?).get_opt(name).await?) })
     }
 
     /// How the cluster is.
@@ -416,7 +417,7 @@ impl Cluster {
             let [_, kubelet, _] = node::component_names(name);
             Ok(NodeState {
                 name: name.clone(),
-                ready: self.ready(name).ok(),
+                ready: self.node(name).ok().map(|node| node.as_ref().is_some_and(ready::is_ready)),
                 connected: network::connected(&self.run, name)?,
                 running: process(&kubelet).is_some(),
             })

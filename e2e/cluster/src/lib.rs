@@ -36,6 +36,7 @@ mod node;
 mod pki;
 mod process;
 mod provisioner;
+mod ready;
 mod run;
 mod tools;
 mod up;

@@ -10,10 +10,18 @@ const PATIENCE: Duration = Duration::from_mins(2);
 impl Cluster {
     /// Puts right what was broken and left so: starts what has ended, connects what is cut off, and waits until the nodes are ready.
     pub fn mend(&self) -> Result<()> {
-        if self.is_whole()? {
-            return Ok(());
+        if !self.is_whole()? {
+            let _alone = crate::up::alone(self.run())?;
+            self.put_right()?;
         }
-        let _alone = crate::up::alone(self.run())?;
+        for node in &self.state().nodes {
+            self.wait_for_node(node, true, PATIENCE)?;
+        }
+        Ok(())
+    }
+
+    /// Starts what has ended, and connects what is cut off.
+    fn put_right(&self) -> Result<()> {
         let control = self.run().cgroup_of("control");
         for component in self.state().components.iter().filter(|component| component.cgroup == control) {
             if self.process(&component.name).is_none() {
@@ -27,7 +35,6 @@ impl Cluster {
             } else {
                 self.node_heal(node)?;
             }
-            self.wait_for_node(node, true, PATIENCE)?;
         }
         Ok(())
     }

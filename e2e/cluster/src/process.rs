@@ -4,10 +4,17 @@ use std::{
     fs,
     io::{self, Read as _, Seek as _, SeekFrom},
     path::Path,
+    time::{Duration, SystemTime},
 };
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::{
+    param::clock_ticks_per_second,
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+    time::{ClockId, clock_gettime},
+};
 use serde::{Deserialize, Serialize};
+
+use crate::clock;
 
 /// A process that was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +34,15 @@ impl Process {
     /// Whether it still runs.
     pub(crate) fn alive(self) -> bool {
         started(self.pid) == Some(self.started)
+    }
+
+    /// When it started, by the clock on the wall.
+    pub(crate) fn started(self) -> SystemTime {
+        let ticks = clock_ticks_per_second().max(1);
+        let started = Duration::from_millis(self.started * 1000 / ticks);
+        // Nothing runs before the machine does: neither part is below zero.
+        let up = Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default();
+        clock::wall() - up.saturating_sub(started)
     }
 
     /// Sends it `signal`; nothing happens where it is gone, even if its id is somebody else's by now.
@@ -83,6 +99,19 @@ mod tests {
         let own = Process::with_id(i32::try_from(std::process::id()).unwrap()).unwrap();
         assert!(own.alive());
         assert!(!Process { started: own.started + 1, ..own }.alive());
+    }
+
+    #[test]
+    fn a_process_has_started_before_now_and_after_the_one_that_started_it() {
+        let mut child =
+            std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let [own, started] = [std::process::id(), child.id()]
+            .map(|pid| Process::with_id(i32::try_from(pid).unwrap()).unwrap().started());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let tick = Duration::from_millis(20);
+        assert!(own <= started + tick && started <= clock::wall(), "{own:?} {started:?}");
+        assert!(clock::wall().duration_since(own).unwrap() < Duration::from_hours(1), "{own:?}");
     }
 
     #[test]
