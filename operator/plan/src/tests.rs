@@ -11,4 +11,5 @@ mod rollouts;
 mod scale;
 mod start_stop;
 mod storms;
+mod versions;
 mod world;
