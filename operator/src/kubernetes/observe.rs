@@ -12,7 +12,7 @@ use kontrol_plan::{
     status::{Inner, Node, Replica, ReplicaPhase, Slot, SlotPhase, Widget},
 };
 
-use super::pod::{ContainerState, Phase, Pod, Terminated};
+use super::pod::{ContainerState, Phase, Pod, Said, Terminated};
 
 /// What the sidecar of a pod says of its widget.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,14 +129,14 @@ fn ended(pod: &Pod) -> Option<Told> {
         ContainerState::Ended(ended) if over || !pod.restarts_itself || pod.meta.deleting().is_some() => {
             let at = ended.at().unwrap_or(at);
             // The end of the container is the trace that an eviction leaves, not its cause.
-            let (end, message) = match external(pod) {
+            let (end, message) = match external(pod.said()) {
                 Some(end) => (end, text(&pod.said().message)),
                 None => (end_of(ended), said(ended)),
             };
             Some((InstanceState::Ended(end), at, message))
         }
         _ if over => {
-            let end = external(pod).unwrap_or(match pod.phase {
+            let end = external(pod.said()).unwrap_or(match pod.phase {
                 Phase::Succeeded => End::Exited(0),
                 _ => End::Lost,
             });
@@ -158,13 +158,13 @@ fn deleting(pod: &Pod, noted: Option<&Replica>, since: Timestamp) -> Told {
     if ours {
         return (InstanceState::Stopping, since, None);
     }
-    let end = external(pod).unwrap_or(End::Deleted);
+    let end = external(pod.said()).unwrap_or(End::Deleted);
     (InstanceState::Ended(end), since, text(&pod.said().message))
 }
 
 /// What outside of the widget ended a pod.
-fn external(pod: &Pod) -> Option<End> {
-    Some(match (&*pod.said().disruption, &*pod.said().reason) {
+fn external(said: &Said) -> Option<End> {
+    Some(match (&*said.disruption, &*said.reason) {
         ("PreemptionByScheduler", _) | (_, "Preempting") => End::Preempted,
         ("DeletionByPodGC", _) | (_, "NodeLost") => End::NodeLost,
         ("EvictionByEvictionAPI" | "DeletionByTaintManager" | "TerminationByKubelet", _)
@@ -208,11 +208,12 @@ fn text(text: &str) -> Option<Arc<str>> {
 }
 
 /// Instances that a status speaks of and that are not `there`. Only where all pods are known: what cannot be seen is not absent.
-/// `launched` says whether an incarnation that starts was there once.
-pub fn missing(
+/// `launched` says whether an incarnation that starts was there once, `last_said` what was said of one that was taken from its node.
+pub fn missing<'a>(
     status: &Status,
     there: &dyn Fn(&InstanceId, u64) -> bool,
     launched: &dyn Fn(&InstanceId, u64) -> bool,
+    last_said: &dyn Fn(&InstanceId, u64) -> Option<&'a Said>,
     now: Timestamp,
 ) -> Vec<Instance> {
     let mut instances = Vec::new();
@@ -220,14 +221,20 @@ pub fn missing(
         if there(id, replica.incarnation) {
             return;
         }
-        let end = match replica.phase {
-            ReplicaPhase::Up => End::Deleted,
-            ReplicaPhase::Starting if launched(id, replica.incarnation) => End::Deleted,
-            ReplicaPhase::Stopping | ReplicaPhase::Failing { .. } => End::NeverRan,
+        let removed = || {
+            let said = last_said(id, replica.incarnation);
+            let end = said.and_then(external).unwrap_or(End::Deleted);
+            (end, said.and_then(|said| text(&said.message)))
+        };
+        let (end, message) = match replica.phase {
+            ReplicaPhase::Up => removed(),
+            ReplicaPhase::Starting if launched(id, replica.incarnation) => removed(),
+            ReplicaPhase::Stopping | ReplicaPhase::Failing { .. } => (End::NeverRan, None),
             ReplicaPhase::Starting | ReplicaPhase::Down | ReplicaPhase::Done => return,
         };
         let numbers = (replica.incarnation, replica.epoch, replica.revision);
-        instances.push(Instance::new(id.clone(), numbers, InstanceState::Ended(end), now));
+        let instance = Instance::new(id.clone(), numbers, InstanceState::Ended(end), now);
+        instances.push(Instance { message, ..instance });
     });
     instances
 }

@@ -16,7 +16,7 @@ use litemap::LiteMap;
 use super::{
     kind::Kind,
     object::{Key, Own, Owned},
-    pod::{Pod, PodOf},
+    pod::{Pod, PodOf, Said},
     text::Text,
 };
 
@@ -140,6 +140,8 @@ pub struct Store {
     /// The versions of the last objects that were removed: an answer to a write may come after the word of their removal.
     removed: HashMap<(Kind, Key), u64>,
     removals: VecDeque<(Kind, Key)>,
+    /// What was said of pods among these that were taken from their nodes: they may be gone before anybody has looked at them.
+    last_said: HashMap<Key, Box<Said>>,
 }
 
 /// The label of what belongs to a hub.
@@ -311,6 +313,7 @@ impl Store {
             }
             PodOf::Hub(bus) => drop(self.hubs.entry(bus.clone()).or_default().insert(key.clone(), ())),
         }
+        self.last_said.remove(&key);
         self.pods.insert(key.clone(), Box::new(pod));
         Change::Pod(key, of)
     }
@@ -374,6 +377,9 @@ impl Store {
                         }
                     }
                 }
+                if let Some(said) = pod.said.filter(|said| !said.disruption.is_empty()) {
+                    self.last_said.insert(key.clone(), said);
+                }
                 Change::Pod(key.clone(), pod.of)
             }
             Kind::Node => {
@@ -400,6 +406,9 @@ impl Store {
             && let Some(oldest) = self.removals.pop_front()
         {
             self.removed.remove(&oldest);
+            if oldest.0 == Kind::Pod {
+                self.last_said.remove(&oldest.1);
+            }
         }
     }
 
@@ -456,6 +465,11 @@ impl Store {
     /// A pod.
     pub fn pod(&self, key: &Key) -> Option<&Pod> {
         self.pods.get(key).map(AsRef::as_ref)
+    }
+
+    /// What was said of a pod that is gone, where it was taken from its node.
+    pub fn last_said(&self, key: &Key) -> Option<&Said> {
+        self.last_said.get(key).map(AsRef::as_ref)
     }
 
     /// All pods.

@@ -117,6 +117,22 @@ fn a_removal_that_is_not_ours_is_an_end_at_once_and_ours_is_a_stop() {
 }
 
 #[test]
+fn a_removal_by_an_eviction_is_one_from_its_first_moment_to_its_last() {
+    let evicted =
+        r#""conditions":[{"type":"DisruptionTarget","status":"True","reason":"EvictionByEvictionAPI"}],"#;
+    let killed = ended(r#"{"exitCode":143,"finishedAt":"2026-11-21T20:00:11Z"}"#);
+    for policy in [r#"{"restartPolicy":"Always"}"#, r#"{"restartPolicy":"Never"}"#] {
+        for (status, deleting) in
+            [(RUNNING, true), (&killed, true), (&killed.replace("Running", "Failed"), false)]
+        {
+            let pod = pod(policy, &status.replacen('{', &format!("{{{evicted}"), 1), deleting);
+            let seen = observe(&id(), &pod, Some(&replica(ReplicaPhase::Up, 3)), None);
+            assert_eq!(seen.state, InstanceState::Ended(End::Evicted), "{policy} {status}");
+        }
+    }
+}
+
+#[test]
 fn a_pod_that_no_node_takes_says_what_lacks() {
     let status = r#"{"phase":"Pending","conditions":[{"type":"PodScheduled","status":"False","reason":"Unschedulable",
         "message":"0/2 nodes are available: 2 Insufficient nvidia.com/gpu.","lastTransitionTime":"2026-11-21T20:00:02Z"}]}"#;

@@ -17,7 +17,7 @@ use crate::kubernetes::{
     forest::{Problem, Root, id_of},
     kind::Kind,
     object::{Key, Own},
-    observe,
+    observe, render,
     request::{Request, Verb},
     text::Text,
     time,
@@ -260,10 +260,16 @@ impl State {
             }
         }
         let launched = &tree.launched;
+        let last_said = |id: &InstanceId, incarnation| {
+            let (object, _) = self.object_of(tree, &id.widget);
+            let name = render::names::pod(&object.name, id.ordinal, incarnation);
+            self.store.last_said(&Key::new(&object.namespace, &name))
+        };
         instances.extend(observe::missing(
             &status,
             &|id, incarnation| there.contains(&(id.clone(), incarnation)),
             &|id, incarnation| launched.get(id) == Some(&incarnation),
+            &last_said,
             now,
         ));
         if status.root.is_none() {

@@ -21,7 +21,7 @@ fn taken_over() -> Cluster {
 }
 
 /// The sidecar of a replica opens a session.
-fn speaks(cluster: &mut Cluster, name: &str) {
+pub(super) fn speaks(cluster: &mut Cluster, name: &str) {
     let (id, session) = control::Session::unheard(if name == "well" { 1 } else { 2 });
     let subject = format!("default/{name}/{name}/0");
     let pod_uid = format!("u-{name}-0-1");
@@ -30,7 +30,7 @@ fn speaks(cluster: &mut Cluster, name: &str) {
 }
 
 /// Time passes, in which these speak.
-fn passes(cluster: &mut Cluster, time: Duration, speaking: &[&str]) {
+pub(super) fn passes(cluster: &mut Cluster, time: Duration, speaking: &[&str]) {
     let end = cluster.now.plus(time);
     while cluster.now < end {
         cluster.pass(Duration::from_millis(500));
