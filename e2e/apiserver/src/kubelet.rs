@@ -159,6 +159,11 @@ impl Kubelet {
         self.lock().lost.insert(node.to_owned());
     }
 
+    /// Whether nobody hears of a node.
+    pub fn is_lost(&self, node: &str) -> bool {
+        self.lock().lost.contains(node)
+    }
+
     /// Gives a node its voice back.
     pub fn find(&self, node: &str) {
         self.lock().lost.remove(node);

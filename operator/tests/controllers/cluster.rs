@@ -162,11 +162,16 @@ impl Cluster {
         self.server.put(object.clone()).unwrap_or_else(|refused| panic!("{refused}\n{object}"));
     }
 
-    /// Ends the operator, and starts another.
-    pub(crate) fn crash(&mut self) {
+    /// Ends the operator, and starts no other.
+    pub(crate) fn leave(&mut self) {
         if let Some(operator) = self.operator.take() {
             operator.session.cut();
         }
+    }
+
+    /// Ends the operator, and starts another.
+    pub(crate) fn crash(&mut self) {
+        self.leave();
         self.crashes += 1;
         self.start();
     }
@@ -197,9 +202,9 @@ impl Cluster {
         let mut busy = self.kubelet.step();
         if let Some(operator) = &mut self.operator {
             if self.sidecars {
-                busy |= operator.sidecars(&self.server, now);
+                busy |= operator.sidecars(&self.server, &self.kubelet, now);
             }
-            busy |= operator.round(now);
+            busy |= operator.round(&self.kubelet, now);
             if operator.session.is_cut() {
                 self.operator = None;
                 self.crash();

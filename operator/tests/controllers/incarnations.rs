@@ -16,8 +16,7 @@ fn hubs(cluster: &Cluster) -> Vec<String> {
 
 /// Removes a pod as nobody asked for it, with nobody there to see it.
 fn lose(cluster: &mut Cluster, pod: &str) {
-    let operator = cluster.operator.take().unwrap();
-    operator.session.cut();
+    cluster.leave();
     let at_once = serde_json::json!({"gracePeriodSeconds": 0});
     cluster.server.delete_with("pods", "default", pod, &at_once).unwrap();
     cluster.crash();

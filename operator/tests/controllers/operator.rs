@@ -7,7 +7,7 @@ use std::{
 };
 
 use kontrol_core::time::Timestamp;
-use kontrol_e2e_apiserver::{Answered, ApiServer, Following, Session};
+use kontrol_e2e_apiserver::{Answered, ApiServer, Following, Kubelet, Session};
 use kontrol_operator::{
     control::{Event, Session as Control, SessionId, Upward},
     kubernetes::{
@@ -49,6 +49,7 @@ pub(crate) struct Operator {
 struct Sidecar {
     id: SessionId,
     subject: String,
+    node: String,
     signals: Signals,
     /// When it said something last.
     said: Timestamp,
@@ -89,9 +90,9 @@ impl Operator {
         }
     }
 
-    /// The sidecar of each pod that runs opens its session, and says each second that its widget is ready; that of a pod that is gone is silent.
-    /// `false`: there is nothing to say.
-    pub(crate) fn sidecars(&mut self, server: &ApiServer, now: Timestamp) -> bool {
+    /// The sidecar of each pod that runs opens its session, and says each second that its widget is ready; that of a pod that is gone, or of
+    /// a node that is lost, is silent. `false`: there is nothing to say.
+    pub(crate) fn sidecars(&mut self, server: &ApiServer, kubelet: &Kubelet, now: Timestamp) -> bool {
         let pods = server.list("pods", "");
         let mut events = Vec::new();
         let there: BTreeSet<&str> = pods.iter().filter_map(|pod| pod["metadata"]["uid"].as_str()).collect();
@@ -106,7 +107,8 @@ impl Operator {
             let text = |field: &str| pod["metadata"][field].as_str().unwrap_or_default().to_owned();
             let (namespace, name, uid) = (text("namespace"), text("name"), text("uid"));
             let runs = pod["status"]["containerStatuses"][0]["state"]["running"].is_object();
-            if !runs || self.sessions.contains_key(&uid) {
+            let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
+            if !runs || kubelet.is_lost(node) || self.sessions.contains_key(&uid) {
                 continue;
             }
             let Some(subject) = self.state.subject(&namespace, &name, &uid) else { continue };
@@ -117,10 +119,11 @@ impl Operator {
             let hello = Hello { subject: subject.clone(), pod_uid: uid.clone(), ..Hello::default() };
             events.push(Event::Opened { id, hello, session });
             let signals = Signals { incarnation, health: Health::Ready.into(), ..Signals::default() };
-            self.sessions.insert(uid, Sidecar { id, subject, signals, said: Timestamp::ZERO });
+            let sidecar = Sidecar { id, subject, node: node.to_owned(), signals, said: Timestamp::ZERO };
+            self.sessions.insert(uid, sidecar);
         }
-        for Sidecar { id, subject, signals, said } in self.sessions.values_mut() {
-            if now.since(*said) >= Duration::from_secs(1) {
+        for Sidecar { id, subject, node, signals, said } in self.sessions.values_mut() {
+            if now.since(*said) >= Duration::from_secs(1) && !kubelet.is_lost(node) {
                 *said = now;
                 let message = Upward::Signals(signals.clone());
                 events.push(Event::Said { id: *id, subject: subject.clone(), message });
@@ -134,7 +137,7 @@ impl Operator {
     }
 
     /// Hears what there is to hear, and does what is to be done. `false`: nothing happened.
-    pub(crate) fn round(&mut self, now: Timestamp) -> bool {
+    pub(crate) fn round(&mut self, kubelet: &Kubelet, now: Timestamp) -> bool {
         let mut heard = false;
         for watching in &mut self.watches {
             for seen in watching.round(&self.session, &mut self.lacking, now) {
@@ -159,9 +162,9 @@ impl Operator {
                     }
                     self.state.take(Input::Answer(ticket, outcome), now);
                 }
-                // Every kubelet listens.
-                Effect::Knock(node, _) => self.state.take(Input::Open(node), now),
-                Effect::Tell(..) | Effect::End(_) | Effect::Refused(_) => {}
+                // Every kubelet listens, but for those that are lost.
+                Effect::Knock(node, _) if !kubelet.is_lost(&node) => self.state.take(Input::Open(node), now),
+                Effect::Knock(..) | Effect::Tell(..) | Effect::End(_) | Effect::Refused(_) => {}
             }
         }
         busy

@@ -8,15 +8,15 @@ use serde_json::{Value, json};
 use crate::{
     cluster::{Cluster, Trouble},
     operator::USER,
-    scenarios::{GROUPS, SUPERVISORS, Scenario, WIDGETS, container, group, supervisor, widget},
-    shape::{Shape, check_history, conditions},
+    scenarios::{GROUPS, SUPERVISORS, WIDGETS, group, supervisor, widget},
+    shape::{check_history, conditions},
 };
 
 fn said(cluster: &Cluster, resource: &str, name: &str) -> Vec<String> {
     conditions(&cluster.server.get(resource, "default", name).unwrap_or_default())
 }
 
-fn says(cluster: &Cluster, resource: &str, name: &str, wanted: &str) {
+pub(crate) fn says(cluster: &Cluster, resource: &str, name: &str, wanted: &str) {
     let said = said(cluster, resource, name);
     assert!(said.iter().any(|one| one.starts_with(wanted)), "{wanted}: {said:?}\n{}", cluster.history());
 }
@@ -293,81 +293,6 @@ fn definitions_that_are_older_than_the_operator_are_said_and_stop_nothing_else()
     let before = cluster.writes();
     cluster.pass(Duration::from_mins(5));
     assert_eq!(cluster.writes(), before, "{}", cluster.history());
-}
-
-#[test]
-fn deleting_in_every_state_leaves_nothing() {
-    let states: [(&str, Scenario); 6] = [
-        ("nothing is done yet", |_| {}),
-        ("pods wait to start", |cluster| {
-            cluster.kubelet.set_slow_starts(true);
-            cluster.settle();
-        }),
-        ("it runs", Cluster::settle),
-        ("it restarts", |cluster| {
-            cluster.settle();
-            cluster.kubelet.set_slow_deletes(true);
-            cluster.end("g-b", &Ended::code(1));
-            cluster.pass(Duration::from_secs(5));
-        }),
-        ("it rolls out", |cluster| {
-            cluster.settle();
-            cluster.kubelet.set_slow_deletes(true);
-            cluster.edit(GROUPS, "g", |group| {
-                group["spec"]["widgets"][0]["container"] = container("example/widget:2");
-            });
-            cluster.pass(Duration::from_secs(5));
-        }),
-        ("it has failed", |cluster| {
-            cluster.edit(GROUPS, "g", |group| {
-                group["spec"]["intensity"] = json!({"maxRestarts": 0, "period": "30s"});
-                group["spec"]["whenExhausted"] = json!({"policy": "Stop"});
-            });
-            cluster.settle();
-            cluster.end("g-a", &Ended::code(1));
-            cluster.settle();
-        }),
-    ];
-    for (state, reach) in states {
-        // The group first, as a folder by name has it, and then its supervisor; or the other way round. All is deleted, or the group alone.
-        for (crash, root_first, alone) in [
-            (false, false, false),
-            (true, false, false),
-            (false, true, false),
-            (false, true, true),
-            (true, true, true),
-        ] {
-            let mut cluster = Cluster::new(Trouble::Nothing);
-            if root_first {
-                cluster.put(&group("g", "OneForAll"));
-                cluster.round();
-                cluster.round();
-            }
-            cluster.put(&supervisor("s", &json!([{"group": "g"}])));
-            if !root_first {
-                cluster.put(&group("g", "OneForAll"));
-            }
-            reach(&mut cluster);
-            if !alone {
-                cluster.server.delete(SUPERVISORS, "default", "s").unwrap();
-            }
-            cluster.server.delete(GROUPS, "default", "g").unwrap();
-            cluster.round();
-            if crash {
-                cluster.crash();
-            }
-            cluster.kubelet.set_slow_starts(false);
-            cluster.pass(Duration::from_secs(5));
-            cluster.kubelet.set_slow_deletes(false);
-            cluster.settle();
-            cluster.settle();
-            let shape = Shape::of(&cluster);
-            let mut left: Vec<&String> = shape.objects.keys().chain(shape.pods.keys()).collect();
-            left.retain(|name| !alone || *name != "supervisors.kontrol.dev/s");
-            let said = format!("{state}, crash {crash}, the group first {root_first}, alone {alone}");
-            assert!(left.is_empty(), "{said}: {left:?}\n{}", cluster.history());
-        }
-    }
 }
 
 #[test]
