@@ -49,6 +49,11 @@ pub trait View {
     /// The replicas of a widget that have a place here, by ordinal: those that run, and those that ran and may run again.
     fn replicas(&self, widget: &WidgetId) -> impl Iterator<Item = Replica<'_>>;
 
+    /// Where the sidecar of a replica listens for others; none: that is not known.
+    fn peer(&self, replica: &Replica<'_>) -> Option<String> {
+        replica.addresses.map(|addresses| addresses.peer.clone())
+    }
+
     /// Where the hub of a bus listens; none: it is not up, or no hub is to be used.
     fn hub(&self, bus: &ObjectId) -> Option<&Addresses>;
 

@@ -154,8 +154,11 @@ impl Leading {
     /// Looks after the authority's keys, until that fails.
     async fn rotate(&self, mut trusted: String, shared: &Authority) -> Result<(), String> {
         let namespace = &self.options.namespace;
+        // Soon for the first time: where the lead changes often, nobody would ever look.
+        let mut pause = GLANCE;
         loop {
-            sleep(LOOK).await;
+            sleep(pause).await;
+            pause = LOOK;
             if !self.may_act() {
                 continue;
             }

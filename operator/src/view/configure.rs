@@ -79,7 +79,7 @@ fn target(view: &impl View, target: &WidgetId) -> v1::Target {
     let endpoint = |replica: Replica<'_>| {
         Some(v1::Endpoint {
             instance: replica.id.to_string(),
-            address: replica.addresses?.peer.clone(),
+            address: view.peer(&replica)?,
             ready: replica.is_ready(),
         })
     };

@@ -195,9 +195,11 @@ impl State {
         }
         let (namespace, name) = (id.namespace.as_str(), render::names::hub(id.name.as_str()));
         let companion = newest.and_then(|pod| self.companions.of(&pod.meta.uid));
-        let serves = companion.map(|companion| Addresses {
+        // To a new leader a hub may come later than those who use it: one that is ready is not to be missed meanwhile.
+        let is_there = |pod: &Pod| pod.ready.is_some() && pod.meta.deleting().is_none();
+        let serves = (companion.is_some() || newest.is_some_and(is_there)).then(|| Addresses {
             peer: format!("{name}.{namespace}.svc:{}", render::names::PEER_PORT),
-            admin: companion.addresses.admin.clone(),
+            admin: companion.map(|companion| companion.addresses.admin.clone()).unwrap_or_default(),
             ..Addresses::default()
         });
         if hub.addresses != serves {

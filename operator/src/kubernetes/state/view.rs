@@ -1,6 +1,6 @@
 //! The world as others see it.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, net::SocketAddr};
 
 use kontrol_core::{
     id::{InstanceId, Name, ObjectId, WidgetId},
@@ -14,7 +14,7 @@ use kontrol_proto::v1;
 
 use super::{State, sessions};
 use crate::{
-    kubernetes::{forest::Root, object::Key, observe, pod::Pod},
+    kubernetes::{forest::Root, object::Key, observe, pod::Pod, render::names::PEER_PORT},
     view::{Addresses, Declared, Replica, Run, View},
 };
 
@@ -39,6 +39,17 @@ impl View for State {
         let replicas: Vec<Replica<'_>> =
             newest.into_values().map(|(id, pod)| self.replica(id, pod, noted(id))).collect();
         replicas.into_iter()
+    }
+
+    /// What the sidecar has said, or where it is by its pod: with a new leader it may come later than those who call it, and who is ready
+    /// is not to be missed meanwhile.
+    fn peer(&self, replica: &Replica<'_>) -> Option<String> {
+        let said = replica.addresses.map(|addresses| addresses.peer.clone());
+        let by_pod = || {
+            let ip = replica.host.parse().ok().filter(|_| replica.is_ready())?;
+            Some(SocketAddr::new(ip, PEER_PORT).to_string())
+        };
+        said.or_else(by_pod)
     }
 
     fn hub(&self, bus: &ObjectId) -> Option<&Addresses> {

@@ -70,6 +70,31 @@ fn who_is_called_is_told_of_a_new_caller() {
 }
 
 #[test]
+fn who_calls_is_told_of_a_replica_that_is_ready_and_has_not_yet_come_to_this_leader() {
+    let mut cluster = hearing(&json!({"calls": [{"target": "vectors/vectors"}]}));
+    cluster.put(Kind::Widget, "vectors", json!({"spec": {"container": container()}}));
+    cluster.run();
+    cluster.put(Kind::Pod, "vectors-0-1", json!({"status": {"podIP": "10.0.0.7"}}));
+    cluster.run();
+    let endpoints = |cluster: &mut Cluster| cluster.config().unwrap().targets.remove(0).endpoints;
+    assert_eq!(endpoints(&mut cluster), [], "it has only just begun");
+    cluster.ready("vectors-0-1");
+    cluster.run();
+    let [endpoint] = &endpoints(&mut cluster)[..] else { panic!("one replica is ready") };
+    assert_eq!((endpoint.address.as_str(), endpoint.ready), ("10.0.0.7:7412", true));
+}
+
+#[test]
+fn who_publishes_is_told_of_a_hub_that_is_ready_and_has_not_yet_come_to_this_leader() {
+    let mut cluster = hearing(&json!({"produces": [{"topic": "t"}]}));
+    cluster.pass(Duration::from_secs(1));
+    assert_eq!(cluster.config().map_or_else(String::new, |config| config.hub), "", "it has only just begun");
+    cluster.ready("kontrol-hub-default-1");
+    cluster.run();
+    assert_eq!(cluster.config().unwrap().hub, "kontrol-hub-default.default.svc:7412");
+}
+
+#[test]
 fn who_has_nothing_to_do_with_it_is_told_nothing() {
     let mut cluster = hearing(&json!({}));
     cluster.put(Kind::Widget, "other", json!({"spec": {"container": container()}}));
