@@ -13,6 +13,8 @@ use std::{
 use kontrol_core::spec::{Backoff, BreakerPolicy, HealthProbe, Resilience};
 use kontrol_proto::v1;
 
+use crate::metrics::Named;
+
 /// A configuration, valid as a whole.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
@@ -28,6 +30,8 @@ pub struct Config {
     pub serves: BTreeMap<String, String>,
     /// Widgets that it may call, with their replicas.
     pub targets: HashMap<String, Vec<Endpoint>>,
+    /// The names that metrics tell apart.
+    pub named: Named,
     /// The lowest incarnation that each instance may have.
     pub fences: HashMap<String, u64>,
     /// The topics of its namespace that it has to do with.
@@ -120,6 +124,7 @@ pub fn fences(list: Vec<v1::Fence>) -> HashMap<String, u64> {
 impl From<v1::SidecarConfig> for Config {
     fn from(wire: v1::SidecarConfig) -> Self {
         Self {
+            named: Named::of(&wire),
             version: wire.version,
             incarnation: wire.incarnation,
             consumes: wire.consumes.into_iter().map(Consume::from).collect(),

@@ -34,7 +34,7 @@ use crate::{
     bus::{self, Bus},
     clock,
     health::Health,
-    metrics::Timings,
+    metrics::{Named, Timings},
     peers::Peers,
     serving::Serving,
     shared::{Shared, Stats},
@@ -89,13 +89,17 @@ impl Service {
         deadline: Option<Instant>,
     ) -> impl Future<Output = Result<Published, Error>> + Send + 'static {
         let (shared, begun) = (Arc::clone(&self.shared), clock::now());
-        let declared = shared.peek().produces.iter().find(|declared| *declared == topic).cloned();
+        let label = {
+            let config = shared.peek();
+            let declared = config.produces.iter().any(|declared| declared == topic);
+            declared.then(|| config.named.produces.label(topic).to_owned())
+        };
         let publish =
             bus::publish_owned(Arc::clone(&self.bus), topic.to_owned(), event, self.deadline(deadline));
         async move {
             let result = publish.await;
             let failed = result.as_ref().err().map(|error| error.code);
-            shared.timings.publish(declared.as_deref(), clock::now() - begun, failed);
+            shared.timings.publish(label.as_deref(), clock::now() - begun, failed);
             result
         }
     }
@@ -116,10 +120,14 @@ impl Service {
         let begun = clock::now();
         let target =
             WidgetId::resolve(&call.target, &self.shared.instance.widget).ok().map(|id| id.to_string());
-        let declared = target.filter(|target| self.shared.peek().targets.contains_key(target));
+        let label = target.and_then(|target| {
+            let config = self.shared.peek();
+            let declared = config.targets.contains_key(&target);
+            declared.then(|| config.named.targets.label(&target).to_owned())
+        });
         let result = self.peers.call(call).await;
         let failed = result.as_ref().err().map(|error| error.code);
-        self.shared.timings.call(declared.as_deref(), clock::now() - begun, failed);
+        self.shared.timings.call(label.as_deref(), clock::now() - begun, failed);
         result
     }
 
@@ -188,6 +196,11 @@ impl Service {
     /// Durations and failures, for `/metrics`.
     pub fn timings(&self) -> &Timings {
         &self.shared.timings
+    }
+
+    /// The names that `/metrics` tells apart.
+    pub fn named(&self) -> Named {
+        self.shared.peek().named.clone()
     }
 
     /// Whether the sidecar has what it takes to work: a configuration and a certificate.

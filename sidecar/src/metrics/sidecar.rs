@@ -1,8 +1,13 @@
 //! The page of a sidecar.
 
+use std::collections::BTreeMap;
+
 use kontrol_proto::v1;
 
-use super::page::Page;
+use super::{
+    named::{Labels, Named, OTHER},
+    page::Page,
+};
 use crate::service::Service;
 
 /// The states of a breaker, as [`v1::EndpointState`] writes them.
@@ -11,19 +16,20 @@ const BREAKER: [&str; 3] = ["closed", "open", "half-open"];
 /// What a sidecar counts and sees.
 pub fn of_sidecar(service: &Service) -> String {
     let mut page = Page::default();
-    let state = service.state();
+    let (state, named) = (service.state(), service.named());
     page.build();
-    messages(&mut page, service, &state);
+    messages(&mut page, service);
+    deliveries(&mut page, &state.subscriptions, &named);
     calls(&mut page, service);
-    service.timings().write(&mut page);
-    targets(&mut page, &state.targets);
+    service.timings().write(&mut page, &named);
+    targets(&mut page, &state.targets, &named.targets);
     connections(&mut page, service, &state);
     widget(&mut page, service, &state);
     page.process();
     page.text()
 }
 
-fn messages(page: &mut Page, service: &Service, state: &v1::StateResponse) {
+fn messages(page: &mut Page, service: &Service) {
     let stats = service.stats();
     page.counter(
         "kontrol_publish_messages_total",
@@ -51,16 +57,20 @@ fn messages(page: &mut Page, service: &Service, state: &v1::StateResponse) {
         "Deliveries that were settled, by outcome.",
         outcomes.map(|(outcome, count)| (vec![("outcome", outcome)], count.get() as f64)),
     );
-    let in_flight = |subscription: &v1::SubscriptionState| f64::from(subscription.in_flight);
+}
+
+fn deliveries(page: &mut Page, subscriptions: &[v1::SubscriptionState], named: &Named) {
+    let mut in_flight: BTreeMap<(&str, &str), f64> = BTreeMap::new();
+    for v1::SubscriptionState { topic, subscription, in_flight: count, .. } in subscriptions {
+        let topic = named.consumes.label(topic);
+        let subscription = if topic == OTHER { OTHER } else { subscription };
+        *in_flight.entry((topic, subscription)).or_default() += f64::from(*count);
+    }
     page.gauges(
         "kontrol_delivery_in_flight",
         "Deliveries that are with the widget and not settled.",
-        state.subscriptions.iter().map(|subscription| {
-            let labels = vec![
-                ("topic", subscription.topic.as_str()),
-                ("subscription", subscription.subscription.as_str()),
-            ];
-            (labels, in_flight(subscription))
+        in_flight.into_iter().map(|((topic, subscription), count)| {
+            (vec![("topic", topic), ("subscription", subscription)], count)
         }),
     );
 }
@@ -95,25 +105,39 @@ fn calls(page: &mut Page, service: &Service) {
     );
 }
 
-fn targets(page: &mut Page, targets: &[v1::TargetState]) {
+/// What is seen of the targets that share a label.
+#[derive(Default)]
+struct Seen {
+    ready: f64,
+    in_flight: f64,
+    breakers: [f64; BREAKER.len()],
+}
+
+fn targets(page: &mut Page, targets: &[v1::TargetState], named: &Labels) {
+    let mut labels: BTreeMap<&str, Seen> = BTreeMap::new();
+    for target in targets {
+        let seen = labels.entry(named.label(&target.target)).or_default();
+        seen.ready += f64::from(target.ready);
+        for endpoint in &target.endpoints {
+            seen.in_flight += f64::from(endpoint.in_flight);
+            for (count, state) in seen.breakers.iter_mut().zip(BREAKER) {
+                *count += flag(endpoint.breaker == state);
+            }
+        }
+    }
     page.gauges(
         "kontrol_target_ready_replicas",
         "Replicas of a target that are ready.",
-        targets.iter().map(|target| (vec![("target", target.target.as_str())], f64::from(target.ready))),
+        labels.iter().map(|(label, seen)| (vec![("target", *label)], seen.ready)),
     );
     page.gauges(
         "kontrol_target_in_flight",
         "Calls to a target whose replies have not ended.",
-        targets.iter().map(|target| {
-            let in_flight: u32 = target.endpoints.iter().map(|endpoint| endpoint.in_flight).sum();
-            (vec![("target", target.target.as_str())], f64::from(in_flight))
-        }),
+        labels.iter().map(|(label, seen)| (vec![("target", *label)], seen.in_flight)),
     );
-    let breakers = targets.iter().flat_map(|target| {
-        BREAKER.map(|state| {
-            let there = target.endpoints.iter().filter(|endpoint| endpoint.breaker == state).count();
-            (vec![("target", target.target.as_str()), ("state", state)], there as f64)
-        })
+    let breakers = labels.iter().flat_map(|(label, seen)| {
+        let states = BREAKER.into_iter().zip(seen.breakers);
+        states.map(|(state, count)| (vec![("target", *label), ("state", state)], count))
     });
     page.gauges(
         "kontrol_breaker_replicas",
