@@ -377,7 +377,9 @@ impl Store {
                         }
                     }
                 }
-                if let Some(said) = pod.said.filter(|said| !said.disruption.is_empty()) {
+                let is_replica = matches!(pod.of, PodOf::Replica(_));
+                let said = pod.said.filter(|said| !(said.disruption.is_empty() && said.reason.is_empty()));
+                if let Some(said) = said.filter(|_| is_replica) {
                     self.last_said.insert(key.clone(), said);
                 }
                 Change::Pod(key.clone(), pod.of)

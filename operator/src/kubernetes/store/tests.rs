@@ -121,3 +121,37 @@ fn a_kubelet_that_is_back_is_known_by_its_heartbeat_and_by_nobody_elses_word() {
     store.is(Kind::Node, &node(3, "2026-01-01T00:01:30Z", "True"), at(91));
     assert_eq!(written(&store), Some(at(91)));
 }
+
+/// A pod of a replica or of a hub, with this status.
+fn pod(name: &str, version: u64, labels: &str, status: &str) -> String {
+    format!(
+        r#"{{"metadata":{{"name":"{name}","namespace":"default","uid":"u-{name}","resourceVersion":"{version}","labels":{{{labels},"kontrol.dev/incarnation":"1"}},
+            "ownerReferences":[{{"apiVersion":"kontrol.dev/v1alpha1","kind":"Widget","name":"llm","uid":"u","controller":true}}]}},
+            "spec":{{}},"status":{status}}}"#
+    )
+}
+
+const REPLICA: &str = r#""kontrol.dev/group":"llm","kontrol.dev/widget":"llm","kontrol.dev/ordinal":"0""#;
+
+#[test]
+fn what_was_said_of_a_replica_that_was_taken_away_outlives_it_as_long_as_its_removal_is_remembered() {
+    let pods = Source { kind: Kind::Pod, label: "", namespace: None };
+    let mut store = Store::new([pods.clone()]);
+    let evicted = r#"{"reason":"Evicted","message":"low on memory"}"#;
+    store.hear(&pods, Seen::Is(pod("evicted", 1, REPLICA, evicted)), NOW);
+    store.hear(&pods, Seen::Is(pod("plain", 1, REPLICA, "{}")), NOW);
+    store.hear(&pods, Seen::Is(pod("hub", 1, r#""kontrol.dev/bus":"default""#, evicted)), NOW);
+    assert_eq!(store.pods().count(), 3);
+    store.hear(&pods, Seen::Listed { version: 2, keys: BTreeSet::new() }, NOW);
+    store.gone(Kind::Pod, &Key::new("default", "hub"), 2);
+    assert_eq!(store.pods().count(), 0);
+    let said = |store: &Store, name: &str| {
+        store.last_said(&Key::new("default", name)).map(|said| said.message.to_string())
+    };
+    let all = ["evicted", "plain", "hub"].map(|name| said(&store, name));
+    assert_eq!(all, [Some("low on memory".to_owned()), None, None]);
+    for number in 0..REMOVALS {
+        store.gone(Kind::Widget, &Key::new("default", &format!("w-{number}")), 3);
+    }
+    assert_eq!(said(&store, "evicted"), None);
+}
