@@ -216,9 +216,8 @@ impl Peers {
         }
     }
 
-    /// The state of every target's replicas, for people and signals.
-    pub fn targets(&self) -> Vec<v1::TargetState> {
-        let config = self.shared.config();
+    /// The state of the replicas of every target that a configuration has, for people and signals.
+    pub fn targets(&self, config: &Config) -> Vec<v1::TargetState> {
         let now = self.shared.origin.now();
         let mut state = self.lock();
         let mut targets: Vec<_> = config
@@ -230,7 +229,7 @@ impl Peers {
                     .unwrap_or(u32::MAX),
                 endpoints: endpoints
                     .iter()
-                    .map(|endpoint| state.replica(endpoint, &config, &self.shared).state(endpoint.ready, now))
+                    .map(|endpoint| state.replica(endpoint, config, &self.shared).state(endpoint.ready, now))
                     .collect(),
             })
             .collect();

@@ -33,8 +33,9 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     bus::{self, Bus},
     clock,
+    config::Config,
     health::Health,
-    metrics::{Named, Timings},
+    metrics::Timings,
     peers::Peers,
     serving::Serving,
     shared::{Shared, Stats},
@@ -89,17 +90,13 @@ impl Service {
         deadline: Option<Instant>,
     ) -> impl Future<Output = Result<Published, Error>> + Send + 'static {
         let (shared, begun) = (Arc::clone(&self.shared), clock::now());
-        let label = {
-            let config = shared.peek();
-            let declared = config.produces.iter().any(|declared| declared == topic);
-            declared.then(|| config.named.produces.label(topic).to_owned())
-        };
+        let topic = topic.to_owned();
         let publish =
-            bus::publish_owned(Arc::clone(&self.bus), topic.to_owned(), event, self.deadline(deadline));
+            bus::publish_owned(Arc::clone(&self.bus), topic.clone(), event, self.deadline(deadline));
         async move {
             let result = publish.await;
             let failed = result.as_ref().err().map(|error| error.code);
-            shared.timings.publish(label.as_deref(), clock::now() - begun, failed);
+            shared.timings.publish(&shared.peek().named, &topic, clock::now() - begun, failed);
             result
         }
     }
@@ -118,16 +115,11 @@ impl Service {
     /// call may have been tried on several replicas, after it nothing is retried. Dropping the future or the stream cancels the call.
     pub async fn call(&self, call: Call) -> Result<ReplyStream, Error> {
         let begun = clock::now();
-        let target =
-            WidgetId::resolve(&call.target, &self.shared.instance.widget).ok().map(|id| id.to_string());
-        let label = target.and_then(|target| {
-            let config = self.shared.peek();
-            let declared = config.targets.contains_key(&target);
-            declared.then(|| config.named.targets.label(&target).to_owned())
-        });
+        let target = WidgetId::resolve(&call.target, &self.shared.instance.widget)
+            .map_or_else(|_| call.target.clone(), |id| id.to_string());
         let result = self.peers.call(call).await;
         let failed = result.as_ref().err().map(|error| error.code);
-        self.shared.timings.call(label.as_deref(), clock::now() - begun, failed);
+        self.shared.timings.call(&self.shared.peek().named, &target, clock::now() - begun, failed);
         result
     }
 
@@ -147,15 +139,20 @@ impl Service {
 
     /// The sidecar's state, for people and dashboards.
     pub fn state(&self) -> State {
+        self.state_and_config().0
+    }
+
+    /// The sidecar's state, and the configuration that it is the state of.
+    pub(crate) fn state_and_config(&self) -> (State, Arc<Config>) {
         let config = self.shared.config();
         let health = self.health.seen();
-        v1::StateResponse {
+        let state = v1::StateResponse {
             instance: self.shared.subject.clone(),
             incarnation: *self.shared.incarnation().borrow(),
             control_connected: self.shared.stats.control_connected.get() > 0,
             config_version: config.version,
             hub_connected: self.bus.is_connected(),
-            targets: self.peers.targets(),
+            targets: self.peers.targets(&config),
             subscriptions: config
                 .consumes
                 .iter()
@@ -174,7 +171,8 @@ impl Service {
             in_flight: u32::try_from(self.in_flight()).unwrap_or(u32::MAX),
             draining: self.shared.is_draining(),
             certificate_expires: self.shared.identity.current().map_or(0, |tls| tls.not_after()),
-        }
+        };
+        (state, config)
     }
 
     /// Whether its widget has to do with topics, and so with a hub.
@@ -196,11 +194,6 @@ impl Service {
     /// Durations and failures, for `/metrics`.
     pub fn timings(&self) -> &Timings {
         &self.shared.timings
-    }
-
-    /// The names that `/metrics` tells apart.
-    pub fn named(&self) -> Named {
-        self.shared.peek().named.clone()
     }
 
     /// Whether the sidecar has what it takes to work: a configuration and a certificate.

@@ -85,7 +85,9 @@ impl Shared {
         if incarnation < *self.incarnation.borrow() {
             return false;
         }
-        self.config.store(Arc::new(config));
+        let config = Arc::new(config);
+        self.config.store(Arc::clone(&config));
+        self.timings.forget(&config.named);
         self.changed.send_replace(version);
         let another = |current: &mut u64| std::mem::replace(current, incarnation) != incarnation;
         if self.incarnation.send_if_modified(another) {

@@ -9,7 +9,7 @@ use crate::{clock, health::Health, peers::Peers, shared::Shared, wrapped::Wrappe
 pub(super) fn of(shared: &Shared, health: &Health, peers: &Peers, shim: &Wrapped) -> v1::Signals {
     let (seen, wrapped, stats) = (health.seen(), shim.seen(), &shared.stats);
     let in_flight = stats.calls_in_flight.get() + stats.deliveries_in_flight.get();
-    let breakers = peers.targets().into_iter().flat_map(|target| target.endpoints);
+    let breakers = peers.targets(&shared.config()).into_iter().flat_map(|target| target.endpoints);
     let opened = breakers.filter(|endpoint| endpoint.breaker != "closed").take(BREAKERS);
     v1::Signals {
         incarnation: *shared.incarnation().borrow(),

@@ -74,7 +74,17 @@ impl Page {
 
     /// Everything that a collector has.
     pub(super) fn collect(&mut self, collector: &impl Collector) {
-        self.0.extend(collector.collect().into_iter().filter(|family| !family.get_metric().is_empty()));
+        self.collect_some(collector, |_| true);
+    }
+
+    /// Those series of a collector that are to be on the page.
+    pub(super) fn collect_some(&mut self, collector: &impl Collector, wanted: impl Fn(&Metric) -> bool) {
+        for mut family in collector.collect() {
+            family.mut_metric().retain(|metric| wanted(metric));
+            if !family.get_metric().is_empty() {
+                self.0.push(family);
+            }
+        }
     }
 
     /// Which version this is.

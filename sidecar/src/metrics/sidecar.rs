@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kontrol_proto::v1;
 
 use super::{
-    named::{Labels, Named, OTHER},
+    named::{Labels, OTHER},
     page::Page,
 };
 use crate::service::Service;
@@ -16,12 +16,13 @@ const BREAKER: [&str; 3] = ["closed", "open", "half-open"];
 /// What a sidecar counts and sees.
 pub fn of_sidecar(service: &Service) -> String {
     let mut page = Page::default();
-    let (state, named) = (service.state(), service.named());
+    let (state, config) = service.state_and_config();
+    let named = &config.named;
     page.build();
     messages(&mut page, service);
-    deliveries(&mut page, &state.subscriptions, &named);
+    deliveries(&mut page, &state.subscriptions, &named.consumes);
     calls(&mut page, service);
-    service.timings().write(&mut page, &named);
+    service.timings().write(&mut page, named);
     targets(&mut page, &state.targets, &named.targets);
     connections(&mut page, service, &state);
     widget(&mut page, service, &state);
@@ -59,10 +60,10 @@ fn messages(page: &mut Page, service: &Service) {
     );
 }
 
-fn deliveries(page: &mut Page, subscriptions: &[v1::SubscriptionState], named: &Named) {
+fn deliveries(page: &mut Page, subscriptions: &[v1::SubscriptionState], named: &Labels) {
     let mut in_flight: BTreeMap<(&str, &str), f64> = BTreeMap::new();
     for v1::SubscriptionState { topic, subscription, in_flight: count, .. } in subscriptions {
-        let topic = named.consumes.label(topic);
+        let Some(topic) = named.label(topic) else { continue };
         let subscription = if topic == OTHER { OTHER } else { subscription };
         *in_flight.entry((topic, subscription)).or_default() += f64::from(*count);
     }
@@ -116,7 +117,8 @@ struct Seen {
 fn targets(page: &mut Page, targets: &[v1::TargetState], named: &Labels) {
     let mut labels: BTreeMap<&str, Seen> = BTreeMap::new();
     for target in targets {
-        let seen = labels.entry(named.label(&target.target)).or_default();
+        let Some(label) = named.label(&target.target) else { continue };
+        let seen = labels.entry(label).or_default();
         seen.ready += f64::from(target.ready);
         for endpoint in &target.endpoints {
             seen.in_flight += f64::from(endpoint.in_flight);

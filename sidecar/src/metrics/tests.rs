@@ -1,15 +1,17 @@
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
 
+use futures::poll;
 use kontrol_core::code::Code;
 use kontrol_proto::v1;
 
 use super::{of_sidecar, page::Page};
 use crate::{
     bus::Bus,
+    clock,
     health::Health,
     identity::Identity,
     peers::Peers,
-    service::{NoEndpoint, Service, WidgetEndpoint},
+    service::{Call, Event, NoEndpoint, Service, WidgetEndpoint},
     serving::Serving,
     shared::Shared,
 };
@@ -64,6 +66,7 @@ fn config(names: &[String]) -> v1::SidecarConfig {
         produces: names.to_vec(),
         consumes: names.iter().map(consume).collect(),
         targets: names.iter().map(target).collect(),
+        version: 1,
         hub: "127.0.0.1:1".into(),
         ..Default::default()
     }
@@ -78,21 +81,26 @@ fn names(count: usize) -> Vec<String> {
     (0..count).rev().map(|number| format!("n{number:02}")).collect()
 }
 
-/// Publishes to every topic and calls every target: once done, and once failed with each of these codes.
-fn busy(service: &Service, names: &[String], codes: &[Code]) {
-    let (timings, named) = (service.timings(), service.named());
-    for name in names {
-        let target = target(name);
-        let (topic, target) = (named.produces.label(name), named.targets.label(&target));
+/// Publishes to every topic and calls every target, and to one that is not declared: once done, and once failed with each of these codes.
+fn busy(shared: &Shared, names: &[String], codes: &[Code]) {
+    let (timings, config) = (&shared.timings, shared.config());
+    for name in names.iter().map(String::as_str).chain(["nobody"]) {
         for failed in codes.iter().copied().map(Some).chain([None]) {
-            timings.publish(Some(topic), Duration::ZERO, failed);
-            timings.call(Some(target), Duration::ZERO, failed);
+            timings.publish(&config.named, name, Duration::ZERO, failed);
+            timings.call(&config.named, &target(name), Duration::ZERO, failed);
         }
     }
-    for code in codes {
-        timings.publish(None, Duration::ZERO, Some(*code));
-        timings.call(None, Duration::ZERO, Some(*code));
-    }
+}
+
+/// A call of a target that nobody waits for.
+fn call(name: &str) -> Call {
+    Call { target: target(name), method: "nearest".into(), deadline: Some(clock::now()), ..Call::default() }
+}
+
+/// Publishes to this topic and calls this target at the service, where no hub and no peer answers.
+async fn ask(service: &Service, name: &str) {
+    service.publish(name, Event::default(), Some(clock::now())).await.unwrap_err();
+    service.call(call(name)).await.err().unwrap();
 }
 
 /// The series of a page: the name with its labels, and the value.
@@ -114,21 +122,28 @@ fn sum(series: &BTreeMap<&str, &str>, name: &str, labels: &[&str]) -> usize {
 
 #[test]
 fn durations_and_failures_have_closed_labels() {
-    let (_, service) = service(&["documents".into()]);
-    let timings = service.timings();
-    timings.publish(Some("documents"), Duration::from_millis(2), None);
-    timings.publish(None, Duration::ZERO, Some(Code::PublishNotDeclared));
-    timings.call(Some("default/documents/documents"), Duration::from_secs(2), None);
-    timings.call(Some("default/documents/documents"), Duration::ZERO, Some(Code::BreakerOpen));
+    let (shared, service) = service(&["documents".into()]);
+    let (timings, config) = (service.timings(), shared.config());
+    let (named, target) = (&config.named, "default/documents/documents");
+    timings.publish(named, "documents", Duration::from_millis(2), None);
+    timings.publish(named, "documents", Duration::ZERO, Some(Code::HubUnavailable));
+    timings.publish(named, "documents", Duration::ZERO, Some(Code::InvalidEvent));
+    timings.publish(named, "secrets", Duration::ZERO, Some(Code::PublishNotDeclared));
+    timings.call(named, target, Duration::from_secs(2), None);
+    timings.call(named, target, Duration::ZERO, Some(Code::BreakerOpen));
+    timings.call(named, "nowhere at all", Duration::ZERO, Some(Code::InvalidTarget));
     let mut page = Page::default();
-    timings.write(&mut page, &service.named());
+    timings.write(&mut page, named);
     let text = page.text();
     for line in [
         "kontrol_publish_duration_seconds_bucket{topic=\"documents\",le=\"0.001\"} 0",
         "kontrol_publish_duration_seconds_bucket{topic=\"documents\",le=\"0.0025\"} 1",
-        "kontrol_publish_failures_total{code=\"KTL3002\",topic=\"undeclared\"} 1",
+        "kontrol_publish_failures_total{code=\"KTL3008\",topic=\"documents\"} 1",
+        "kontrol_publish_failures_total{code=\"_other\",topic=\"documents\"} 1",
+        "kontrol_publish_failures_total{code=\"KTL3002\",topic=\"_undeclared\"} 1",
         "kontrol_call_duration_seconds_count{target=\"default/documents/documents\"} 1",
         "kontrol_call_failures_total{code=\"KTL4005\",target=\"default/documents/documents\"} 1",
+        "kontrol_call_failures_total{code=\"_other\",target=\"_undeclared\"} 1",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is missing from\n{text}");
     }
@@ -137,12 +152,12 @@ fn durations_and_failures_have_closed_labels() {
 #[test]
 fn a_sidecar_of_four_topics_and_four_targets_names_them_all_in_200_series() {
     let names = names(4);
-    let (_, service) = service(&names);
-    busy(&service, &names, &[Code::HubUnavailable, Code::BreakerOpen]);
+    let (shared, service) = service(&names);
+    busy(&shared, &names, &[Code::HubUnavailable, Code::BreakerOpen]);
     let text = of_sidecar(&service);
     let series = series(&text);
     assert!(series.len() <= 200, "{} series", series.len());
-    assert!(!text.contains("other"), "{text}");
+    assert!(!text.contains("topic=\"_other\"") && !text.contains("target=\"_other\""), "{text}");
     for name in &names {
         assert!(
             text.contains(&format!("kontrol_publish_duration_seconds_count{{topic=\"{name}\"}} 1")),
@@ -162,10 +177,11 @@ fn a_sidecar_of_four_topics_and_four_targets_names_them_all_in_200_series() {
 #[test]
 fn a_sidecar_of_64_topics_and_targets_that_fail_in_every_way_has_at_most_200_series() {
     let names = names(64);
-    let (_, service) = service(&names);
-    busy(&service, &names, Code::ALL);
+    let (shared, service) = service(&names);
+    busy(&shared, &names, Code::ALL);
     let text = of_sidecar(&service);
     let series = series(&text);
+
     assert!(series.len() <= 200, "{} series:\n{text}", series.len());
 
     let published = |label: &str| sum(&series, "kontrol_publish_duration_seconds_count", &[label]);
@@ -180,18 +196,111 @@ fn a_sidecar_of_64_topics_and_targets_that_fail_in_every_way_has_at_most_200_ser
             format!("kontrol_delivery_in_flight{{topic=\"{name}\",subscription=\"shop\"}}").as_str()
         ));
     }
-    let other = "target=\"other\"";
-    assert_eq!((published("topic=\"other\""), called(other), ready(other)), (61, 61, 61));
+    let other = "target=\"_other\"";
+    assert_eq!((published("topic=\"_other\""), called(other), ready(other)), (61, 61, 61));
     assert!(!text.contains(&names[3]), "the fourth of 64 has no label:\n{text}");
 
     // Whatever they are folded into, failures are counted.
     for name in ["kontrol_publish_failures_total", "kontrol_call_failures_total"] {
         assert_eq!(sum(&series, name, &[]), 65 * Code::ALL.len(), "{name}");
-        assert_eq!(sum(&series, name, &["\"undeclared\""]), Code::ALL.len(), "{name}");
+        assert_eq!(sum(&series, name, &["\"_undeclared\""]), Code::ALL.len(), "{name}");
     }
-    let first = Code::ALL[0].as_str();
-    let first = [format!("code=\"{first}\""), format!("topic=\"{}\"", names[0])];
-    assert_eq!(sum(&series, "kontrol_publish_failures_total", &[&first[0], &first[1]]), 1);
+    // And those that matter are told apart, for each label and in every replica alike.
+    for (labelled, count) in
+        [(names[0].as_str(), 1), (names[1].as_str(), 1), (names[2].as_str(), 1), ("_other", 61)]
+    {
+        let topic = format!("topic=\"{labelled}\"");
+        let failed = |code: &str| sum(&series, "kontrol_publish_failures_total", &[&topic, code]);
+        for code in ["KTL3004", "KTL3005", "KTL3008", "KTL3009"] {
+            assert_eq!(failed(code), count, "{code} of {labelled}");
+        }
+        assert_eq!(failed("code=\"_other\""), count * (Code::ALL.len() - 4), "{labelled}");
+    }
+}
+
+#[tokio::test]
+async fn publishes_to_64_topics_and_calls_of_64_targets_count_under_four_labels_each() {
+    let names = names(64);
+    let (_, service) = service(&names);
+    for name in names.iter().map(String::as_str).chain(["nobody"]) {
+        ask(&service, name).await;
+    }
+    let text = of_sidecar(&service);
+    let series = series(&text);
+    for (name, label) in
+        [("kontrol_publish_failures_total", "topic"), ("kontrol_call_failures_total", "target")]
+    {
+        let failed = |of: &str| sum(&series, name, &[&format!("{label}=\"{of}\"")]);
+        for own in &names[..3] {
+            let own = if label == "topic" { own.clone() } else { target(own) };
+            assert_eq!(failed(&own), 1, "{own}:\n{text}");
+        }
+        assert_eq!((failed("_other"), failed("_undeclared")), (61, 1), "{text}");
+        assert_eq!(sum(&series, name, &[]), 65, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_topic_that_is_called_other_keeps_its_own_numbers() {
+    let mut names = names(8);
+    names.insert(0, "other".into());
+    names.insert(1, "undeclared".into());
+    let (_, service) = service(&names);
+    for name in names.iter().map(String::as_str).chain(["nobody"]) {
+        ask(&service, name).await;
+    }
+    let text = of_sidecar(&service);
+    let series = series(&text);
+    let failed =
+        |topic: &str| sum(&series, "kontrol_publish_failures_total", &[&format!("topic=\"{topic}\"")]);
+    let found = ["other", "undeclared", "_other", "_undeclared"].map(failed);
+    assert_eq!(found, [1, 1, 7, 1], "{text}");
+}
+
+#[tokio::test]
+async fn what_ends_counts_under_the_configuration_that_is_in_force_at_its_end() {
+    let (shared, service) = service(&["documents".into()]);
+    let publish = service.publish("documents", Event::default(), None);
+    let mut call = pin!(service.call(Call { deadline: None, ..call("documents") }));
+    assert!(poll!(call.as_mut()).is_pending(), "the call is on its way");
+    shared.apply(config(&["answers".into()]).into());
+    publish.await.unwrap_err();
+    call.await.err().unwrap();
+    let text = of_sidecar(&service);
+    for name in ["kontrol_publish_failures_total", "kontrol_call_failures_total"] {
+        assert_eq!(sum(&series(&text), name, &["\"_undeclared\""]), 1, "{name}:\n{text}");
+    }
+    assert!(!text.contains("documents"), "{text}");
+}
+
+#[test]
+fn a_name_that_comes_again_begins_at_0_though_nobody_read_the_page_between() {
+    let (shared, service) = service(&["documents".into()]);
+    busy(&shared, &["documents".into()], &[Code::HubUnavailable]);
+    for declared in ["answers", "documents"] {
+        shared.apply(config(&[declared.into()]).into());
+    }
+    let text = of_sidecar(&service);
+    assert!(!text.contains("topic=\"documents\"}"), "{text}");
+    busy(&shared, &["documents".into()], &[Code::HubUnavailable]);
+    let text = of_sidecar(&service);
+    for name in ["kontrol_publish_duration_seconds_count", "kontrol_publish_failures_total"] {
+        assert_eq!(sum(&series(&text), name, &["\"documents\""]), 1, "{name}:\n{text}");
+    }
+}
+
+#[test]
+fn what_the_configuration_does_not_name_is_not_on_its_page() {
+    let (shared, service) = service(&["documents".into()]);
+    let old = shared.config();
+    shared.apply(config(&["answers".into()]).into());
+    // As one does that looked at the configuration a moment too early.
+    for failed in [None, Some(Code::HubUnavailable)] {
+        service.timings().publish(&old.named, "documents", Duration::ZERO, failed);
+        service.timings().call(&old.named, &target("documents"), Duration::ZERO, failed);
+    }
+    let text = of_sidecar(&service);
+    assert!(!text.contains("documents"), "{text}");
 }
 
 #[test]
@@ -200,7 +309,7 @@ fn a_name_that_is_declared_no_more_leaves_its_label_to_the_next() {
     let (shared, service) = service(&names);
     for (declared, own) in [(&names[..], 3), (&names[..4], 4), (&names[4..], 4), (&names[..4], 4)] {
         shared.apply(config(declared).into());
-        busy(&service, declared, Code::ALL);
+        busy(&shared, declared, Code::ALL);
         let text = of_sidecar(&service);
         let series = series(&text);
         assert!(series.len() <= 200, "{} series:\n{text}", series.len());
@@ -210,7 +319,7 @@ fn a_name_that_is_declared_no_more_leaves_its_label_to_the_next() {
             assert_eq!(series.contains_key(count.as_str()), kept, "{name} of {declared:?}:\n{text}");
             assert_eq!(text.contains(&target(name)), kept, "{name} of {declared:?}:\n{text}");
         }
-        let shared = sum(&series, "kontrol_call_duration_seconds_count", &["\"other\""]);
+        let shared = sum(&series, "kontrol_call_duration_seconds_count", &["\"_other\""]);
         assert_eq!(shared, declared.len() - own, "{declared:?}:\n{text}");
     }
 }
