@@ -304,11 +304,16 @@ impl Cluster {
         self.wait_for_api()
     }
 
+    /// The number of a node of the cluster.
+    fn number(&self, node: &str) -> Result<u8> {
+        let mut numbers = self.state.nodes.iter().zip(0u8..);
+        let number = numbers.find_map(|(name, number)| (name == node).then_some(number));
+        let known = || self.state.nodes.join(", ");
+        number.ok_or_else(|| Error::Unknown { kind: "node", name: node.to_owned(), known: known() })
+    }
+
     fn known(&self, node: &str) -> Result<()> {
-        if self.state.nodes.iter().any(|name| name == node) {
-            return Ok(());
-        }
-        Err(Error::Unknown { kind: "node", name: node.to_owned(), known: self.state.nodes.join(", ") })
+        self.number(node).map(drop)
     }
 
     /// Takes a node's power: its cable first, so that nothing says good-bye, then its kubelet, its containerd and all that runs in its pods.
@@ -380,6 +385,30 @@ impl Cluster {
     pub fn node_heal(&self, node: &str) -> Result<()> {
         self.known(node)?;
         network::connect(&self.run, node, true)
+    }
+
+    /// Drops what the pods of a node send to this TCP port, wherever that is. All else passes, its kubelet's words among it.
+    pub fn node_mute(&self, node: &str, port: u16) -> Result<()> {
+        let pods = self.state.addresses.pods_of(self.number(node)?);
+        network::mute(&self.run, node, &pods, port)
+    }
+
+    /// Lets it pass again.
+    pub fn node_unmute(&self, node: &str) -> Result<()> {
+        self.known(node)?;
+        network::unmute(&self.run, node)
+    }
+
+    /// Has a node take pods again, where it was cordoned.
+    pub(crate) fn node_uncordon(&self, node: &str) -> Result<()> {
+        self.known(node)?;
+        wait::block_on(async {
+            let nodes = Api::<Node>::all(self.client().await?);
+            if nodes.get_opt(node).await?.as_ref().is_some_and(ready::is_cordoned) {
+                nodes.uncordon(node).await?;
+            }
+            Ok(())
+        })
     }
 
     /// Waits until the API server calls the node ready and gives it pods, or until it calls it not ready.

@@ -90,6 +90,35 @@ pub(crate) fn connected(run: &Run, node: &str) -> Result<bool> {
     Ok(ip(&format!("-n {} -o link show {node}", run.namespace()))?.contains("LOWER_UP"))
 }
 
+/// The table of rules of our own in a node's namespace, beside those of its kube-proxy.
+const MUTED: &str = "kontrol-muted";
+
+/// `nft` with the statements of `script`, in the namespace of a node.
+fn nft(run: &Run, node: &str, script: &str) -> Result<String> {
+    command("ip", &["netns", "exec", &run.node_namespace(node), "nft", script])
+}
+
+/// Drops what the pods of a node (those with these addresses) send to this TCP port, before any service's address is another one.
+pub(crate) fn mute(run: &Run, node: &str, pods: &str, port: u16) -> Result<()> {
+    unmute(run, node)?;
+    let script = format!(
+        "add table ip {MUTED}; \
+         add chain ip {MUTED} pods {{ type filter hook prerouting priority -300; }}; \
+         add rule ip {MUTED} pods ip saddr {pods} tcp dport {port} drop"
+    );
+    nft(run, node, &script).map(drop)
+}
+
+/// Lets all of it pass again.
+pub(crate) fn unmute(run: &Run, node: &str) -> Result<()> {
+    nft(run, node, &format!("add table ip {MUTED}; delete table ip {MUTED}")).map(drop)
+}
+
+/// Whether anything that the pods of a node send is dropped.
+pub(crate) fn muted(run: &Run, node: &str) -> Result<bool> {
+    Ok(nft(run, node, "list tables ip")?.contains(MUTED))
+}
+
 /// Removes a namespace, and the links in it. Nothing happens where it is gone.
 pub(crate) fn remove_namespace(name: &str) -> Result<()> {
     if std::path::Path::new("/var/run/netns").join(name).exists() {

@@ -2,10 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
-use std::time::Duration;
+use std::{
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, Pod};
-use kontrol_e2e_cluster::lab::{Lab, container, probe};
+use kontrol_e2e_cluster::{
+    Entry, Ledger, Run,
+    lab::{Lab, container, probe},
+};
 use kube::{
     Api,
     api::{DeleteParams, ListParams},
@@ -262,4 +268,76 @@ async fn breaks_a_nodes_power_and_gives_it_back() {
     })
     .await
     .unwrap();
+}
+
+/// What of a run is there: network namespaces, cgroups, mounts, addresses, and its folder.
+fn traces(run: &Run) -> Vec<String> {
+    let named = |folder: &str, begin: &str| -> Vec<String> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.filter(|name| name.starts_with(begin)).map(|name| format!("{folder}/{name}")).collect()
+    };
+    let mut found = named("/run/netns", &run.namespace());
+    let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+    for folder in
+        hierarchies.map(|entry| entry.path().display().to_string()).chain(["/sys/fs/cgroup".to_owned()])
+    {
+        found.extend(named(&folder, &run.cgroup()));
+    }
+    let root = run.root().display().to_string();
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    found.extend(mounts.lines().filter(|line| line.contains(&root)).map(str::to_owned));
+    found.extend(run.root().exists().then_some(root));
+    let claims = std::fs::read_dir(run.base().join(".addresses")).into_iter().flatten().flatten();
+    let ours = claims
+        .map(|entry| entry.path())
+        .filter(|path| std::fs::read_to_string(path).is_ok_and(|owner| owner == run.name().as_str()));
+    found.extend(ours.map(|path| path.display().to_string()));
+    found
+}
+
+/// The links of the host, each as its index, which a later one does not get, and its name.
+fn links() -> Vec<String> {
+    let listed = Command::new("ip").args(["-o", "link"]).output().unwrap();
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    let named = |line: &str| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
+    String::from_utf8_lossy(&listed.stdout).lines().map(named).collect()
+}
+
+/// The links of the host that a run has made.
+fn links_of(run: &Run) -> Vec<String> {
+    let made = Ledger::read(&run.ledger()).unwrap();
+    let named = |link: &String| {
+        made.iter().any(|entry| matches!(entry, Entry::Link { name } if link.contains(&format!(" {name}@"))))
+    };
+    links().into_iter().filter(named).collect()
+}
+
+#[tokio::test]
+async fn breaks_off_the_making_of_another_cluster_which_is_taken_down_whole_and_this_one_stays() {
+    let lab = Lab::open("beside").await.unwrap();
+    let run = Run::new(format!("crash-{}", std::process::id()).parse().unwrap());
+    let program = |verb: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kontrol-cluster"));
+        command.args(["--name", run.name().as_str(), verb]).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    let mut up = program("up").spawn().unwrap();
+    let begun = lab.wait("a kubelet of the other cluster to write its log", async || {
+        let log = run.logs().join("node0-kubelet.log");
+        Ok(if log.exists() { Ok(()) } else { Err(log) })
+    });
+    let begun = begun.await;
+    up.kill().unwrap();
+    up.wait().unwrap();
+    let (there, linked) = (traces(&run), links_of(&run));
+    let down = program("down").status().unwrap();
+    begun.unwrap();
+    assert!(down.success() && there.len() > 4, "{there:?}");
+    assert_eq!(traces(&run), [""; 0]);
+    let left = links();
+    assert!(linked.len() == 1 && !left.contains(&linked[0]), "{linked:?} of {left:?}");
+    for node in ["node0", "node1"] {
+        lab.cluster().wait_for_node(node, true, Duration::from_secs(30)).unwrap();
+    }
 }

@@ -5,15 +5,17 @@ use std::{
     io::{self, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     os::fd::AsFd as _,
+    sync::mpsc,
     time::Duration,
 };
 
 use k8s_openapi::api::core::v1::Pod;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::{
-    Lab,
+    Lab, PATIENCE,
     kontrol::{name_of, process_of},
 };
 use crate::{Error, Result, error::at};
@@ -75,6 +77,23 @@ fn parse(text: &str) -> io::Result<Answer> {
     Ok(Answer { status, body: body.to_owned() })
 }
 
+/// The data of the server-sent events of one kind that have come so far.
+fn events(text: &str, kind: &str) -> Vec<Value> {
+    let data = |event: &str| {
+        let data = event.lines().find_map(|line| line.strip_prefix("data: "))?;
+        serde_json::from_str(data).ok()
+    };
+    text.split("event: ").filter_map(|event| event.strip_prefix(kind)).filter_map(data).collect()
+}
+
+/// Says of a message that it is done, in the network of its sidecar; answers when that is on disk.
+fn settle(session: &Value, delivery: &Value) -> io::Result<Answer> {
+    let session = session.as_str().unwrap_or_default();
+    let path = format!("/v1/subscriptions/{session}/deliveries/{delivery}/ack?confirm=true");
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, HTTP));
+    exchange(address, "POST", &path, "", |_| false).and_then(|text| parse(&text))
+}
+
 impl Lab {
     /// Asks the HTTP door of a pod's sidecar, as the widget in it would.
     pub async fn door(&self, pod: &Pod, method: &str, path: &str, body: &str) -> Result<Answer> {
@@ -83,16 +102,51 @@ impl Lab {
 
     /// Subscribes to a topic at the door of a pod's sidecar, and gives what was received until `count` messages have come. Nothing is settled.
     pub async fn subscribe(&self, pod: &Pod, topic: &str, count: usize) -> Result<Vec<Value>> {
-        let path = format!("/v1/topics/{topic}/subscribe?credits={count}");
-        let messages = |text: &str| -> Vec<Value> {
-            let mut events = text.split("event: message").skip(1);
-            let data =
-                |event: &str| event.lines().find_map(|line| line.strip_prefix("data: ").map(str::to_owned));
-            events.by_ref().filter_map(data).filter_map(|data| serde_json::from_str(&data).ok()).collect()
+        self.listen(pod, topic, count, move |text| events(text, "message").len() >= count).await
+    }
+
+    /// Subscribes likewise, and holds up to `count` messages, of which none is settled, until the sidecar goes. Gives what was received.
+    pub async fn hold(&self, pod: &Pod, topic: &str, count: usize) -> Result<Vec<Value>> {
+        self.listen(pod, topic, count, |_| false).await
+    }
+
+    /// Subscribes likewise, and says of each message that it is done, until that is on disk of `count` of them. Gives those.
+    pub async fn take(&self, pod: &Pod, topic: &str, count: usize) -> Result<Vec<Value>> {
+        let (tell, settled) = mpsc::channel();
+        let (mut asked, mut done) = (0, 0);
+        let settles = move |text: &str| {
+            let session = events(text, "open").pop().unwrap_or_default();
+            for message in events(text, "message").into_iter().skip(asked) {
+                asked += 1;
+                // What is refused comes again.
+                if settle(&session["session"], &message["kontroldelivery"])
+                    .is_ok_and(|answer| answer.status == 204)
+                {
+                    done += 1;
+                    tell.send(message).ok();
+                }
+            }
+            done >= count
         };
-        let answer =
-            self.inside(pod, HTTP, ("GET", &path, ""), move |text| messages(text).len() >= count).await?;
-        Ok(messages(&answer.body))
+        self.listen(pod, topic, count, settles).await?;
+        Ok(settled.try_iter().collect())
+    }
+
+    async fn listen(
+        &self,
+        pod: &Pod,
+        topic: &str,
+        credits: usize,
+        enough: impl FnMut(&str) -> bool + Send + 'static,
+    ) -> Result<Vec<Value>> {
+        let path = format!("/v1/topics/{topic}/subscribe?credits={credits}");
+        let answer = timeout(PATIENCE, self.inside(pod, HTTP, ("GET", &path, ""), enough)).await;
+        let late = |_| Error::Timeout {
+            what: format!("{credits} messages of {topic}"),
+            after: PATIENCE,
+            last: self.describe(),
+        };
+        Ok(events(&answer.map_err(late)??.body, "message"))
     }
 
     /// Sends a request to a port that a pod listens on for itself alone, and reads until `enough` says so or the answer ends.

@@ -19,7 +19,7 @@ use rustix::{
 };
 use serde_json::{Value, json};
 
-use super::{Lab, is_ready};
+use super::{Lab, is_ready, operator};
 use crate::{Cluster, Error, Result, error::at, network::command};
 
 /// The namespace of the operator.
@@ -50,7 +50,7 @@ pub struct Condition {
 }
 
 /// A folder of this work tree.
-fn tree(path: &str) -> PathBuf {
+pub fn tree(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
 }
 
@@ -59,9 +59,12 @@ pub fn chart() -> String {
     tree("charts/kontrol").display().to_string()
 }
 
-/// The chart that an upgrade starts from.
-pub fn previous_chart() -> String {
-    tree("charts/previous/kontrol-0.0.1.tgz").display().to_string()
+/// Installs the chart that an upgrade starts from: its definitions and its rights, with the operator of this work tree.
+pub fn install_previous(cluster: &Cluster) -> Result<String> {
+    let chart = tree("charts/previous/kontrol-0.0.1.tgz").display().to_string();
+    let mut all = vec!["install", "kontrol", &chart, "--namespace", SYSTEM, "--wait", "--timeout", "2m"];
+    all.extend(VALUES);
+    helm(cluster, &all)
 }
 
 /// Runs helm as an administrator; gives what it printed.
@@ -85,14 +88,15 @@ pub fn install(cluster: &Cluster, further: &[&str]) -> Result<String> {
     helm(cluster, &all)
 }
 
-/// Installs Kontrol where it is not there. Processes of tests that come at once wait for the first of them.
+/// Installs Kontrol where it is not there, and puts its operators back where they were scaled away. Processes of tests that come at once
+/// wait for the first of them.
 pub fn ensure(cluster: &Cluster) -> Result<()> {
     let path = cluster.run().root().join("kontrol.lock");
     let lock = File::create(&path).map_err(at(&path))?;
     flock(&lock, FlockOperation::LockExclusive).map_err(|error| at(&path)(error.into()))?;
     let state = helm(cluster, &["status", "kontrol", "--namespace", SYSTEM, "-o", "json"]);
     if state.is_ok_and(|state| state.contains("\"status\":\"deployed\"")) {
-        return Ok(());
+        return operator::put_back(cluster);
     }
     install(cluster, &[]).map(drop)
 }

@@ -7,7 +7,10 @@ use super::{
     Lab,
     kontrol::{SYSTEM, name_of, signal_container},
 };
-use crate::{Result, network::command};
+use crate::{Cluster, Result, network::command};
+
+/// How many operators there are.
+const OPERATORS: usize = 2;
 
 /// The operator's pods.
 pub async fn operators(client: &Client) -> Result<Vec<Pod>> {
@@ -23,6 +26,25 @@ pub async fn leader(client: &Client) -> Result<Option<Pod>> {
     let holder = leases.get_opt("kontrol-operator").await?.and_then(|lease| lease.spec?.holder_identity);
     let pods = operators(client).await?;
     Ok(pods.into_iter().find(|pod| holder.as_deref().is_some_and(|holder| holder.starts_with(&name_of(pod)))))
+}
+
+/// `kubectl` on the operators' Deployment.
+fn deployment(cluster: &Cluster, verb: &[&str], further: &[&str]) -> Result<String> {
+    cluster.kubectl(&[&["--namespace", SYSTEM], verb, &["deployment/kontrol-operator"], further].concat())
+}
+
+/// Says how many operators there are to be.
+fn scale(cluster: &Cluster, count: usize) -> Result<()> {
+    deployment(cluster, &["scale"], &[&format!("--replicas={count}")]).map(drop)
+}
+
+/// Puts the operators back where they were scaled away and left so, and waits until they are available.
+pub(crate) fn put_back(cluster: &Cluster) -> Result<()> {
+    if deployment(cluster, &["get"], &["--output=jsonpath={.spec.replicas}"])? != "0" {
+        return Ok(());
+    }
+    scale(cluster, OPERATORS)?;
+    deployment(cluster, &["rollout", "status"], &["--timeout=2m"]).map(drop)
 }
 
 impl Lab {
@@ -42,6 +64,23 @@ impl Lab {
         Ok(pod)
     }
 
+    /// Does something while there is no operator. When it gives what came of that, both are back, and one of them leads.
+    pub async fn without_operators<T>(&self, meanwhile: impl AsyncFnOnce() -> Result<T>) -> Result<T> {
+        let done = async {
+            scale(self.cluster(), 0)?;
+            self.wait("both operators to be gone", async || {
+                let left = operators(self.client()).await?.len();
+                Ok(if left == 0 { Ok(()) } else { Err(left) })
+            })
+            .await?;
+            meanwhile().await
+        }
+        .await;
+        scale(self.cluster(), OPERATORS)?;
+        self.until_operators().await?;
+        done
+    }
+
     /// Waits until both operators are ready and one of them leads with the label by which sidecars find it.
     pub async fn until_operators(&self) -> Result<()> {
         self.wait("two operators, one of which leads", async || {
@@ -53,7 +92,7 @@ impl Lab {
                 .filter(|pod| super::kontrol::label(pod, "leader") == "true")
                 .map(name_of)
                 .collect();
-            let found = ready == 2 && labelled.len() == 1 && labelled.first() == holder.as_ref();
+            let found = ready == OPERATORS && labelled.len() == 1 && labelled.first() == holder.as_ref();
             Ok(if found { Ok(()) } else { Err((ready, holder, labelled)) })
         })
         .await

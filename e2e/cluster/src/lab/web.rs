@@ -22,6 +22,16 @@ pub async fn get(address: &str, path: &str) -> io::Result<String> {
     Ok(ask(address, path).await?.1)
 }
 
+/// The number in the line of `metrics` that begins with `begin`; none: there is no such line.
+pub fn value(metrics: &str, begin: &str) -> Option<u64> {
+    metrics.lines().find_map(|line| line.strip_prefix(begin)?.trim().parse().ok())
+}
+
+/// The number in the line of the metrics of `address` that begins with `begin`; none: there is no such line.
+pub async fn figure(address: &str, begin: &str) -> io::Result<Option<u64>> {
+    Ok(value(&get(address, "/metrics").await?, begin))
+}
+
 /// The status and the body of what `address` answers to `GET path`; no status: what came is no answer of HTTP.
 pub async fn ask(address: &str, path: &str) -> io::Result<(Option<u16>, String)> {
     let asked = async {

@@ -14,12 +14,20 @@ use scenarios::Place;
 /// Who may write statuses.
 const OPERATOR: &str = "system:serviceaccount:kontrol-system:kontrol-operator";
 
-async fn place(lab: &Lab) -> Place {
+/// A client that speaks as the operator.
+pub(crate) async fn operator(lab: &Lab) -> Client {
     let files = Kubeconfig::read_from(lab.cluster().kubeconfig()).unwrap();
     let mut config = Config::from_custom_kubeconfig(files, &KubeConfigOptions::default()).await.unwrap();
     config.auth_info.impersonate = Some(OPERATOR.to_owned());
-    let operator = Client::try_from(config).unwrap();
-    Place { client: lab.client().clone(), operator, namespace: lab.namespace().to_owned() }
+    Client::try_from(config).unwrap()
+}
+
+async fn place(lab: &Lab) -> Place {
+    Place {
+        client: lab.client().clone(),
+        operator: operator(lab).await,
+        namespace: lab.namespace().to_owned(),
+    }
 }
 
 macro_rules! on_the_cluster {

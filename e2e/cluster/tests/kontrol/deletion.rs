@@ -127,3 +127,80 @@ async fn a_tree_is_deleted_with_its_supervisor_though_its_group_stays() {
     assert!(group["metadata"]["deletionTimestamp"].is_null(), "it is its own object");
     delete_all(&lab).await;
 }
+
+/// A group or supervisor that bears no end, and waits for longer after one than anybody does here.
+fn strict(mut manifest: Value) -> Value {
+    manifest["spec"]["intensity"] = json!({"maxRestarts": 0, "period": "10m"});
+    manifest["spec"]["whenExhausted"] = json!({"policy": "Retry", "initial": "1h", "max": "1h"});
+    manifest
+}
+
+#[tokio::test]
+async fn roots_that_back_off_are_deleted() {
+    let lab = Lab::with_kontrol("pausing").await.unwrap();
+    let alone = strict(team("OneForAll", &[]));
+    let mut below = alone.clone();
+    below["metadata"]["name"] = "crew".into();
+    let chief = strict(object("Supervisor", "chief", &json!({"children": [{"group": "crew"}]})));
+    for manifest in [&chief, &alone, &below] {
+        lab.apply(manifest).unwrap();
+    }
+    for (kind, root, group) in [("WidgetGroup", "team", "team"), ("Supervisor", "chief", "crew")] {
+        lab.until_ready(kind, root).await.unwrap();
+        let victim = lab.until_pods(group, "b", 1).await.unwrap().remove(0);
+        lab.signal(&victim, "widget", "SIGUSR1").unwrap();
+    }
+    for (kind, root) in [("WidgetGroup", "team"), ("Supervisor", "chief")] {
+        let stalled = lab.until_condition(kind, root, "Stalled", "True").await.unwrap();
+        assert_eq!(stalled.reason, "BackingOff", "{kind}: {stalled:?}");
+    }
+    delete_all(&lab).await;
+}
+
+#[tokio::test]
+async fn a_group_that_is_back_at_its_last_good_revision_is_deleted() {
+    let lab = Lab::with_kontrol("back").await.unwrap();
+    let brief = |arguments: &[&str]| {
+        let mut team = team("OneForOne", arguments);
+        team["spec"]["intensity"] = json!({"maxRestarts": 0, "period": "2s"});
+        team
+    };
+    lab.apply(&brief(&[])).unwrap();
+    lab.until_object("Widget", "team-a", "its revision to be good", |widget| {
+        widget["status"]["rollout"]["lastGoodRevision"].is_string()
+    })
+    .await
+    .unwrap();
+    lab.apply(&brief(&["--no-such-option"])).unwrap();
+    lab.until_object("Widget", "team-a", "it to be back at the good revision", |widget| {
+        widget["status"]["rollout"]["state"] == "RolledBack"
+    })
+    .await
+    .unwrap();
+    delete_all(&lab).await;
+}
+
+#[tokio::test]
+async fn breaks_both_operators_while_a_group_is_deleted_and_it_goes_when_they_are_back() {
+    let lab = Lab::with_kontrol("waits").await.unwrap();
+    lab.until_operators().await.unwrap();
+    lab.apply(&team("OneForAll", &[])).unwrap();
+    lab.until_ready("WidgetGroup", "team").await.unwrap();
+    let meanwhile = lab.without_operators(async || {
+        lab.kubectl(&["delete", "widgetgroup", "team", "--wait=false"])?;
+        let group = lab.get("WidgetGroup", "team").await?;
+        let pods = lab.api::<Pod>().list(&ListParams::default()).await?.items;
+        Ok((group, pods))
+    });
+    let (group, pods) = meanwhile.await.unwrap();
+    assert!(group["metadata"]["deletionTimestamp"].is_string(), "it waits for an operator: {group:#}");
+    let stays = |pod: &&Pod| pod.metadata.deletion_timestamp.is_none();
+    assert_eq!(pods.iter().filter(stays).count(), 3, "{:?}", pods.iter().map(name_of).collect::<Vec<_>>());
+    until_empty(&lab).await;
+    lab.wait("the group to be gone", async || {
+        let left = lab.get("WidgetGroup", "team").await?;
+        Ok(if left.is_null() { Ok(()) } else { Err(left["metadata"].clone()) })
+    })
+    .await
+    .unwrap();
+}

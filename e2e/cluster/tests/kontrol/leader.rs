@@ -116,22 +116,12 @@ async fn breaks_both_operators_and_what_runs_goes_on() {
     lab.apply(&object("Widget", "hello", &json!({"container": test_widget(&[])}))).unwrap();
     lab.until_ready("Widget", "hello").await.unwrap();
     let before = lab.until_pods("hello", "hello", 1).await.unwrap().remove(0);
-    let kubectl = |arguments: &[&str]| lab.cluster().kubectl(&[&["-n", SYSTEM], arguments].concat());
-    kubectl(&["scale", "deployment", "kontrol-operator", "--replicas=0"]).unwrap();
-    let gone = lab
-        .wait("both operators to be gone", async || {
-            let left = kontrol_e2e_cluster::lab::operator::operators(lab.client()).await?.len();
-            Ok(if left == 0 { Ok(()) } else { Err(left) })
-        })
-        .await;
-    // The kubelet starts the container again without anybody.
-    let ended = lab.signal(&before, "widget", "SIGUSR1");
-    let again = lab.until_pods("hello", "hello", 1).await;
-    kubectl(&["scale", "deployment", "kontrol-operator", "--replicas=2"]).unwrap();
-    gone.unwrap();
-    ended.unwrap();
-    assert_eq!(again.unwrap()[0].metadata.uid, before.metadata.uid);
-    lab.until_operators().await.unwrap();
+    let again = lab.without_operators(async || {
+        lab.signal(&before, "widget", "SIGUSR1")?;
+        // The kubelet starts the container again without anybody.
+        lab.until_pods("hello", "hello", 1).await
+    });
+    assert_eq!(again.await.unwrap()[0].metadata.uid, before.metadata.uid);
     lab.until_object("Widget", "hello", "the end of the meantime to be counted", |widget| {
         widget["status"]["instances"][0]["restarts"] == 1
     })

@@ -75,7 +75,7 @@ async fn opens_session(control: &str, tls: &Tls, subject: &str) -> Refused {
 }
 
 /// Connects to a sidecar's peer port, and waits for the hello that it says to those whom it takes.
-async fn is_greeted(peer: &str, tls: &Tls) -> Refused {
+pub(crate) async fn is_greeted(peer: &str, tls: &Tls) -> Refused {
     let text = |error: std::io::Error| error.to_string();
     let tcp = TcpStream::connect(peer).await.map_err(text)?;
     let connector = TlsConnector::from(tls.client());
@@ -97,7 +97,7 @@ async fn refused_by(target: &str) -> u64 {
 }
 
 /// Waits until a pod's log has each of these words in one line.
-async fn until_logged(lab: &Lab, (namespace, pod, container): (&str, &str, &str), words: &[&str]) {
+pub(crate) async fn until_logged(lab: &Lab, (namespace, pod, container): (&str, &str, &str), words: &[&str]) {
     lab.wait_within(&format!("{pod} to log {words:?}"), SOON, async || {
         let log = lab.cluster().kubectl(&["-n", namespace, "logs", pod, "-c", container, "--tail=400"])?;
         let said = log.lines().any(|line| words.iter().all(|word| line.contains(word)));
@@ -183,7 +183,7 @@ fn fixed(signature: &[u8]) -> Vec<u8> {
 }
 
 #[allow(clippy::disallowed_methods, reason = "tokens are dated by the wall clock")]
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
 }
 

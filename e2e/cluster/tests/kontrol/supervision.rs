@@ -1,14 +1,16 @@
-//! What ends is started again: each rung of the ladder, and the strategies of groups across pods.
+//! What an end brings about in a group across pods: its strategy, its intensity, and whoever is above it.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
 use kontrol_e2e_cluster::lab::{
     Lab,
-    kontrol::{Signal, label, name_of, node_of, number, object, on, restarts, test_widget, wrapped_widget},
+    kontrol::{SOON, label, name_of, node_of, number, object, on, test_widget},
 };
 use kube::api::ListParams;
 use serde_json::{Value, json};
+
+use crate::tools::kontrol;
 
 const NODES: [&str; 2] = ["node0", "node1"];
 
@@ -40,59 +42,6 @@ async fn until_restarts(lab: &Lab, kind: &str, name: &str, epoch: u64) -> Value 
     })
     .await
     .unwrap()
-}
-
-#[tokio::test]
-async fn the_first_end_is_the_kubelets_and_the_second_brings_a_new_pod() {
-    let lab = Lab::with_kontrol("ladder").await.unwrap();
-    lab.apply(&object("Widget", "climbs", &json!({"container": test_widget(&[])}))).unwrap();
-    lab.until_ready("Widget", "climbs").await.unwrap();
-    let first = lab.until_pods("climbs", "climbs", 1).await.unwrap().remove(0);
-    lab.signal(&first, "widget", "SIGUSR1").unwrap();
-    let again = lab
-        .wait("the container to be started again in its pod", async || {
-            let pods = lab.pods("climbs", "climbs").await?;
-            let found = pods
-                .iter()
-                .find(|pod| restarts(pod, "widget") == 1 && kontrol_e2e_cluster::lab::is_ready(pod));
-            Ok(found.cloned().ok_or_else(|| pods.iter().map(name_of).collect::<Vec<_>>()))
-        })
-        .await
-        .unwrap();
-    assert_eq!(name_of(&again), "climbs-0-1");
-    lab.until_object("Widget", "climbs", "the restart to be counted", |widget| {
-        widget["status"]["instances"][0]["restarts"] == 1 && widget["status"]["readyReplicas"] == 1
-    })
-    .await
-    .unwrap();
-
-    // The kubelet would wait ten seconds and more before it starts it again; the next rung does not.
-    lab.signal(&again, "widget", "SIGUSR1").unwrap();
-    let replaced = lab.until_replaced("climbs", &again).await.unwrap();
-    assert_eq!(name_of(&replaced), "climbs-0-2");
-    assert_eq!(restarts(&replaced, "widget"), 0);
-    let widget = lab.until_ready("Widget", "climbs").await.unwrap();
-    assert_eq!(widget["status"]["lastEnd"]["reason"], "Exited");
-    assert_eq!(widget["status"]["lastEnd"]["exitCode"], 1);
-}
-
-#[tokio::test]
-async fn a_wrapped_widget_is_started_again_within_its_container() {
-    let lab = Lab::with_kontrol("wrapped").await.unwrap();
-    lab.apply(&object("Widget", "inner", &json!({"container": wrapped_widget(&[])}))).unwrap();
-    lab.until_ready("Widget", "inner").await.unwrap();
-    let before = lab.until_pods("inner", "inner", 1).await.unwrap().remove(0);
-    // The shim is the container's process; the widget is its child.
-    lab.signal_child(&before, "widget", "kontrol-test-widget", Signal::KILL).unwrap();
-    let widget = lab
-        .until_object("Widget", "inner", "the restart in place to be counted", |widget| {
-            widget["status"]["instances"][0]["restarts"] == 1 && widget["status"]["readyReplicas"] == 1
-        })
-        .await
-        .unwrap();
-    assert_eq!(widget["status"]["instances"][0]["name"], name_of(&before).as_str());
-    let after = lab.until_pods("inner", "inner", 1).await.unwrap().remove(0);
-    assert_eq!((after.metadata.uid.as_ref(), restarts(&after, "widget")), (before.metadata.uid.as_ref(), 0));
 }
 
 #[tokio::test]
@@ -167,6 +116,23 @@ async fn rest_for_one_restarts_what_comes_after() {
     assert_eq!(same, [true, false, false]);
 }
 
+/// Waits until the chain of causes that `why` tells of something is this one, the last decision first.
+async fn until_why(lab: &Lab, name: &str, chain: &[&str]) {
+    lab.wait_within(&format!("why {name} to tell of {chain:?}"), SOON, async || {
+        let (code, text) = kontrol(lab, &["why", name, "-o", "json"]);
+        let told: Value = serde_json::from_str(&text).unwrap_or_default();
+        let links = told["chain"].as_array().cloned().unwrap_or_default();
+        let same = links.len() == chain.len()
+            && links
+                .iter()
+                .zip(chain)
+                .all(|(link, wanted)| link["text"].as_str().is_some_and(|text| text.contains(wanted)));
+        Ok(if code == 0 && same { Ok(()) } else { Err(text) })
+    })
+    .await
+    .unwrap();
+}
+
 #[tokio::test]
 async fn too_many_ends_end_the_group_and_its_supervisor_says_why() {
     let lab = Lab::with_kontrol("intensity").await.unwrap();
@@ -185,6 +151,15 @@ async fn too_many_ends_end_the_group_and_its_supervisor_says_why() {
     assert_eq!(chief["status"]["restarts"], 1);
     let after = team(&lab, &["a", "b"]).await;
     assert_ne!(name_of(&before[0]), name_of(&after[0]), "the whole group was restarted");
+    let restarted = [
+        "chief restarts team (OneForOne), epoch 1, 1 of 1 restarts in 10 min",
+        "team gives up: 1 restart in 10 min is more than 0",
+        "team counts the restart of b, epoch 1, 1 of 0 restarts in 10 min",
+        "team/b-0 ended and was restarted in place: exit code 1",
+    ];
+    for name in ["chief", "team", "team/b"] {
+        until_why(&lab, name, &restarted).await;
+    }
 
     // The next one is too many for the supervisor too, which has nobody above it.
     lab.signal(&after[0], "widget", "SIGUSR1").unwrap();
@@ -198,38 +173,14 @@ async fn too_many_ends_end_the_group_and_its_supervisor_says_why() {
     .unwrap();
     let ready = lab.condition("Supervisor", "chief", "Ready").await.unwrap();
     assert_eq!(ready.status, "False");
-}
-
-#[tokio::test]
-async fn a_widget_that_is_out_of_memory_says_so() {
-    let lab = Lab::with_kontrol("memory").await.unwrap();
-    let container = json!({
-        "image": "kontrol.local/kontrol-probe:dev", "imagePullPolicy": "Never", "args": ["eat", "64"],
-        "resources": {"limits": {"memory": "32Mi"}},
-    });
-    let spec = json!({"container": container, "start": {"when": "Running"}});
-    lab.apply(&object("Widget", "hungry", &spec)).unwrap();
-    let widget = lab.until_ended("hungry").await.unwrap();
-    assert_eq!(widget["status"]["lastEnd"]["reason"], "OutOfMemory");
-}
-
-#[tokio::test]
-async fn a_widget_that_hangs_is_restarted() {
-    let lab = Lab::with_kontrol("hangs").await.unwrap();
-    let spec = json!({
-        "container": test_widget(&["--reports", "once"]), "health": {"report": {}, "timeout": "3s"},
-        "shutdown": {"grace": "1s"},
-    });
-    lab.apply(&object("Widget", "silent", &spec)).unwrap();
-    let widget = lab.until_ended("silent").await.unwrap();
-    assert_eq!(widget["status"]["lastEnd"]["reason"], "Unhealthy", "{:#}", widget["status"]["lastEnd"]);
-    lab.wait("it to be replaced", async || {
-        let pods = lab.pods("silent", "silent").await?;
-        let found = pods.iter().any(|pod| number(pod, "incarnation") >= 2);
-        Ok(if found { Ok(()) } else { Err(pods.iter().map(name_of).collect::<Vec<_>>()) })
-    })
-    .await
-    .unwrap();
+    let stopped = [
+        "chief stays stopped",
+        "chief gives up: 2 restarts in 10 min are more than 1",
+        "team gives up: 1 restart in 10 min is more than 0",
+        "team counts the restart of a, epoch 3, 1 of 0 restarts in 10 min",
+        "team/a-0 ended and was restarted in place: exit code 1",
+    ];
+    until_why(&lab, "chief", &stopped).await;
 }
 
 #[tokio::test]

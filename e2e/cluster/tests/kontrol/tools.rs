@@ -20,14 +20,17 @@ fn program() -> PathBuf {
     program
 }
 
-/// What was printed, and the exit code.
+/// The exit code, and what was printed.
 pub(crate) fn kontrol(lab: &Lab, arguments: &[&str]) -> (i32, String) {
-    let Output { status, stdout, stderr } = Command::new(program())
+    let output = Command::new(program())
         .args(["--cluster", "--namespace", lab.namespace()])
         .args(arguments)
         .env("KUBECONFIG", lab.cluster().kubeconfig())
-        .output()
-        .unwrap();
+        .output();
+    text_of(output.unwrap())
+}
+
+fn text_of(Output { status, stdout, stderr }: Output) -> (i32, String) {
     let text = String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr);
     (status.code().unwrap_or(-1), text)
 }
@@ -53,6 +56,7 @@ async fn a_tree_is_shown_and_why_something_was_restarted() {
     let widgets = json!([
         {"name": "a", "container": wrapped_widget(&[])},
         {"name": "b", "container": test_widget(&[])},
+        {"name": "c", "container": test_widget(&["--direct", "127.0.0.1:4000"])},
     ]);
     lab.apply(&object("WidgetGroup", "team", &json!({"widgets": widgets}))).unwrap();
     lab.apply(&object("Supervisor", "chief", &json!({"children": [{"group": "team"}]}))).unwrap();
@@ -71,13 +75,50 @@ async fn a_tree_is_shown_and_why_something_was_restarted() {
     .await
     .unwrap();
     says(&lab, &["status", "team", "--wait", "--timeout", "90s"], &["team"]);
-    says(&lab, &["logs", "team"], &[]);
+    // It prints where it listens.
+    let line = "team/c-0 | 127.0.0.1:4000";
+    lab.wait("the logs of the group to have that line", async || {
+        let (code, text) = kontrol(&lab, &["logs", "team"]);
+        Ok(if code == 0 && text.contains(line) { Ok(()) } else { Err((code, text)) })
+    })
+    .await
+    .unwrap();
+    says(&lab, &["logs", "team/c-0", "--tail", "1"], &[line]);
+    let others = says(&lab, &["logs", "team/b"], &[]);
+    assert!(!others.contains("team/c-0"), "{others}");
 
     let before = lab.until_pods("team", "b", 1).await.unwrap().remove(0);
     says(&lab, &["restart", "team/b"], &[]);
     lab.until_replaced("team", &before).await.unwrap();
     let (code, text) = kontrol(&lab, &["why", "team/nobody"]);
     assert!(code != 0 && text.contains("nobody"), "{code}: {text}");
+}
+
+#[tokio::test]
+async fn kubectl_finds_it_as_its_plugin() {
+    let lab = Lab::with_kontrol("plugin").await.unwrap();
+    lab.apply(&object("Widget", "alone", &json!({"container": test_widget(&[])}))).unwrap();
+    lab.until_ready("Widget", "alone").await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(program(), folder.path().join("kubectl-kontrol")).unwrap();
+    let before = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::iter::once(folder.path().to_owned()).chain(std::env::split_paths(&before));
+    let path = std::env::join_paths(path).unwrap();
+    let kubectl = |arguments: &[&str]| {
+        let output = Command::new(lab.cluster().program("kubectl").unwrap())
+            .arg("kontrol")
+            .args(arguments)
+            .args(["-n", lab.namespace()])
+            .env("KUBECONFIG", lab.cluster().kubeconfig())
+            .env("PATH", &path)
+            .output()
+            .unwrap();
+        text_of(output)
+    };
+    let (code, text) = kubectl(&["tree"]);
+    assert!(code == 0 && text.contains("alone") && text.contains("1 of 1"), "{code}: {text}");
+    let (code, text) = kubectl(&["why", "nobody"]);
+    assert!(code == 1 && text.contains("nobody"), "{code}: {text}");
 }
 
 #[tokio::test]

@@ -3,11 +3,11 @@
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kontrol_e2e_cluster::lab::{
     Lab,
-    kontrol::{SYSTEM, helm, install, name_of, object, previous_chart, test_widget},
+    kontrol::{SYSTEM, helm, install, install_previous, name_of, object, test_widget},
     operator::operators,
 };
 use kube::Api;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Another name of an image of this work tree, under which it stands for another version.
 async fn other_tag(lab: &Lab, image: &str) -> String {
@@ -73,8 +73,13 @@ async fn breaks_off_with_an_uninstall_that_leaves_what_users_have_and_goes_on_af
     lab.until_ready("Widget", "stays").await.unwrap();
     let before = lab.until_pods("stays", "stays", 1).await.unwrap().remove(0);
 
-    helm(lab.cluster(), &["uninstall", "kontrol", "--namespace", SYSTEM, "--wait", "--timeout", "60s"])
-        .unwrap();
+    let notes = helm(lab.cluster(), &["get", "notes", "kontrol", "--namespace", SYSTEM]).unwrap();
+    let said =
+        helm(lab.cluster(), &["uninstall", "kontrol", "--namespace", SYSTEM, "--wait", "--timeout", "60s"]);
+    let kept =
+        lab.cluster().kubectl(&["get", "crd", "-l", "app.kubernetes.io/part-of=kontrol", "-o", "name"]);
+    let authority =
+        lab.cluster().kubectl(&["-n", SYSTEM, "get", "secret", "kontrol-authority", "-o", "name"]);
     let definitions = lab.cluster().kubectl(&["get", "crd", "widgets.kontrol.dev", "-o", "name"]);
     let widget = lab.get("Widget", "stays").await;
     let pod = lab.until_pods("stays", "stays", 1).await;
@@ -82,12 +87,35 @@ async fn breaks_off_with_an_uninstall_that_leaves_what_users_have_and_goes_on_af
         lab.cluster().kubectl(&["-n", SYSTEM, "get", "deployments,services,pdb,rolebindings", "-o", "name"]);
     let policies = lab.cluster().kubectl(&["get", "validatingadmissionpolicies,clusterroles", "-o", "name"]);
 
-    // The previous chart brings the definitions, and its upgrade all the rest.
-    let chart = previous_chart();
-    helm(lab.cluster(), &["install", "kontrol", &chart, "--namespace", SYSTEM]).unwrap();
+    // The previous chart brings older definitions and fewer rights, with which an operator runs and says what it lacks; its upgrade brings the rest.
+    let previous = install_previous(lab.cluster());
+    let early = async {
+        lab.apply(&object("Widget", "early", &json!({"container": test_widget(&[])})))?;
+        let lacks = |widget: &Value| widget["status"]["conditions"].to_string().contains("pods/status");
+        lab.until_object("Widget", "early", "what the rights of before lack to be said", lacks).await?;
+        lab.pods("early", "early").await
+    }
+    .await;
     install(lab.cluster(), &[]).unwrap();
 
+    let said = said.unwrap();
+    previous.unwrap();
     definitions.unwrap();
+    // What is left over was said: by the notes of the release, and by helm.
+    for word in
+        ["After an uninstall stay", "resource definitions", "pods that run", "Secret kontrol-authority"]
+    {
+        assert!(notes.contains(word), "nothing of {word:?} in {notes}");
+    }
+    authority.unwrap();
+    let kept = kept.unwrap();
+    let kept: Vec<&str> =
+        kept.lines().filter_map(|line| line.split_once('/')).map(|(_, name)| name).collect();
+    assert!(kept.contains(&"widgets.kontrol.dev"), "{kept:?}");
+    for definition in kept {
+        let line = format!("[CustomResourceDefinition] {definition}");
+        assert!(said.lines().any(|said| said.trim() == line), "nothing of {definition} in {said}");
+    }
     assert_eq!(widget.unwrap()["metadata"]["name"], "stays");
     assert_eq!(pod.unwrap()[0].metadata.uid, before.metadata.uid);
     let left = left.unwrap();
@@ -98,6 +126,9 @@ async fn breaks_off_with_an_uninstall_that_leaves_what_users_have_and_goes_on_af
     lab.until_operators().await.unwrap();
     let after = lab.until_pods("stays", "stays", 1).await.unwrap().remove(0);
     assert_eq!(after.metadata.uid, before.metadata.uid, "an upgrade restarts no widget");
+    lab.until_ready("Widget", "early").await.unwrap();
+    let same = lab.until_pods("early", "early", 1).await.unwrap().remove(0);
+    assert_eq!(same.metadata.uid, early.unwrap()[0].metadata.uid, "nor one that was started before it");
     // It is looked after again.
     lab.kubectl(&["delete", "pod", &name_of(&after), "--wait=false"]).unwrap();
     lab.until_replaced("stays", &after).await.unwrap();
