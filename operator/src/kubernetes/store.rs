@@ -5,13 +5,16 @@
 //! than our own last write. A kind whose watch is broken is stale, where that watch looks: what is known of it stays, and nothing that lacks
 //! there is gone.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+mod removals;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use kontrol_core::{
     id::{Name, ObjectId},
     time::Timestamp,
 };
 use litemap::LiteMap;
+use removals::Removals;
 
 use super::{
     kind::Kind,
@@ -137,18 +140,11 @@ pub struct Store {
     hubs: BTreeMap<ObjectId, LiteMap<Key, ()>>,
     owned: HashMap<Kind, BTreeMap<Key, Packed>>,
     nodes: BTreeMap<Box<str>, Node>,
-    /// The versions of the last objects that were removed: an answer to a write may come after the word of their removal.
-    removed: HashMap<(Kind, Key), u64>,
-    removals: VecDeque<(Kind, Key)>,
-    /// What was said of pods among these that were taken from their nodes: they may be gone before anybody has looked at them.
-    last_said: HashMap<Key, Box<Said>>,
+    removals: Removals,
 }
 
 /// The label of what belongs to a hub.
 const BUS: &str = "kontrol.dev/bus";
-
-/// Removals that are remembered.
-const REMOVALS: usize = 1024;
 
 impl Store {
     /// A store that waits for these watches.
@@ -255,7 +251,7 @@ impl Store {
                 Ok((key, owned)) => {
                     let known = self.owned.entry(kind).or_default();
                     let old = known.get(&key).map_or(0, |old| old.version);
-                    let gone = self.removed.get(&(kind, key.clone())).copied().unwrap_or(0);
+                    let gone = self.removals.version(kind, &key);
                     if owned.meta.version <= old.max(gone) && owned.meta.version > 0 {
                         return Change::Nothing;
                     }
@@ -268,7 +264,7 @@ impl Store {
     }
 
     fn is_own(&mut self, kind: Kind, key: Key, mut own: Own) -> Change {
-        let gone = self.removed.get(&(kind, key.clone())).copied().unwrap_or(0);
+        let gone = self.removals.version(kind, &key);
         let known = self.own.entry(kind).or_default();
         if let Some(old) = known.get_mut(&key) {
             if own.meta.version <= old.meta.version {
@@ -296,7 +292,7 @@ impl Store {
     }
 
     fn is_pod(&mut self, key: Key, pod: Pod, now: Timestamp) -> Change {
-        let gone = self.removed.get(&(Kind::Pod, key.clone())).copied().unwrap_or(0);
+        let gone = self.removals.version(Kind::Pod, &key);
         let old = self.pods.get(&key);
         if pod.meta.version <= old.map_or(0, |old| old.meta.version).max(gone) {
             return Change::Nothing;
@@ -313,7 +309,7 @@ impl Store {
             }
             PodOf::Hub(bus) => drop(self.hubs.entry(bus.clone()).or_default().insert(key.clone(), ())),
         }
-        self.last_said.remove(&key);
+        self.removals.say(&key, None);
         self.pods.insert(key.clone(), Box::new(pod));
         Change::Pod(key, of)
     }
@@ -356,7 +352,7 @@ impl Store {
 
     /// An object was removed, at this version: by our own hand, or as its watch says.
     pub fn gone(&mut self, kind: Kind, key: &Key, version: u64) -> Change {
-        self.remember(kind, key, version);
+        self.removals.note(kind, key, version);
         match kind {
             Kind::Pod => {
                 let older = self.pods.get(key).is_some_and(|pod| pod.meta.version <= version);
@@ -366,6 +362,8 @@ impl Store {
                 match &pod.of {
                     PodOf::Replica(instance) => {
                         self.by_group.remove(&(instance.widget.group.clone(), key.clone()));
+                        let taken = |said: &Said| !(said.disruption.is_empty() && said.reason.is_empty());
+                        self.removals.say(key, pod.said.filter(|said| taken(said)));
                     }
                     PodOf::Hub(bus) => {
                         let empty = self.hubs.get_mut(bus).is_some_and(|names| {
@@ -376,11 +374,6 @@ impl Store {
                             self.hubs.remove(bus);
                         }
                     }
-                }
-                let is_replica = matches!(pod.of, PodOf::Replica(_));
-                let said = pod.said.filter(|said| !(said.disruption.is_empty() && said.reason.is_empty()));
-                if let Some(said) = said.filter(|_| is_replica) {
-                    self.last_said.insert(key.clone(), said);
                 }
                 Change::Pod(key.clone(), pod.of)
             }
@@ -396,20 +389,6 @@ impl Store {
             kind => {
                 let removed = remove(self.owned.get_mut(&kind), key, |owned| owned.version <= version);
                 if removed { Change::Owned(kind, key.clone()) } else { Change::Nothing }
-            }
-        }
-    }
-
-    fn remember(&mut self, kind: Kind, key: &Key, version: u64) {
-        if self.removed.insert((kind, key.clone()), version).is_none() {
-            self.removals.push_back((kind, key.clone()));
-        }
-        if self.removals.len() > REMOVALS
-            && let Some(oldest) = self.removals.pop_front()
-        {
-            self.removed.remove(&oldest);
-            if oldest.0 == Kind::Pod {
-                self.last_said.remove(&oldest.1);
             }
         }
     }
@@ -471,7 +450,7 @@ impl Store {
 
     /// What was said of a pod that is gone, where it was taken from its node.
     pub fn last_said(&self, key: &Key) -> Option<&Said> {
-        self.last_said.get(key).map(AsRef::as_ref)
+        self.removals.said(key)
     }
 
     /// All pods.

@@ -1,4 +1,4 @@
-use super::*;
+use super::{removals::REMOVALS, *};
 
 fn widget(name: &str, version: u64) -> String {
     format!(
