@@ -135,6 +135,11 @@ fn edit_group(cluster: &mut Cluster, edit: impl FnOnce(&mut Value)) {
     cluster.edit(GROUPS, "g", |group| edit(&mut group["spec"]));
 }
 
+/// The first widget of the group gets another template.
+fn new_template(cluster: &mut Cluster) {
+    edit_group(cluster, |group| group["widgets"][0]["container"] = container("example/widget:2"));
+}
+
 /// The group and, where there is one, its supervisor; the root comes last.
 fn line(cluster: &Cluster) -> Vec<(&'static str, &'static str)> {
     let mut line = vec![(GROUPS, "g")];
@@ -196,7 +201,7 @@ fn a_tree_that_rolls_out_goes() {
     let rolls: Scenario = |cluster| {
         cluster.settle();
         cluster.kubelet.set_slow_deletes(true);
-        edit_group(cluster, |group| group["widgets"][0]["container"] = container("example/widget:2"));
+        new_template(cluster);
         cluster.pass(Duration::from_secs(5));
         says(cluster, GROUPS, "g", "Reconciling=True:Changing");
     };
@@ -208,7 +213,7 @@ fn a_tree_whose_roll_out_is_paused_goes() {
     let paused: Scenario = |cluster| {
         edit_group(cluster, |group| group["rollout"] = json!({"paused": true}));
         cluster.settle();
-        edit_group(cluster, |group| group["widgets"][0]["container"] = container("example/widget:2"));
+        new_template(cluster);
         cluster.pass(Duration::from_secs(5));
         says(cluster, WIDGETS, "g-a", "Progressing=True:Paused");
     };
@@ -221,7 +226,7 @@ fn a_tree_that_is_back_at_its_last_good_revision_goes() {
         edit_group(cluster, |group| group["rollout"] = json!({"progressDeadline": "10s"}));
         cluster.settle();
         cluster.kubelet.set_slow_starts(true);
-        edit_group(cluster, |group| group["widgets"][0]["container"] = container("example/widget:2"));
+        new_template(cluster);
         cluster.until("its return", |cluster| {
             let widget = cluster.server.get(WIDGETS, "default", "g-a").unwrap_or_default();
             conditions(&widget).contains(&"Progressing=False:Returned".to_owned())

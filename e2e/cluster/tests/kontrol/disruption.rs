@@ -5,7 +5,7 @@ use kontrol_e2e_cluster::{
     Result,
     lab::{
         Lab,
-        kontrol::{name_of, node_of, object},
+        kontrol::{name_of, node_of},
     },
 };
 use kube::{
@@ -14,15 +14,11 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 
-use crate::node::{on_both, spread};
+use crate::node::{on_both, pair};
 
 #[tokio::test]
 async fn breaks_off_a_node_by_a_drain_and_its_replica_moves() {
-    let lab = Lab::with_kontrol("drain").await.unwrap();
-    lab.until_operators().await.unwrap();
-    lab.apply(&object("Widget", "pair", &spread("ScheduleAnyway"))).unwrap();
-    lab.until_ready("Widget", "pair").await.unwrap();
-    let (moved, stays) = on_both(&lab, "node1").await;
+    let (lab, moved, stays) = pair("drain", "ScheduleAnyway").await;
     let drained = lab.cluster().kubectl(&[
         "drain",
         "node1",
@@ -93,11 +89,7 @@ async fn evict_both(lab: &Lab, pods: &Api<Pod>, away: &Pod, stays: &Pod) -> Resu
 
 #[tokio::test]
 async fn breaks_off_a_node_and_the_other_replica_is_not_evicted_as_long_as_the_first_has_no_place() {
-    let lab = Lab::with_kontrol("budget").await.unwrap();
-    lab.until_operators().await.unwrap();
-    lab.apply(&object("Widget", "pair", &spread("DoNotSchedule"))).unwrap();
-    lab.until_ready("Widget", "pair").await.unwrap();
-    let (away, stays) = on_both(&lab, "node1").await;
+    let (lab, away, stays) = pair("budget", "DoNotSchedule").await;
     until_counted(&lab, "pair", &Counted { pods: 2, healthy: 2, must_stay: 1 }).await.unwrap();
     let pods = asked_once(&lab).await;
     lab.cluster().kubectl(&["cordon", "node1"]).unwrap();

@@ -19,11 +19,21 @@ use serde_json::{Value, json};
 const CONTROL: u16 = 7400;
 
 /// A widget of two replicas that keep apart: `ScheduleAnyway` where they can, `DoNotSchedule` whatever comes.
-pub(crate) fn spread(otherwise: &str) -> Value {
+fn spread(otherwise: &str) -> Value {
     let spread = json!({"topologySpread": [{
         "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": otherwise,
     }]});
     json!({"container": test_widget(&[]), "replicas": 2, "placement": spread, "shutdown": {"grace": "1s"}})
+}
+
+/// A lab with the widget `pair`, ready: its pod on `node1`, and the one on `node0`.
+pub(crate) async fn pair(name: &str, otherwise: &str) -> (Lab, Pod, Pod) {
+    let lab = Lab::with_kontrol(name).await.unwrap();
+    lab.until_operators().await.unwrap();
+    lab.apply(&object("Widget", "pair", &spread(otherwise))).unwrap();
+    lab.until_ready("Widget", "pair").await.unwrap();
+    let (there, other) = on_both(&lab, "node1").await;
+    (lab, there, other)
 }
 
 /// The pods of the widget, which are to be on both nodes: the one on `node` first.
@@ -148,11 +158,7 @@ async fn breaks_a_nodes_power_and_its_replica_is_replaced_on_the_other_node_and_
 
 #[tokio::test]
 async fn breaks_a_nodes_cable_for_a_moment_and_nothing_is_replaced() {
-    let lab = Lab::with_kontrol("moment").await.unwrap();
-    lab.until_operators().await.unwrap();
-    lab.apply(&object("Widget", "pair", &spread("ScheduleAnyway"))).unwrap();
-    lab.until_ready("Widget", "pair").await.unwrap();
-    let (cut, stays) = on_both(&lab, "node1").await;
+    let (lab, cut, stays) = pair("moment", "ScheduleAnyway").await;
     lab.cluster().node_partition("node1").unwrap();
     // Less than it takes to give a node up.
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -165,11 +171,7 @@ async fn breaks_a_nodes_cable_for_a_moment_and_nothing_is_replaced() {
 
 #[tokio::test]
 async fn breaks_the_sessions_of_a_node_alone_and_nothing_is_replaced() {
-    let lab = Lab::with_kontrol("muted").await.unwrap();
-    lab.until_operators().await.unwrap();
-    lab.apply(&object("Widget", "pair", &spread("ScheduleAnyway"))).unwrap();
-    lab.until_ready("Widget", "pair").await.unwrap();
-    let (silent, stays) = on_both(&lab, "node1").await;
+    let (lab, silent, stays) = pair("muted", "ScheduleAnyway").await;
     until_well(&lab).await;
     let before = renewed(&lab, "node1").await.unwrap();
     lab.cluster().node_mute("node1", CONTROL).unwrap();
